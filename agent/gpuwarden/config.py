@@ -92,6 +92,10 @@ class SamplingConfig(Section):
     list_every_s: Seconds = 2.0
     list_gap_s: Seconds = 0.1
     list_trigger_bytes: Bytes = 64 * MIB
+    harm_age_s: Seconds = 1.0
+    """An eviction is begun or raised only on a list at most this old."""
+    gap_s: Seconds = 5.0
+    """A longer silence between two ticks (suspended host, stopped agent) starts confirmation anew."""
     fast_deadline_s: Seconds = 0.5
     slow_deadline_s: Seconds = 2.0
     host_every_s: Seconds = 5.0

@@ -31,6 +31,8 @@ class Device:
     reserved_bytes: int = 0
     used_bytes: int | None = None
     at: float | None = None
+    listed_at: float | None = None
+    """When its processes were last listed."""
     sight: Sight = Sight.OK
     pci: str | None = None
     parent: DeviceId | None = None

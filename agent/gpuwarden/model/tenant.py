@@ -68,6 +68,8 @@ class Use:
     device: DeviceId
     used_bytes: int
     listed_at: float
+    grown_bytes: int = 0
+    """Change over the growth window (config ``quota.growth_window_s``); negative when it shrank."""
     unknown_rows: int = 0
     """Rows whose size the driver withheld; then ``used_bytes`` is a lower bound."""
 

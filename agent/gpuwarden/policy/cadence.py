@@ -1,0 +1,63 @@
+"""How closely to look, from headroom and growth (DESIGN 4.3; the idea is earlyoom's)."""
+
+from collections.abc import Iterable
+
+from gpuwarden.config import Config
+from gpuwarden.model.decision import ProbePlan
+from gpuwarden.model.device import Sight
+from gpuwarden.model.finding import Finding
+from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.memory import IN_FLIGHT, Memory
+from gpuwarden.model.tenant import Use
+from gpuwarden.policy.scene import Scene, hard_trip_bytes
+
+URGENT_RULES = frozenset({"quota", "reserve"})
+
+
+def plan(
+    cfg: Config, memory: Memory, scene: Scene, findings: Iterable[Finding]
+) -> ProbePlan:
+    """The probe's next plan: fast-loop period, list triggers, and devices to list at once."""
+    headroom: dict[DeviceId, int] = {}
+    urgent: set[DeviceId] = set()
+    hard = {
+        t.id: hard_trip_bytes(cfg, t.hard_bytes)
+        for t in scene.snap.tenants
+        if t.hard_bytes is not None
+    }
+    window = max(cfg.quota.growth_window_s, 0.1)
+    for use in scene.snap.uses:
+        trip = hard.get(use.tenant)
+        if trip is None:
+            continue
+        room = trip - use.used_bytes
+        device = use.device
+        if room > 0 and room < headroom.get(device, room + 1):
+            headroom[device] = room
+        if (
+            use.grown_bytes > 0
+            and room < _per_second(use, window) * cfg.sampling.urgent_headroom_s
+        ):
+            urgent.add(device)
+    for finding in findings:
+        if finding.rule in URGENT_RULES and finding.device and not finding.is_confirmed:
+            urgent.add(finding.device)
+    for case in memory.cases.values():
+        if case.rung in IN_FLIGHT:
+            urgent.update(case.devices or (case.device,))
+    seen = {d.id for d in scene.snap.devices if d.sight is Sight.OK}
+    trigger = cfg.sampling.list_trigger_bytes
+    period = cfg.sampling.fast_min_s if urgent & seen else cfg.sampling.fast_base_s
+    return ProbePlan(
+        period_s=min(max(period, cfg.sampling.fast_min_s), cfg.sampling.fast_max_s),
+        list_trigger_bytes=tuple(
+            sorted((d, max(1, min(trigger, room // 2))) for d, room in headroom.items())
+        ),
+        list_now=tuple(sorted(urgent & seen)),
+        list_every_s=cfg.sampling.list_every_s,
+        list_gap_s=cfg.sampling.list_gap_s,
+    )
+
+
+def _per_second(use: Use, window_s: float) -> float:
+    return use.grown_bytes / window_s
