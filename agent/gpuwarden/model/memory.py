@@ -1,4 +1,6 @@
-"""What the agent remembers between ticks. Values only: a tick makes a new Memory from the old one."""
+"""What the agent remembers between ticks. Values only: a tick makes a new Memory from the old
+one.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -45,7 +47,9 @@ class Episode:
     limit_bytes: int = 0
     clear_since: float | None = None
     is_breach: bool = False
-    """A breach was claimed (warned or more) and has not cleared yet: keeps one episode one episode."""
+    """A breach was claimed (warned or more) and has not cleared yet: keeps one episode one
+    episode.
+    """
 
 
 def episode_key(tenant: TenantId, device: DeviceId) -> str:
@@ -157,7 +161,9 @@ class Memory:
     """Device -> when the last eviction on it ended."""
 
     def after(self, outcomes: tuple[Outcome, ...]) -> "Memory":
-        """Fold what became of the actions. Unknown and failed outcomes settle nothing but the wait."""
+        """Fold what became of the actions. Unknown and failed outcomes settle nothing but the
+        wait.
+        """
         memory = self
         for outcome in outcomes:
             memory = _after_one(memory, outcome)

@@ -8,24 +8,31 @@ from gpuwarden.model.device import Sight
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT, Memory
-from gpuwarden.model.tenant import Use
 from gpuwarden.policy.scene import Scene, hard_trip_bytes
 
 URGENT_RULES = frozenset({"quota", "reserve"})
 
 
 def plan(
-    cfg: Config, memory: Memory, scene: Scene, findings: Iterable[Finding]
+    cfg: Config,
+    memory: Memory,
+    scene: Scene,
+    findings: Iterable[Finding],
+    stale: Iterable[DeviceId] = (),
 ) -> ProbePlan:
-    """The probe's next plan: fast-loop period, list triggers, and devices to list at once."""
+    """The probe's next plan: fast-loop period, list triggers, and devices to list at once.
+
+    A device is urgent while something on it waits for a list: a claim to be confirmed, an eviction
+    under way, growth about to cross a quota, or a ``stale`` size that withheld an action. A breach
+    that is merely known is not: listing holds a driver lock.
+    """
     headroom: dict[DeviceId, int] = {}
-    urgent: set[DeviceId] = set()
+    urgent: set[DeviceId] = set(stale)
     hard = {
         t.id: hard_trip_bytes(cfg, t.hard_bytes)
         for t in scene.snap.tenants
         if t.hard_bytes is not None
     }
-    window = max(cfg.quota.growth_window_s, 0.1)
     for use in scene.snap.uses:
         trip = hard.get(use.tenant)
         if trip is None:
@@ -35,8 +42,8 @@ def plan(
         if room > 0 and room < headroom.get(device, room + 1):
             headroom[device] = room
         if (
-            use.grown_bytes > 0
-            and room < _per_second(use, window) * cfg.sampling.urgent_headroom_s
+            use.growth_bytes_s > 0
+            and room < use.growth_bytes_s * cfg.sampling.urgent_headroom_s
         ):
             urgent.add(device)
     for finding in findings:
@@ -57,7 +64,3 @@ def plan(
         list_every_s=cfg.sampling.list_every_s,
         list_gap_s=cfg.sampling.list_gap_s,
     )
-
-
-def _per_second(use: Use, window_s: float) -> float:
-    return use.grown_bytes / window_s

@@ -48,7 +48,9 @@ RULES: tuple[tuple[str, Rule], ...] = (
 QUIET_RULES = frozenset({"labels", "limits"})
 """Rules whose findings stand in status but open no incident of their own."""
 MAX_FINDINGS = 512
-"""Findings of one pass beyond this are counted, not judged (costs research: cap findings a pass)."""
+"""Findings of one pass beyond this are counted, not judged (costs research: cap findings a
+pass).
+"""
 
 
 def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:

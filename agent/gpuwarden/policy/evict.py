@@ -134,7 +134,9 @@ def _refresh(desk: Desk, case: Case, finding: Finding | None) -> Case:
 
 
 def move(desk: Desk, case: Case, event: Event) -> None:
-    """Take one step if the guard lets every order of it pass; else stay and say what was withheld."""
+    """Take one step if the guard lets every order of it pass; else stay and say what was
+    withheld.
+    """
     rung = ladder.step(case.rung, event)
     if rung is case.rung:
         _wake_for(desk, case)
@@ -188,7 +190,9 @@ def _before_eviction(desk: Desk, case: Case) -> Case:
 
 
 def _needs_no_hold(case: Case) -> bool:
-    """A hold is for deciding and for switching a restart policy off; without either it only delays."""
+    """A hold is for deciding and for switching a restart policy off; without either it only
+    delays.
+    """
     return case.is_restart_settled and not (
         case.is_emergency and case.target.cgroup is not None
     )

@@ -13,7 +13,9 @@ from gpuwarden.policy.xid_scope import LOCKING
 
 
 def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
-    """Memory with this tick's facts folded in. A new boot keeps only what wall time and owners carry."""
+    """Memory with this tick's facts folded in. A new boot keeps only what wall time and owners
+    carry.
+    """
     snap = scene.snap
     if memory.boot_id != snap.boot_id:
         memory = _reborn(memory, scene)
@@ -28,7 +30,9 @@ def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
 
 
 def _reborn(memory: Memory, scene: Scene) -> Memory:
-    """First tick, or first after a reboot: pids, grace clocks and cooldowns mean nothing any more."""
+    """First tick, or first after a reboot: pids, grace clocks and cooldowns mean nothing any
+    more.
+    """
     return Memory(
         boot_id=scene.snap.boot_id,
         started_at=scene.snap.at,
@@ -179,7 +183,8 @@ def _fold_reserve(old: DeviceMemory, device: Device, scene: Scene) -> DeviceMemo
 def _fold_lock(
     old: DeviceMemory, device: Device, scene: Scene, red: set[DeviceId]
 ) -> DeviceMemory:
-    """Locked: an Xid that stops the device, or the driver asks for a recovery. Free again: neither is
+    """Locked: an Xid that stops the device, or the driver asks for a recovery. Free again:
+    neither is
     asked any more and no service on the device is red."""
     for event in scene.snap.events:
         if event.device == device.id and event.kind == "xid" and event.code in LOCKING:

@@ -51,7 +51,9 @@ def permit(
     kind: Kind,
     busy: Collection[tuple[DeviceId, TenantId]],
 ) -> Refusal | None:
-    """``None``: go ahead. ``busy`` are the (device, tenant) of evictions in flight, this tick's included."""
+    """``None``: go ahead. ``busy`` are the (device, tenant) of evictions in flight, this tick's
+    included.
+    """
     if kind not in HARMFUL:
         return None
     rule = RULE_OF_REASON.get(case.reason, case.reason)

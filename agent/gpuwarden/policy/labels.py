@@ -1,4 +1,6 @@
-"""Rule labels: a tenant's labels claim what the operator's policy does not give, or cannot be read."""
+"""Rule labels: a tenant's labels claim what the operator's policy does not give, or cannot be
+read.
+"""
 
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding, Severity

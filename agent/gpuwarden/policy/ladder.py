@@ -1,4 +1,6 @@
-"""The escalation ladder as a table: which rung follows which event, and what entering a rung orders."""
+"""The escalation ladder as a table: which rung follows which event, and what entering a rung
+orders.
+"""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum

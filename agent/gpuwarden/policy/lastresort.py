@@ -1,4 +1,6 @@
-"""When a device stays locked although nobody at fault holds it any more (DESIGN 4.4, last sentences)."""
+"""When a device stays locked although nobody at fault holds it any more (DESIGN 4.4, last
+sentences).
+"""
 
 from dataclasses import replace
 
@@ -15,7 +17,8 @@ RELOCATABLE = frozenset({"docker"})
 
 
 def resort(desk: Desk, findings: list[Finding]) -> None:
-    """Relocate the protected tenant where the operator allows it and a healthy device has room; else
+    """Relocate the protected tenant where the operator allows it and a healthy device has room;
+    else
     cordon, page at once, and name the reset that needs the device empty."""
     for finding in findings:
         if finding.rule != "locked" or finding.device is None:

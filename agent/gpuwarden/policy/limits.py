@@ -1,4 +1,6 @@
-"""Rule limits: the preventive limiter does not hold what it was told (the reactive engine audits it)."""
+"""Rule limits: the preventive limiter does not hold what it was told (the reactive engine
+audits it).
+"""
 
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding, Severity
@@ -8,7 +10,9 @@ from gpuwarden.policy.words import size
 
 
 def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
-    """A limit that reads back otherwise than the quota, or use above a limit said to be in force."""
+    """A limit that reads back otherwise than the quota, or use above a limit said to be in
+    force.
+    """
     findings = []
     for reading in scene.snap.limits:
         tenant = scene.tenants.get(reading.tenant)

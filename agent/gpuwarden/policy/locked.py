@@ -1,4 +1,6 @@
-"""Rule locked: a device has stopped doing work (an Xid that stops it, or the driver asks for a reset)."""
+"""Rule locked: a device has stopped doing work (an Xid that stops it, or the driver asks for a
+reset).
+"""
 
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding, Severity

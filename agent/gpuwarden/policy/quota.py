@@ -8,7 +8,9 @@ from gpuwarden.policy.words import size
 
 
 def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
-    """Hard: over quota + margin (confirmed by a second list). Soft: over soft for ``soft_hold_s``."""
+    """Hard: over quota + margin (confirmed by a second list). Soft: over soft for
+    ``soft_hold_s``.
+    """
     findings = []
     for episode in memory.episodes.values():
         if episode.tenant not in scene.tenants:

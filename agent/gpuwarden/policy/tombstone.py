@@ -1,4 +1,6 @@
-"""Rule tombstone: an owner evicted again and again comes back; it is held until the window is over."""
+"""Rule tombstone: an owner evicted again and again comes back; it is held until the window is
+over.
+"""
 
 from dataclasses import replace
 
@@ -25,7 +27,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
                 key=f"tombstone {tenant.id}",
                 severity=Severity.ERROR,
                 summary=(
-                    f"{tenant.name} came back after {len(stone.evicted_wall)} evictions of its owner"
+                    f"{tenant.name} came back after {len(stone.evicted_wall)} evictions"
                 ),
                 tenant=tenant.id,
                 evidence=(("owner", stone.owner_key),),
@@ -37,7 +39,9 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
 def bury(
     cfg: Config, stones: dict[str, Tombstone], owner_key: str, wall: float
 ) -> Tombstone:
-    """The owner's tombstone after one more eviction; held once ``tombstone_evictions`` fall in a window."""
+    """The owner's tombstone after one more eviction; held once ``tombstone_evictions`` fall in
+    a window.
+    """
     old = stones.get(owner_key) or Tombstone(owner_key=owner_key)
     window = cfg.ladder.tombstone_window_s
     recent = (*(w for w in old.evicted_wall if 0 <= wall - w <= window), wall)

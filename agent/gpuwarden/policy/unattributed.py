@@ -1,4 +1,5 @@
-"""Rule unattributed: a device holds bytes that no listed process accounts for (managed memory, leaks).
+"""Rule unattributed: a device holds bytes that no listed process accounts for (managed memory,
+leaks).
 
 Never a conviction: with a single candidate it is suspected (warned), with several it is reported.
 """

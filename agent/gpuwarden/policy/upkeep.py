@@ -73,7 +73,9 @@ def _is_due(desk: Desk, debt: Debt) -> bool:
 
 
 def prevent(desk: Desk) -> None:
-    """Tell the preventive limiter, and the host limits, what each tenant is allowed; once a change."""
+    """Tell the preventive limiter, and the host limits, what each tenant is allowed; once a
+    change.
+    """
     wanted: dict[str, str] = {}
     enforcing = guard.is_enforcing(desk.cfg, "quota")
     for tenant in desk.scene.snap.tenants:

@@ -52,12 +52,15 @@ def relative_overrun(tenant: Tenant, use: Use) -> float:
 
 
 def target_bytes(cfg: Config, device: Device, overrun_bytes: int) -> int:
-    """Bytes to take back: the overrun and 5 % of the device, so that the next poll does not trip."""
+    """Bytes to take back: the overrun and 5 % of the device, so that the next poll does not
+    trip.
+    """
     return overrun_bytes + int(cfg.quota.min_reclaim_ratio * device.total_bytes)
 
 
 def smallest_set(ranked: list[Use], needed_bytes: int, scene: Scene) -> list[Use]:
-    """The fewest of a ranking that free enough: within the first one's class and over-quota standing a
+    """The fewest of a ranking that free enough: within the first one's class and over-quota
+    standing a
     single use that suffices (the smallest such) is preferred to several."""
     if not ranked:
         return []
