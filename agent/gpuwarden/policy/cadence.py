@@ -8,7 +8,7 @@ from gpuwarden.model.device import Sight
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT, Memory
-from gpuwarden.policy.scene import Scene, hard_trip_bytes
+from gpuwarden.policy.scene import Scene
 
 URGENT_RULES = frozenset({"quota", "reserve"})
 
@@ -26,26 +26,7 @@ def plan(
     under way, growth about to cross a quota, or a ``stale`` size that withheld an action. A breach
     that is merely known is not: listing holds a driver lock.
     """
-    headroom: dict[DeviceId, int] = {}
-    urgent: set[DeviceId] = set(stale)
-    hard = {
-        t.id: hard_trip_bytes(cfg, t.hard_bytes)
-        for t in scene.snap.tenants
-        if t.hard_bytes is not None
-    }
-    for use in scene.snap.uses:
-        trip = hard.get(use.tenant)
-        if trip is None:
-            continue
-        room = trip - use.used_bytes
-        device = use.device
-        if room > 0 and room < headroom.get(device, room + 1):
-            headroom[device] = room
-        if (
-            use.growth_bytes_s > 0
-            and room < use.growth_bytes_s * cfg.sampling.urgent_headroom_s
-        ):
-            urgent.add(device)
+    urgent: set[DeviceId] = {*stale, *scene.pressing}
     for finding in findings:
         if finding.rule in URGENT_RULES and finding.device and not finding.is_confirmed:
             urgent.add(finding.device)
@@ -58,7 +39,10 @@ def plan(
     return ProbePlan(
         period_s=min(max(period, cfg.sampling.fast_min_s), cfg.sampling.fast_max_s),
         list_trigger_bytes=tuple(
-            sorted((d, max(1, min(trigger, room // 2))) for d, room in headroom.items())
+            sorted(
+                (d, max(1, min(trigger, room // 2)))
+                for d, room in scene.headroom.items()
+            )
         ),
         list_now=tuple(sorted(urgent & seen)),
         list_every_s=cfg.sampling.list_every_s,

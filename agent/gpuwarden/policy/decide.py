@@ -55,7 +55,8 @@ pass).
 
 def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     """Findings, actions, what was withheld, and what to remember. Same inputs, same decision."""
-    scene = Scene.of(cfg, snap)
+    watched = frozenset((e.tenant, e.device) for e in memory.episodes.values())
+    scene = Scene.of(cfg, snap, watched)
     memory = fold.remember(cfg, memory, scene)
     findings = find_all(cfg, memory, scene)
     desk = Desk.over(cfg, scene, memory)

@@ -109,6 +109,15 @@ class Desk:
             for device in (case.devices or (case.device,))
         ]
 
+    def busy_with(self, device: DeviceId, but: TenantId) -> bool:
+        """Whether somebody else's eviction is in flight on a device."""
+        return any(
+            case.rung in IN_FLIGHT
+            and case.tenant != but
+            and device in (case.devices or (case.device,))
+            for case in self.cases.values()
+        )
+
     def order(
         self,
         kind: Kind,

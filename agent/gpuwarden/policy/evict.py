@@ -112,24 +112,31 @@ def _raise_alarm(desk: Desk, case: Case, verdict: Judgement) -> Case:
 
 
 def _refresh(desk: Desk, case: Case, finding: Finding | None) -> Case:
-    """Before the eviction begins, a case follows what is known of its tenant now."""
+    """Before the eviction begins, a case follows its newest finding."""
     tenant = desk.scene.tenants.get(case.tenant)
-    if case.rung in IN_FLIGHT or tenant is None:
+    if (
+        case.rung in IN_FLIGHT
+        or tenant is None
+        or finding is None
+        or finding.device is None
+    ):
         return case
+    grace = ladder.grace_s(desk.cfg, tenant, is_emergency=case.is_emergency)
     limit = tenant.hard_bytes or case.limit_bytes
-    device = finding.device if finding is not None and finding.device else case.device
-    used = (
-        finding.used_bytes
-        if finding is not None and finding.used_bytes
-        else case.bytes_at_open
-    )
+    used = finding.used_bytes or case.bytes_at_open
+    if (finding.device, used, limit, grace) == (
+        case.device,
+        case.bytes_at_open,
+        case.limit_bytes,
+        case.grace_s,
+    ):
+        return case
     return replace(
         case,
-        target=target_of(tenant),
         limit_bytes=limit,
-        device=device,
+        device=finding.device,
         bytes_at_open=used,
-        grace_s=ladder.grace_s(desk.cfg, tenant, is_emergency=case.is_emergency),
+        grace_s=grace,
     )
 
 
@@ -142,6 +149,8 @@ def move(desk: Desk, case: Case, event: Event) -> None:
         _wake_for(desk, case)
         return
     if rung is Rung.HELD:
+        if _waits_its_turn(desk, case):
+            return
         case = _before_eviction(desk, case)
         if _needs_no_hold(case):
             rung = (
@@ -169,6 +178,15 @@ def move(desk: Desk, case: Case, event: Event) -> None:
         return
     desk.cases[case.tenant] = entered
     _wake_for(desk, entered)
+
+
+def _waits_its_turn(desk: Desk, case: Case) -> bool:
+    """Withheld and said so already, and its device is still busy with somebody else's eviction."""
+    if f"{Kind.FREEZE}/one-per-device" not in case.withheld and (
+        f"{Kind.TERM}/one-per-device" not in case.withheld
+    ):
+        return False
+    return desk.busy_with(case.device, case.tenant)
 
 
 def _before_eviction(desk: Desk, case: Case) -> Case:

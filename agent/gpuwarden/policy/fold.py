@@ -8,7 +8,7 @@ from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import DeviceMemory, Episode, Memory, episode_key
 from gpuwarden.model.snapshot import Health
 from gpuwarden.model.tenant import Use
-from gpuwarden.policy.scene import Scene, hard_trip_bytes
+from gpuwarden.policy.scene import Limits, Scene
 from gpuwarden.policy.xid_scope import LOCKING
 
 
@@ -59,27 +59,11 @@ def _unconfirmed(memory: Memory) -> dict[str, Episode]:
 
 
 def _episodes(cfg: Config, memory: Memory, scene: Scene) -> dict[str, Episode]:
-    limits = {
-        t.id: (
-            t.soft_bytes if t.soft_bytes is not None else t.hard_bytes,
-            hard_trip_bytes(cfg, t.hard_bytes),
-            t.hard_bytes,
-        )
-        for t in scene.snap.tenants
-        if t.hard_bytes is not None
-    }
-    old = memory.episodes
-    watched = {e.tenant for e in old.values()}
     fresh: dict[str, Episode] = {}
-    for use in scene.snap.uses:
-        limit = limits.get(use.tenant)
-        if limit is None:
-            continue
-        soft, trip, hard = limit
-        if soft is None or (use.used_bytes <= soft and use.tenant not in watched):
-            continue
+    now = scene.snap.at
+    for use in scene.noteworthy:
         key = episode_key(use.tenant, use.device)
-        episode = old.get(key)
+        episode = memory.episodes.get(key)
         if not scene.is_claimable(use):
             if (
                 episode is not None
@@ -87,20 +71,24 @@ def _episodes(cfg: Config, memory: Memory, scene: Scene) -> dict[str, Episode]:
                 fresh[key] = replace(episode, hard_lists=0, confirmed_at=None)
             continue
         if episode is None:
-            if use.used_bytes <= soft:
-                continue
             episode = Episode(tenant=use.tenant, device=use.device)
-        kept = _advance(cfg, episode, use, (soft, trip, hard), scene.snap.at)
+        kept = _advance(cfg, episode, use, scene.limits[use.tenant], now)
         if kept is not None:
             fresh[key] = kept
     return fresh
 
 
 def _advance(
-    cfg: Config, episode: Episode, use: Use, limit: tuple[int, int, int], now: float
+    cfg: Config,
+    episode: Episode,
+    use: Use,
+    limit: Limits,
+    now: float,
 ) -> Episode | None:
     """One episode by one tick; ``None`` once it has cleared."""
     soft, trip, hard = limit
+    if use.listed_at <= episode.last_listed_at and episode.limit_bytes == hard:
+        return _aged(cfg, episode, now)
     if episode.limit_bytes not in (0, hard) and hard < episode.limit_bytes:
         # The quota was lowered live: the ladder starts afresh, it does not continue at a kill.
         episode = replace(
@@ -146,6 +134,20 @@ def _advance(
         clear_since=clear_since,
         is_breach=is_breach,
     )
+
+
+def _aged(cfg: Config, episode: Episode, now: float) -> Episode | None:
+    """An episode without a new list: only time has passed."""
+    clear, soft = episode.clear_since, episode.soft_since
+    if clear is not None and now - clear >= cfg.quota.clear_hold_s:
+        return None
+    if (
+        soft is not None
+        and not episode.is_breach
+        and now - soft >= cfg.quota.soft_hold_s
+    ):
+        return replace(episode, is_breach=True)
+    return episode
 
 
 def _devices(cfg: Config, memory: Memory, scene: Scene) -> dict[DeviceId, DeviceMemory]:
