@@ -41,6 +41,9 @@ class ProcessFacts:
     owner: CgroupOwner
     cgroup: CgroupId | None
     """The cgroup to act on, or ``None`` where it could not be resolved to a directory."""
+    pgrp_start: int = 0
+    """Start of the group's leader, or of the first member seen where the leader is gone: tells a
+    reused group id apart. 0: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
