@@ -27,9 +27,7 @@ _SIZE_UNITS = {
 }
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 # 8GiB, 1.5 TiB, 512 MB
-_SIZE = re.compile(
-    r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{0,3})\s*\Z", re.ASCII
-)
+_SIZE = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{0,3})\s*\Z", re.ASCII)
 # 10s, 250 ms, 1.5m
 _TIME = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{1,3})\s*\Z", re.ASCII)
 MAX_BYTES = 2**50
@@ -59,18 +57,12 @@ def parse_seconds(value: object) -> float:
     elif isinstance(value, str) and (match := _TIME.match(value)):
         unit = match[2].lower()
         if unit not in _TIME_UNITS:
-            raise ValueError(
-                f'expected a duration such as 10s, got the unit "{match[2]}"'
-            )
+            raise ValueError(f'expected a duration such as 10s, got the unit "{match[2]}"')
         seconds = float(match[1]) * _TIME_UNITS[unit]
     else:
-        raise ValueError(
-            f"expected seconds >= 0 or a duration such as 10s, got {_shown(value)}"
-        )
+        raise ValueError(f"expected seconds >= 0 or a duration such as 10s, got {_shown(value)}")
     if not 0 <= seconds <= MAX_SECONDS:
-        raise ValueError(
-            f"expected seconds >= 0 or a duration such as 10s, got {_shown(value)}"
-        )
+        raise ValueError(f"expected seconds >= 0 or a duration such as 10s, got {_shown(value)}")
     return seconds
 
 
@@ -78,16 +70,12 @@ def parse_ratio(value: object) -> float:
     """A ratio 0..1 from ``0.8`` or ``80%``; ValueError says what was expected."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         ratio = float(value)
-    elif isinstance(value, str) and re.fullmatch(
-        r"\s*[0-9]{1,3}(\.[0-9]{1,4})?\s*%\s*", value
-    ):
+    elif isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,3}(\.[0-9]{1,4})?\s*%\s*", value):
         ratio = float(value.strip().rstrip("%").strip()) / 100
     else:
         raise ValueError(f'expected a ratio such as 0.8 or "80%", got {_shown(value)}')
     if not 0 <= ratio <= 1:
-        raise ValueError(
-            f'expected a ratio from 0 to 1 (or "0%" to "100%"), got {_shown(value)}'
-        )
+        raise ValueError(f'expected a ratio from 0 to 1 (or "0%" to "100%"), got {_shown(value)}')
     return ratio
 
 
