@@ -1,0 +1,276 @@
+"""Settings: what an operator may say, with units, defaults and the source of each default.
+
+Policy reads these values and nothing else. Loading files is ``config_files``.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gpuwarden.config_types import Bytes, Class, Ratio, Seconds
+from gpuwarden.model.tenant import TenantClass
+
+MIB = 2**20
+GIB = 2**30
+
+
+class Section(BaseModel):
+    """One table of the file: frozen, and an unknown key is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class QuotaConfig(Section):
+    """Judging GPU memory against quotas. Defaults: DESIGN 4.3."""
+
+    hard_margin_bytes: Bytes = 64 * MIB
+    """A hard overrun trips at quota + max(this, ``hard_margin_ratio`` x quota)."""
+    hard_margin_ratio: Ratio = 0.02
+    soft_hold_s: Seconds = 10.0
+    """How long over soft before it is a breach."""
+    throttle_after_s: Seconds = 10.0
+    """How long after the warning a tenant still over soft is throttled."""
+    clear_ratio: Ratio = 0.95
+    clear_hold_s: Seconds = 30.0
+    evict_high: bool = False
+    """Whether a tenant of class high may be evicted for its own overrun."""
+    warmup_s: Seconds = 2.0
+    """No eviction this long after start, except in the emergency lane."""
+    growth_window_s: Seconds = 10.0
+    min_reclaim_ratio: Ratio = 0.05
+    """Reclaim target = overrun + this share of the device (kubelet's min-reclaim, oomd's idea)."""
+    unattributed_margin_bytes: Bytes = 512 * MIB
+    unattributed_hold_s: Seconds = 5.0
+
+
+class ReserveConfig(Section):
+    """Device memory kept free for protected tenants."""
+
+    bytes: Bytes = 0
+    ratio: Ratio = 0.0
+    """The larger of both counts; 0 and 0: no reserve."""
+    evict_within_quota: bool = True
+    """Whether low tenants within quota may go when those over quota do not free enough."""
+
+
+class LadderConfig(Section):
+    """The escalation ladder. Grace by class: enforcement research b4; DESIGN 4.4."""
+
+    grace_high_s: Seconds = 30.0
+    grace_normal_s: Seconds = 30.0
+    grace_low_s: Seconds = 10.0
+    grace_best_effort_s: Seconds = 2.0
+    grace_max_s: Seconds = 300.0
+    """The longest grace a label may claim."""
+    emergency_grace_s: Seconds = 1.0
+    hold_ttl_s: Seconds = 2.0
+    """A freeze never lasts longer than this without a decision."""
+    restart_wait_s: Seconds = 0.15
+    """How long a kill waits for the runtime to switch its restart policy off."""
+    verify_s: Seconds = 2.0
+    """How long after KILL the cgroup may stay populated before the runtime is asked."""
+    stuck_s: Seconds = 10.0
+    cooldown_s: Seconds = 15.0
+    """No further victim on the device before its bytes are back or this is over (oomd's pause)."""
+    throttle_cpu_cores: float = Field(default=0.2, gt=0, le=1024)
+    tombstone_evictions: int = Field(default=3, ge=1, le=1000)
+    tombstone_window_s: Seconds = 600.0
+    allow_protected_restart: bool = False
+    locked_after_s: Seconds = 3.0
+    """How long a device may stay locked after the offender is gone before the last resort."""
+
+
+class SamplingConfig(Section):
+    """How often to look. DESIGN 4.3; costs research: count wake-ups, not calls."""
+
+    fast_min_s: Seconds = 0.02
+    fast_base_s: Seconds = 0.1
+    fast_max_s: Seconds = 1.0
+    urgent_headroom_s: Seconds = 1.0
+    """Headroom divided by growth under this makes the loop run at ``fast_min_s``."""
+    list_every_s: Seconds = 2.0
+    list_gap_s: Seconds = 0.1
+    list_trigger_bytes: Bytes = 64 * MIB
+    harm_age_s: Seconds = 1.0
+    """An eviction is begun or raised only on a list at most this old."""
+    gap_s: Seconds = 5.0
+    """A longer silence between two ticks (suspended host, stopped agent) starts confirmation
+    anew.
+    """
+    fast_deadline_s: Seconds = 0.5
+    slow_deadline_s: Seconds = 2.0
+    host_every_s: Seconds = 5.0
+    slow_every_s: Seconds = 5.0
+
+
+class Rule(Section):
+    """Whether a rule acts (``enforce``), reports (``observe``) or is off; unset follows the
+    node.
+    """
+
+    mode: Literal["observe", "enforce", "off"] | None = None
+
+
+class HostConfig(Section):
+    """Rules on the host itself."""
+
+    memory_available_min_ratio: Ratio = 0.05
+    memory_full_max_percent: float = Field(default=40.0, ge=0, le=100)
+    """PSI full avg10: enforcement research scenario 25."""
+    cpu_max_ratio: Ratio = 0.98
+    filesystem_free_min_ratio: Ratio = 0.05
+    hold_s: Seconds = 30.0
+    memory_high_ratio: Ratio = 0.9
+    """memory.high as a share of a tenant's host memory quota."""
+
+
+class Match(Section):
+    """Which tenants an entry is for: every given field must match (shell globs)."""
+
+    image: str | None = None
+    name: str | None = None
+    unit: str | None = None
+    user: str | None = None
+    account: str | None = None
+    runtime: str | None = None
+    comm: str | None = None
+    service: str | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> "Match":
+        if not any(value is not None for value in self.__dict__.values()):
+            raise ValueError(
+                "expected at least one of image, name, unit, user, account, ..."
+            )
+        return self
+
+
+class TenantPolicy(Section):
+    """The operator's word on some tenants: defaults where labels are silent, caps where they
+    are not.
+    """
+
+    match: Match
+    memory: Bytes | None = None
+    """Quota of GPU memory a device, for tenants whose label claims none."""
+    memory_max: Bytes | None = None
+    """The most a label may claim."""
+    memory_soft: Bytes | None = None
+    tenant_class: Class | None = Field(default=None, alias="class")
+    """Class of tenants without a label, and the highest a label may claim unless ``class_max``
+    says.
+    """
+    class_max: Class | None = None
+    grace: Seconds | None = None
+    host_memory: Bytes | None = None
+    cpu_cores: float | None = Field(default=None, gt=0, le=4096)
+    service: str | None = Field(default=None, max_length=128)
+    never_victim: bool = False
+
+
+class DefaultPolicy(Section):
+    """Tenants no entry matches."""
+
+    memory: Bytes | None = None
+    tenant_class: Class = Field(default=TenantClass.LOW, alias="class")
+    class_max: Class = TenantClass.NORMAL
+    """The highest class a label may claim without the operator's map."""
+    label_memory: bool = True
+    """Whether a label may set a quota at all."""
+
+
+class ServiceConfig(Section):
+    """A protected service's objective, read from its own Prometheus histogram."""
+
+    name: str = Field(min_length=1, max_length=128)
+    url: str = Field(
+        pattern=r"^http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?/", max_length=512
+    )
+    histogram: str = Field(default="http_request_duration_seconds", max_length=200)
+    p99_max_s: Seconds = 0.5
+    every_s: Seconds = 0.25
+    window_s: Seconds = 2.0
+    enter_s: Seconds = 0.5
+    leave_s: Seconds = 1.0
+    stall_s: Seconds = 1.0
+    """No request finishing for this long while some are in flight counts as red."""
+
+
+class AgentConfig(Section):
+    """The daemon itself."""
+
+    mode: Literal["observe", "enforce"] = "observe"
+    state_dir: Path = Path("/var/lib/gpuwarden")
+    run_dir: Path = Path("/run/gpuwarden")
+    metrics_listen: str = Field(
+        default="127.0.0.1:9420", pattern=r"^[^\s/]{1,253}:\d{1,5}$"
+    )
+    log_format: Literal["console", "json"] = "console"
+    expected_devices: int | None = Field(default=None, ge=0, le=64)
+    journal_max_bytes: Bytes = 256 * MIB
+    operator_gids: tuple[int, ...] = ()
+    """Groups whose members may act through the socket; root always may."""
+
+
+class NvmlConfig(Section):
+    """Where the driver's library is."""
+
+    library: str | None = Field(default=None, max_length=4096)
+    limiter: Literal["auto", "nvml-memory-limits", "mps-pinned", "none"] = "auto"
+
+
+class DockerConfig(Section):
+    """Docker's API."""
+
+    host: str = Field(
+        default="unix:///var/run/docker.sock", pattern=r"^unix:///", max_length=200
+    )
+    timeout_s: Seconds = 3.0
+
+
+class KmsgConfig(Section):
+    """The kernel log."""
+
+    path: Path = Path("/dev/kmsg")
+
+
+class PageConfig(Section):
+    """Where a page goes: a webhook (JSON by POST). Empty: the log alone."""
+
+    webhook: str | None = Field(default=None, pattern=r"^https?://", max_length=2048)
+    timeout_s: Seconds = 5.0
+
+
+class Rules(Section):
+    """Mode of each rule."""
+
+    quota: Rule = Rule()
+    reserve: Rule = Rule()
+    unattributed: Rule = Rule()
+    host: Rule = Rule()
+    locked: Rule = Rule()
+    sight: Rule = Rule()
+    slo: Rule = Rule()
+    limits: Rule = Rule()
+    tombstone: Rule = Rule()
+    labels: Rule = Rule()
+
+
+class Config(Section):
+    """The whole file."""
+
+    agent: AgentConfig = AgentConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    quota: QuotaConfig = QuotaConfig()
+    reserve: ReserveConfig = ReserveConfig()
+    ladder: LadderConfig = LadderConfig()
+    host: HostConfig = HostConfig()
+    nvml: NvmlConfig = NvmlConfig()
+    docker: DockerConfig = DockerConfig()
+    kmsg: KmsgConfig = KmsgConfig()
+    page: PageConfig = PageConfig()
+    rules: Rules = Rules()
+    default: DefaultPolicy = DefaultPolicy()
+    tenant: tuple[TenantPolicy, ...] = ()
+    service: tuple[ServiceConfig, ...] = ()

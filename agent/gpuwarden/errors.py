@@ -1,0 +1,28 @@
+"""The four errors of the program; each says what to do next.
+
+Adapters translate whatever their library raises into one of these; nothing else crosses a port.
+"""
+
+
+class GpuwardenError(Exception):
+    """Root of every error the program raises on purpose."""
+
+
+class Unavailable(GpuwardenError):
+    """The thing did not answer this time: try again on a later tick."""
+
+
+class Unsupported(GpuwardenError):
+    """This host can never do that: stop asking and say so once."""
+
+
+class Refused(GpuwardenError):
+    """Safety said no: the target is not what was decided about (pid reused, cgroup replaced)."""
+
+
+class ConfigError(GpuwardenError):
+    """The configuration is wrong; ``faults`` lists every mistake, each with its path and origin."""
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults

@@ -1,0 +1,109 @@
+"""One look at the node: everything a decision may know."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gpuwarden.model.device import Device, DriverEvent
+from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.tenant import Standing, Tenant, Use
+
+
+class GapKind(StrEnum):
+    """Why something could not be seen."""
+
+    HUNG = "hung"
+    GONE = "gone"
+    UNSUPPORTED = "unsupported"
+    DENIED = "denied"
+    UNAVAILABLE = "unavailable"
+    STALE = "stale"
+    GARBAGE = "garbage"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """What could not be seen, and why; ``subject`` is a device, tenant, path or port name."""
+
+    source: str
+    subject: str
+    kind: GapKind
+    detail: str = ""
+
+
+class Health(StrEnum):
+    """A service's objective. ``UNKNOWN`` is neither: it convicts nobody and clears nobody."""
+
+    GREEN = "green"
+    RED = "red"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceState:
+    """A protected tenant's own measure of itself, judged over the last window."""
+
+    service: str
+    tenant: TenantId | None
+    health: Health
+    since: float
+    """Monotonic seconds at which ``health`` began."""
+    p99_s: float | None = None
+    limit_s: float | None = None
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSample:
+    """The host itself (psutil and /proc/pressure); rates are per second over the last interval."""
+
+    at: float
+    cpu_ratio: float | None = None
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    swap_used_bytes: int | None = None
+    disk_read_bytes_total: int | None = None
+    disk_write_bytes_total: int | None = None
+    network_receive_bytes_total: int | None = None
+    network_transmit_bytes_total: int | None = None
+    filesystem_free_ratio: float | None = None
+    memory_full_avg10: float | None = None
+    """PSI: percent of the last 10 s in which all non-idle tasks stalled on memory."""
+    memory_some_avg10: float | None = None
+    cpu_some_avg10: float | None = None
+    io_full_avg10: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitReading:
+    """What the preventive limiter says of one tenant on one device (the auditor compares)."""
+
+    tenant: TenantId
+    device: DeviceId
+    hard_bytes: int | None
+    used_bytes: int | None
+    backend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One look. ``at`` is monotonic seconds, ``wall`` Unix seconds of the same tick."""
+
+    at: float
+    wall: float
+    boot_id: str
+    devices: tuple[Device, ...] = ()
+    tenants: tuple[Tenant, ...] = ()
+    uses: tuple[Use, ...] = ()
+    standings: tuple[Standing, ...] = ()
+    events: tuple[DriverEvent, ...] = ()
+    services: tuple[ServiceState, ...] = ()
+    host: HostSample | None = None
+    limits: tuple[LimitReading, ...] = ()
+    limiter: str = "none"
+    gaps: tuple[Gap, ...] = ()
+    unattributed: tuple[tuple[DeviceId, int], ...] = ()
+    """Bytes on a device that no listed process holds: used minus the sum of its rows, by its
+    last list.
+    """
+    fleet_permit: bool = True
+    """False while a fleet policy demands a permit that has not been given."""

@@ -1,0 +1,280 @@
+"""The seams: what the node needs from the world, as Protocols. Adapters and sim.World implement
+them.
+
+Every method may raise ``Unavailable`` (try next tick), ``Unsupported`` (stop asking) or ``Refused``
+(not the same thing any more). Nothing else may escape an adapter; where a port is called, anything
+that does is caught, counted and made a Gap or a failed Outcome.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gpuwarden.model.action import Action, Outcome, Target
+from gpuwarden.model.decision import Decision, Incident, ProbePlan
+from gpuwarden.model.device import Device, DriverEvent, Listing
+from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
+from gpuwarden.model.memory import Memory
+from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
+from gpuwarden.model.snapshot import (
+    Gap,
+    HostSample,
+    LimitReading,
+    ServiceState,
+    Snapshot,
+)
+from gpuwarden.model.tenant import HostLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeView:
+    """The newest thing the probe knows of every device. ``listings``: newest per device."""
+
+    devices: tuple[Device, ...]
+    listings: tuple[Listing, ...]
+    events: tuple[DriverEvent, ...] = ()
+    """Events since the last drain."""
+    gaps: tuple[Gap, ...] = ()
+    epoch: int = 0
+    """Changes when the driver was reloaded or the set of devices changed."""
+
+
+class Probe(Protocol):
+    """NVML, in a child process that may hang."""
+
+    def drain(self, now: float) -> ProbeView:
+        """Take what the child has sent; judge deadlines; never blocks."""
+        ...
+
+    def steer(self, plan: ProbePlan) -> None:
+        """Tell the child how to look; unchanged plans cost nothing."""
+        ...
+
+    def filenos(self) -> Sequence[int]:
+        """Descriptors that become readable when there is something to drain."""
+        ...
+
+    def close(self) -> None:
+        """Stop the child politely (pipe closed, TERM), never SIGKILL."""
+        ...
+
+
+class Processes(Protocol):
+    """/proc, read sparingly: stat and cgroup only."""
+
+    def facts(self, pid: int) -> ProcessFacts | None:
+        """Facts of a live process, cached until it exits; ``None`` when there is no such
+        process.
+        """
+        ...
+
+    def reread(self, pid: Pid) -> ProcessFacts | None:
+        """Facts read afresh, for use just before acting; ``None`` when it is gone or reused."""
+        ...
+
+    def is_alive(self, pid: Pid) -> bool:
+        """Whether this very process still runs (zombies do not)."""
+        ...
+
+    def group(self, pgrp: int) -> Sequence[Pid]:
+        """Live members of a process group (for owners that have no cgroup of their own)."""
+        ...
+
+    def is_stuck(self, pid: Pid) -> bool:
+        """Whether it sits in uninterruptible sleep (state D)."""
+        ...
+
+    def signal(self, pid: Pid, signum: int) -> None:
+        """Signal this very process through a pidfd; ``Refused`` when it is another one now."""
+        ...
+
+    def exited(self) -> Sequence[Pid]:
+        """Processes seen to exit since the last call."""
+        ...
+
+    def filenos(self) -> Sequence[int]:
+        """Descriptors that become readable when a watched process exits."""
+        ...
+
+
+class Cgroups(Protocol):
+    """cgroupfs v1, v2 and hybrid. Every call compares the group's inode first, else ``Refused``."""
+
+    def locate(self, owner: CgroupOwner) -> CgroupId | None:
+        """The directory to act on, or ``None`` when the path is the root, relative or not there."""
+        ...
+
+    def is_same(self, cgroup: CgroupId) -> bool: ...
+
+    def members(self, cgroup: CgroupId) -> Sequence[int]:
+        """Pids of the group and everything below it."""
+        ...
+
+    def is_populated(self, cgroup: CgroupId) -> bool: ...
+
+    def is_frozen(self, cgroup: CgroupId) -> bool: ...
+
+    def freeze(self, cgroup: CgroupId) -> None: ...
+
+    def thaw(self, cgroup: CgroupId) -> None: ...
+
+    def kill(self, cgroup: CgroupId) -> int:
+        """End every member (v2 cgroup.kill; v1 freeze, signal all, thaw); number of processes
+        hit.
+        """
+        ...
+
+    def throttle(
+        self,
+        cgroup: CgroupId,
+        *,
+        cpu_cores: float | None,
+        memory_high_bytes: int | None,
+    ) -> Mapping[str, str]:
+        """Slow the group down; the old values, by file, for ``restore``."""
+        ...
+
+    def limit(self, cgroup: CgroupId, limits: HostLimits) -> Mapping[str, str]:
+        """Set host memory and CPU limits; the old values, by file, for ``restore``."""
+        ...
+
+    def restore(self, cgroup: CgroupId, old: Mapping[str, str]) -> None: ...
+
+    def pressure(self, cgroup: CgroupId) -> Mapping[str, float]:
+        """PSI of the group where the kernel has it: ``memory_full_avg10`` and the like, percent."""
+        ...
+
+
+class Runtime(Protocol):
+    """One kind of owner (Docker, Podman, CRI, Slurm, systemd, LXC, bare process group)."""
+
+    def describe(self, owner: CgroupOwner) -> RuntimeFacts:
+        """What the runtime says; may block up to its deadline: called on a worker."""
+        ...
+
+    def restart_off(self, target: Target) -> Mapping[str, str]:
+        """Keep it from coming back; the old policy for ``restart_back``. Blocks up to its
+        deadline.
+        """
+        ...
+
+    def restart_back(self, target: Target, old: Mapping[str, str]) -> None: ...
+
+    def stop(self, target: Target, grace_s: float) -> None:
+        """Stop it in the runtime. Blocks up to its deadline."""
+        ...
+
+    def relocate(self, target: Target, device: DeviceId, index: int) -> str:
+        """Start a replacement pinned to another device; its new id. ``Unsupported`` where
+        impossible.
+        """
+        ...
+
+
+class Runtimes(Protocol):
+    """All runtimes of the host: dispatches by ``runtime`` and caches descriptions."""
+
+    def facts(self, owner: CgroupOwner, tenant: TenantId, pid: Pid) -> RuntimeFacts:
+        """What is known now (possibly ``described=False``); asks in the background; never
+        blocks.
+        """
+        ...
+
+    def for_runtime(self, runtime: str) -> Runtime | None:
+        """Who can act on this kind; ``None``: nobody (reported as *cannot act*)."""
+        ...
+
+    def changed(self) -> bool:
+        """Whether a container event or a late description arrived since the last call."""
+        ...
+
+    def filenos(self) -> Sequence[int]: ...
+
+    def gaps(self) -> Sequence[Gap]: ...
+
+    def close(self) -> None: ...
+
+
+class Limiter(Protocol):
+    """Preventive limit of GPU memory: nvml-memory-limits, mps-pinned or none; found by probing."""
+
+    @property
+    def name(self) -> str: ...
+
+    def set(
+        self, target: Target, device: DeviceId, soft_bytes: int, hard_bytes: int
+    ) -> None: ...
+
+    def clear(self, target: Target, device: DeviceId) -> None:
+        """Zero the soft limit before the leaf goes: a deleted leaf leaks its reservation."""
+        ...
+
+    def read(self, target: Target, device: DeviceId) -> LimitReading: ...
+
+
+class Host(Protocol):
+    """The host's own CPU, memory, disks, network and pressure."""
+
+    def sample(self, now: float) -> HostSample:
+        """The newest sample; refreshed on its own slow schedule; never blocks."""
+        ...
+
+    def boot_id(self) -> str: ...
+
+
+class Services(Protocol):
+    """Objectives of protected services, scraped by a thread of their own."""
+
+    def states(self, now: float) -> Sequence[ServiceState]: ...
+
+    def filenos(self) -> Sequence[int]: ...
+
+    def watch(self, tenants: Mapping[TenantId, str]) -> None:
+        """Which tenant carries which service name (from labels)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Journal(Protocol):
+    """Intent before harm, outcome after it; fsynced."""
+
+    def intend(self, before: Memory, snapshot: Snapshot, decision: Decision) -> None:
+        """On disk when this returns; raises ``Unavailable`` when it is not (then nothing
+        harmful runs).
+        """
+        ...
+
+    def conclude(self, outcomes: Sequence[Outcome]) -> None: ...
+
+    def keep(self, incidents: Sequence[Incident]) -> None: ...
+
+
+class Pager(Protocol):
+    """Hands a page to on-call; deduplicated by incident by whoever implements it."""
+
+    def send(
+        self, incident: str, severity: str, summary: str, details: Mapping[str, str]
+    ) -> None:
+        """Blocks up to its deadline; ``Unavailable`` when it was not accepted."""
+        ...
+
+
+class Status(Protocol):
+    """Where readers (metrics, gRPC) get an immutable picture of the last tick."""
+
+    def publish(
+        self, snapshot: Snapshot, decision: Decision, outcomes: Sequence[Outcome]
+    ) -> None: ...
+
+
+class Watchdog(Protocol):
+    """Fed by a finished tick only."""
+
+    def pet(self, status: str) -> None: ...
+
+
+class Steps(Protocol):
+    """Named points of every action, in order: tests end the process at each of them."""
+
+    def reached(self, action: Action, phase: str) -> None: ...
