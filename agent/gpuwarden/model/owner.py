@@ -11,7 +11,8 @@ class CgroupOwner:
 
     ``runtime`` is one of docker, podman, containerd, crio, kubernetes (a pod whose runtime the path
     does not tell), ecs, lxc, nspawn, slurm, systemd-service, systemd-scope, user-session, the
-    never-victims (``*-monitor``, slurm-daemon, init), or ``unknown``. ``cgroup_path`` is the group to
+    never-victims (``*-monitor``, slurm-daemon, init), or ``unknown``. ``cgroup_path`` is the
+    group to
     act on (the container's root), ``leaf_path`` the process's own. Absent facts are ``None``.
     """
 
@@ -49,7 +50,8 @@ class ProcessFacts:
 class RuntimeFacts:
     """What the owner's runtime (Docker, Slurm, systemd, ...) says of a tenant.
 
-    ``labels`` is untrusted: whoever starts the container writes it. ``described`` is False while the
+    ``labels`` is untrusted: whoever starts the container writes it. ``described`` is False
+    while the
     runtime has not answered: the tenant then has no labels, which is not the same as empty labels.
     """
 
