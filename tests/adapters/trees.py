@@ -71,8 +71,14 @@ def wait_gone(pid: int, timeout_s: float = 10.0) -> bool:
         os.close(fd)
 
 
-def can_make_groups() -> bool:
-    """Whether this process may create cgroups in v1 and v2 trees beside each other."""
-    return os.access(CGROUP_ROOT / "freezer", os.W_OK) and os.access(
-        CGROUP_ROOT / "unified", os.W_OK
-    )
+def real_hierarchies() -> list[str]:
+    """Folders below ``CGROUP_ROOT`` in which this process may make groups; ``.`` on a pure v2 host."""
+    names = ("freezer", "unified", "pids", "memory", "cpu")
+    if (CGROUP_ROOT / "cgroup.controllers").exists():
+        names = (".",)
+    return [name for name in names if os.access(CGROUP_ROOT / name / "cgroup.procs", os.W_OK)]
+
+
+def identity(hierarchy: str) -> str:
+    """How ``CgroupId.hierarchy`` names that folder."""
+    return "" if hierarchy in (".", "unified") else hierarchy
