@@ -29,16 +29,9 @@ def _required(text: str) -> frozenset[str]:
     return names
 
 
-def _asked_for(config: pytest.Config, marker: str) -> bool:
-    """`slow` is not a thing a machine lacks: naming it in -m or in the requirements is enough."""
-    selection = str(config.getoption("markexpr") or "")
-    return marker in config.stash[REQUIRED] or (
-        marker in selection and f"not {marker}" not in selection
-    )
-
-
 def _lacks(config: pytest.Config, marker: str) -> str | None:
-    if marker == "slow" and _asked_for(config, marker):
+    """`slow` is not a thing a machine lacks: requiring it is enough."""
+    if marker == "slow" and marker in config.stash[REQUIRED]:
         return None
     return prerequisites.missing(marker)
 
@@ -99,7 +92,9 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
     path = os.environ.get("GPUWARDEN_TEST_COUNTS")
-    if not path:
+    if not path or hasattr(
+        config, "workerinput"
+    ):  # one of several, under xdist: the first one counts
         return
     stats = terminalreporter.stats
     passed = len(stats.get("passed", [])) + len(stats.get("xfailed", []))

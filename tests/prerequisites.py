@@ -118,7 +118,7 @@ def _lxc() -> str | None:
 
 
 def _slow() -> str | None:
-    return "slow tests have scripts of their own (or: -m slow)"
+    return "minutes long; runs where it is required (scripts/test --require slow)"
 
 
 PROBES: Mapping[str, Callable[[], str | None]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import architecture
+from tests import architecture, layers
 
 ROOT = Path(__file__).resolve().parent.parent
 Check = Callable[[Path], list[str]]
@@ -145,5 +145,5 @@ def test_every_check_has_a_tree_that_breaks_it() -> None:
 
 
 def test_every_layer_named_in_the_table_has_a_row() -> None:
-    named = frozenset[str]().union(*(layer.own for layer in architecture.LAYERS.values()))
-    assert named - architecture.ALL <= architecture.LAYERS.keys()
+    named = frozenset[str]().union(*(layer.own for layer in layers.LAYERS.values()))
+    assert named - layers.ALL <= layers.LAYERS.keys()
