@@ -92,6 +92,12 @@ class SamplingConfig(Section):
     list_every_s: Seconds = 2.0
     list_gap_s: Seconds = 0.1
     list_trigger_bytes: Bytes = 64 * MIB
+    harm_age_s: Seconds = 1.0
+    """An eviction is begun or raised only on a list at most this old."""
+    gap_s: Seconds = 5.0
+    """A longer silence between two ticks (suspended host, stopped agent) starts confirmation
+    anew.
+    """
     fast_deadline_s: Seconds = 0.5
     slow_deadline_s: Seconds = 2.0
     host_every_s: Seconds = 5.0
@@ -99,7 +105,9 @@ class SamplingConfig(Section):
 
 
 class Rule(Section):
-    """Whether a rule acts (``enforce``), reports (``observe``) or is off; unset follows the node."""
+    """Whether a rule acts (``enforce``), reports (``observe``) or is off; unset follows the
+    node.
+    """
 
     mode: Literal["observe", "enforce", "off"] | None = None
 
@@ -139,7 +147,9 @@ class Match(Section):
 
 
 class TenantPolicy(Section):
-    """The operator's word on some tenants: defaults where labels are silent, caps where they are not."""
+    """The operator's word on some tenants: defaults where labels are silent, caps where they
+    are not.
+    """
 
     match: Match
     memory: Bytes | None = None
@@ -148,7 +158,9 @@ class TenantPolicy(Section):
     """The most a label may claim."""
     memory_soft: Bytes | None = None
     tenant_class: Class | None = Field(default=None, alias="class")
-    """Class of tenants without a label, and the highest a label may claim unless ``class_max`` says."""
+    """Class of tenants without a label, and the highest a label may claim unless ``class_max``
+    says.
+    """
     class_max: Class | None = None
     grace: Seconds | None = None
     host_memory: Bytes | None = None

@@ -1,4 +1,6 @@
-"""Units as people write them: sizes (``8GiB``), durations (``10s``), ratios (``80%``), class names."""
+"""Units as people write them: sizes (``8GiB``), durations (``10s``), ratios (``80%``), class
+names.
+"""
 
 import re
 from typing import Annotated, Any

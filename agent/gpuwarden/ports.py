@@ -1,4 +1,5 @@
-"""The seams: what the node needs from the world, as Protocols. Adapters and sim.World implement them.
+"""The seams: what the node needs from the world, as Protocols. Adapters and sim.World implement
+them.
 
 Every method may raise ``Unavailable`` (try next tick), ``Unsupported`` (stop asking) or ``Refused``
 (not the same thing any more). Nothing else may escape an adapter; where a port is called, anything
@@ -62,7 +63,9 @@ class Processes(Protocol):
     """/proc, read sparingly: stat and cgroup only."""
 
     def facts(self, pid: int) -> ProcessFacts | None:
-        """Facts of a live process, cached until it exits; ``None`` when there is no such process."""
+        """Facts of a live process, cached until it exits; ``None`` when there is no such
+        process.
+        """
         ...
 
     def reread(self, pid: Pid) -> ProcessFacts | None:
@@ -116,7 +119,9 @@ class Cgroups(Protocol):
     def thaw(self, cgroup: CgroupId) -> None: ...
 
     def kill(self, cgroup: CgroupId) -> int:
-        """End every member (v2 cgroup.kill; v1 freeze, signal all, thaw); number of processes hit."""
+        """End every member (v2 cgroup.kill; v1 freeze, signal all, thaw); number of processes
+        hit.
+        """
         ...
 
     def throttle(
@@ -148,7 +153,9 @@ class Runtime(Protocol):
         ...
 
     def restart_off(self, target: Target) -> Mapping[str, str]:
-        """Keep it from coming back; the old policy for ``restart_back``. Blocks up to its deadline."""
+        """Keep it from coming back; the old policy for ``restart_back``. Blocks up to its
+        deadline.
+        """
         ...
 
     def restart_back(self, target: Target, old: Mapping[str, str]) -> None: ...
@@ -158,7 +165,9 @@ class Runtime(Protocol):
         ...
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
-        """Start a replacement pinned to another device; its new id. ``Unsupported`` where impossible."""
+        """Start a replacement pinned to another device; its new id. ``Unsupported`` where
+        impossible.
+        """
         ...
 
 
@@ -166,7 +175,9 @@ class Runtimes(Protocol):
     """All runtimes of the host: dispatches by ``runtime`` and caches descriptions."""
 
     def facts(self, owner: CgroupOwner, tenant: TenantId, pid: Pid) -> RuntimeFacts:
-        """What is known now (possibly ``described=False``); asks in the background; never blocks."""
+        """What is known now (possibly ``described=False``); asks in the background; never
+        blocks.
+        """
         ...
 
     def for_runtime(self, runtime: str) -> Runtime | None:
@@ -229,7 +240,9 @@ class Journal(Protocol):
     """Intent before harm, outcome after it; fsynced."""
 
     def intend(self, before: Memory, snapshot: Snapshot, decision: Decision) -> None:
-        """On disk when this returns; raises ``Unavailable`` when it is not (then nothing harmful runs)."""
+        """On disk when this returns; raises ``Unavailable`` when it is not (then nothing
+        harmful runs).
+        """
         ...
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None: ...
