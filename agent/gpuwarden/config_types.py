@@ -37,7 +37,7 @@ MAX_SECONDS = 10 * 365 * 86400.0
 def parse_bytes(value: object) -> int:
     """Bytes from ``8GiB``/``512 MB``/an integer of bytes; ValueError says what was expected."""
     if isinstance(value, int) and not isinstance(value, bool):
-        size = float(value)
+        size = _finite(value)
     elif isinstance(value, str) and (match := _SIZE.match(value)):
         unit = match[2].lower()
         if unit not in _SIZE_UNITS:
@@ -53,7 +53,7 @@ def parse_bytes(value: object) -> int:
 def parse_seconds(value: object) -> float:
     """Seconds from ``10s``/``250ms``/``1.5h``/a number; ValueError says what was expected."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = _finite(value)
     elif isinstance(value, str) and (match := _TIME.match(value)):
         unit = match[2].lower()
         if unit not in _TIME_UNITS:
@@ -69,7 +69,7 @@ def parse_seconds(value: object) -> float:
 def parse_ratio(value: object) -> float:
     """A ratio 0..1 from ``0.8`` or ``80%``; ValueError says what was expected."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        ratio = float(value)
+        ratio = _finite(value)
     elif isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,3}(\.[0-9]{1,4})?\s*%\s*", value):
         ratio = float(value.strip().rstrip("%").strip()) / 100
     else:
@@ -89,6 +89,14 @@ def parse_class(value: object) -> TenantClass:
                 return cls
     words = ", ".join(cls.label for cls in reversed(TenantClass))
     raise ValueError(f"expected one of {words}, got {_shown(value)}")
+
+
+def _finite(value: float) -> float:
+    """The number, or infinity where a float cannot hold it: out of every range either way."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
 
 
 def _shown(value: object) -> str:
