@@ -140,9 +140,7 @@ class Match(Section):
     @model_validator(mode="after")
     def _some(self) -> "Match":
         if not any(value is not None for value in self.__dict__.values()):
-            raise ValueError(
-                "expected at least one of image, name, unit, user, account, ..."
-            )
+            raise ValueError("expected at least one of image, name, unit, user, account, ...")
         return self
 
 
@@ -203,9 +201,7 @@ class AgentConfig(Section):
     mode: Literal["observe", "enforce"] = "observe"
     state_dir: Path = Path("/var/lib/gpuwarden")
     run_dir: Path = Path("/run/gpuwarden")
-    metrics_listen: str = Field(
-        default="127.0.0.1:9420", pattern=r"^[^\s/]{1,253}:\d{1,5}$"
-    )
+    metrics_listen: str = Field(default="127.0.0.1:9420", pattern=r"^[^\s/]{1,253}:\d{1,5}$")
     log_format: Literal["console", "json"] = "console"
     expected_devices: int | None = Field(default=None, ge=0, le=64)
     journal_max_bytes: Bytes = 256 * MIB
@@ -223,9 +219,7 @@ class NvmlConfig(Section):
 class DockerConfig(Section):
     """Docker's API."""
 
-    host: str = Field(
-        default="unix:///var/run/docker.sock", pattern=r"^unix:///", max_length=200
-    )
+    host: str = Field(default="unix:///var/run/docker.sock", pattern=r"^unix:///", max_length=200)
     timeout_s: Seconds = 3.0
 
 

@@ -6,7 +6,7 @@ Every method may raise ``Unavailable`` (try next tick), ``Unsupported`` (stop as
 that does is caught, counted and made a Gap or a failed Outcome.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -201,9 +201,7 @@ class Limiter(Protocol):
     @property
     def name(self) -> str: ...
 
-    def set(
-        self, target: Target, device: DeviceId, soft_bytes: int, hard_bytes: int
-    ) -> None: ...
+    def set(self, target: Target, device: DeviceId, soft_bytes: int, hard_bytes: int) -> None: ...
 
     def clear(self, target: Target, device: DeviceId) -> None:
         """Zero the soft limit before the leaf goes: a deleted leaf leaks its reservation."""
@@ -253,9 +251,7 @@ class Journal(Protocol):
 class Pager(Protocol):
     """Hands a page to on-call; deduplicated by incident by whoever implements it."""
 
-    def send(
-        self, incident: str, severity: str, summary: str, details: Mapping[str, str]
-    ) -> None:
+    def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
         """Blocks up to its deadline; ``Unavailable`` when it was not accepted."""
         ...
 
@@ -264,8 +260,16 @@ class Status(Protocol):
     """Where readers (metrics, gRPC) get an immutable picture of the last tick."""
 
     def publish(
-        self, snapshot: Snapshot, decision: Decision, outcomes: Sequence[Outcome]
+        self,
+        snapshot: Snapshot,
+        decision: Decision,
+        outcomes: Sequence[Outcome],
+        incidents: tuple[Incident, ...],
     ) -> None: ...
+
+    def conclude(self, outcomes: Sequence[Outcome]) -> None:
+        """Outcomes as they come in; those of workers come ticks after their action."""
+        ...
 
 
 class Watchdog(Protocol):
@@ -278,3 +282,40 @@ class Steps(Protocol):
     """Named points of every action, in order: tests end the process at each of them."""
 
     def reached(self, action: Action, phase: str) -> None: ...
+
+
+class Workers(Protocol):
+    """Where calls that may block run: one thread a device plus one for the node, bounded queues."""
+
+    def submit(self, lane: str, action: Action, call: Callable[[], Outcome]) -> bool:
+        """Queue a call on a lane; False when the lane is full (counted)."""
+        ...
+
+    def finished(self) -> Sequence[Outcome]:
+        """Outcomes since the last call."""
+        ...
+
+    def filenos(self) -> Sequence[int]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Everything the node's loop touches."""
+
+    probe: Probe
+    processes: Processes
+    cgroups: Cgroups
+    runtimes: Runtimes
+    limiter: Limiter
+    host: Host
+    services: Services
+    journal: Journal
+    pager: Pager
+    status: Status
+    watchdog: Watchdog
+    workers: Workers
+    steps: Steps
+    tenant_of: Callable[[ProcessFacts], TenantId]
+    """Names the tenant of a process."""

@@ -184,9 +184,7 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
     }.get(outcome.kind)
     gone = outcome.result in (Result.REFUSED, Result.UNSUPPORTED)
     if settles is not None and (done or gone):
-        debts = tuple(
-            d for d in debts if not (d.tenant == outcome.tenant and d.kind is settles)
-        )
+        debts = tuple(d for d in debts if not (d.tenant == outcome.tenant and d.kind is settles))
     owed = {
         Kind.RESTART_OFF: Kind.RESTART_BACK,
         Kind.FREEZE: Kind.THAW,
@@ -201,9 +199,7 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
             for d in debts
         )
     elif owed is not None:
-        debts = tuple(
-            d for d in debts if not (d.tenant == outcome.tenant and d.kind is owed)
-        )
+        debts = tuple(d for d in debts if not (d.tenant == outcome.tenant and d.kind is owed))
     if case is not None and outcome.kind is Kind.RESTART_OFF:
         old = dict(outcome.old).get("restart_policy", case.old_restart)
         case = replace(case, is_restart_settled=True, old_restart=old)

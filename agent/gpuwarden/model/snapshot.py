@@ -105,5 +105,7 @@ class Snapshot:
     """Bytes on a device that no listed process holds: used minus the sum of its rows, by its
     last list.
     """
+    can_record: bool = True
+    """Whether the journal can be written: without it nothing harmful is decided."""
     fleet_permit: bool = True
     """False while a fleet policy demands a permit that has not been given."""

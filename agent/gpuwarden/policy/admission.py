@@ -71,9 +71,7 @@ def admit(
         claimed = _read(parse_seconds, "grace", labels, faults, grace)
         grace = grace if claimed is None else claimed
         if grace > cfg.ladder.grace_max_s:
-            faults.append(
-                f"gpuwarden.grace is capped at {cfg.ladder.grace_max_s:.0f} s"
-            )
+            faults.append(f"gpuwarden.grace is capped at {cfg.ladder.grace_max_s:.0f} s")
             grace = cfg.ladder.grace_max_s
     service = entry.service if entry is not None else None
     if service is None and "service" in labels:
@@ -94,8 +92,7 @@ def admit(
         first_seen=first_seen,
         restart_policy=facts.restart_policy,
         is_paused=facts.is_paused,
-        is_never_victim=who.is_never_victim
-        or (entry is not None and entry.never_victim),
+        is_never_victim=who.is_never_victim or (entry is not None and entry.never_victim),
         is_described=facts.described,
         cannot_act=facts.cannot_act,
         policy_faults=tuple(faults[:16]),
@@ -149,9 +146,7 @@ def _class(
         faults.append(f"gpuwarden.class: {error}")
         return base
     if claimed > top:
-        faults.append(
-            f"gpuwarden.class={claimed.label} refused: policy allows at most {top.label}"
-        )
+        faults.append(f"gpuwarden.class={claimed.label} refused: policy allows at most {top.label}")
         return base
     return claimed
 
@@ -159,11 +154,7 @@ def _class(
 def _memory(
     cfg: Config, entry: TenantPolicy | None, labels: dict[str, str], faults: list[str]
 ) -> int | None:
-    default = (
-        entry.memory
-        if entry is not None and entry.memory is not None
-        else cfg.default.memory
-    )
+    default = entry.memory if entry is not None and entry.memory is not None else cfg.default.memory
     top = entry.memory_max if entry is not None else None
     if top is None and entry is not None and entry.memory is not None:
         top = entry.memory
@@ -200,16 +191,12 @@ def _read(
 def _service(value: str, faults: list[str]) -> str | None:
     clean = _clean(value)[:128]
     if not clean or clean != value:
-        faults.append(
-            "gpuwarden.service: expected printable text of at most 128 characters"
-        )
+        faults.append("gpuwarden.service: expected printable text of at most 128 characters")
         return None
     return clean
 
 
-def _host(
-    entry: TenantPolicy | None, labels: dict[str, str], faults: list[str]
-) -> HostLimits:
+def _host(entry: TenantPolicy | None, labels: dict[str, str], faults: list[str]) -> HostLimits:
     """Labels may only lower what the operator set, or set what he left open."""
     memory = entry.host_memory if entry is not None else None
     cores = entry.cpu_cores if entry is not None else None

@@ -38,9 +38,7 @@ def advise(incident: Incident) -> tuple[str, ...]:
             "enforce when its findings have proved right."
         )
     if "cannot-act" in budgets:
-        advice.append(
-            "gpuwarden cannot stop this kind of owner here: end the job by hand."
-        )
+        advice.append("gpuwarden cannot stop this kind of owner here: end the job by hand.")
     if "protected" in budgets or "never-victim" in budgets:
         advice.append("The tenant may not be touched: talk to its owner.")
     if incident.rule == "unattributed":

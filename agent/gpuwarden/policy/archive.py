@@ -35,7 +35,7 @@ class Archive:
 def decided(
     cfg: Config, archive: Archive, snap: Snapshot, decision: Decision
 ) -> tuple[Archive, tuple[Incident, ...]]:
-    """The archive with a decision's notes, and the incidents it changed."""
+    """The archive with a decision's notes, and the incidents to write down."""
     if not (archive.incidents or decision.incidents):
         return archive, ()
     known = {i.id: i for i in archive.incidents}
@@ -67,10 +67,11 @@ def decided(
                 action=action.id,
             )
             changed[action.incident] = _stepped(old, step)
+    noted = set(changed)  # a new size alone is not worth a line on disk; it goes with the next note
     open_ids = set(decision.memory.open_incidents.values())
     _measure(known, changed, snap, open_ids)
     finished = {k: replace(i, advice=advise(i)) for k, i in changed.items()}
-    return _merged(known, finished), tuple(finished.values())
+    return _merged(known, finished), tuple(i for k, i in finished.items() if k in noted)
 
 
 def concluded(
@@ -98,9 +99,7 @@ def _with(text: str, detail: str) -> str:
     return f"{text} [{detail}]" if detail and detail not in text else text
 
 
-def _merged(
-    known: dict[IncidentId, Incident], changed: dict[IncidentId, Incident]
-) -> Archive:
+def _merged(known: dict[IncidentId, Incident], changed: dict[IncidentId, Incident]) -> Archive:
     everything = {**known, **changed}
     newest = sorted(everything.values(), key=lambda i: (-i.opened_wall, i.id))
     closed = 0
@@ -114,18 +113,12 @@ def _merged(
     return Archive(incidents=tuple(kept))
 
 
-def _noted(
-    cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot
-) -> Incident:
+def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot) -> Incident:
     incident = old or _opened(cfg, note, snap)
-    step = IncidentStep(
-        at=snap.at, wall=snap.wall, kind=note.kind.value, text=note.text
-    )
+    step = IncidentStep(at=snap.at, wall=snap.wall, kind=note.kind.value, text=note.text)
     incident = _stepped(incident, step)
     if note.used_bytes is not None and note.tenant == incident.tenant:
-        incident = replace(
-            incident, peak_bytes=max(incident.peak_bytes or 0, note.used_bytes)
-        )
+        incident = replace(incident, peak_bytes=max(incident.peak_bytes or 0, note.used_bytes))
     if note.kind is NoteKind.DECIDED and incident.decided_at is None:
         incident = replace(incident, decided_at=snap.at)
     if note.evidence:
@@ -140,9 +133,7 @@ def _noted(
         )
     red = [s.service for s in snap.services if s.health is Health.RED]
     if red and incident.closed_at is None:
-        incident = replace(
-            incident, harmed=tuple(dict.fromkeys((*incident.harmed, *red)))[:16]
-        )
+        incident = replace(incident, harmed=tuple(dict.fromkeys((*incident.harmed, *red)))[:16])
     return incident
 
 
@@ -211,10 +202,7 @@ def _measure(
             ),
             0,
         )
-        if (
-            len(incident.points) >= 2
-            and incident.points[-1][1] == incident.points[-2][1] == used
-        ):
+        if len(incident.points) >= 2 and incident.points[-1][1] == incident.points[-2][1] == used:
             points = (*incident.points[:-1], (device.listed_at, used))
         else:
             points = (*incident.points, (device.listed_at, used))

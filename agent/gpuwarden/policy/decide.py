@@ -70,9 +70,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     upkeep.prevent(desk)
     _record(desk, findings)
     memory = replace(desk.remembered(), claims=_claims(desk.memory, findings, snap.at))
-    stale = [
-        w.device for w in desk.withheld if w.budget == "stale" and w.device is not None
-    ]
+    stale = [w.device for w in desk.withheld if w.budget == "stale" and w.device is not None]
     stale += _waiting(desk)
     return Decision(
         memory=memory,
@@ -103,8 +101,7 @@ def _waiting(desk: Desk) -> list[DeviceId]:
     return [
         case.device
         for case in desk.cases.values()
-        if case.rung not in IN_FLIGHT
-        and any(w.endswith("/stale") for w in case.withheld)
+        if case.rung not in IN_FLIGHT and any(w.endswith("/stale") for w in case.withheld)
     ]
 
 
@@ -128,9 +125,7 @@ def _record(desk: Desk, findings: list[Finding]) -> None:
         if opened and is_new:
             desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
         if newly_sure:
-            desk.note(
-                incident, NoteKind.DECIDED, f"confirmed: {finding.summary}", finding
-            )
+            desk.note(incident, NoteKind.DECIDED, f"confirmed: {finding.summary}", finding)
     desk.memory = replace(desk.memory, confirmed=frozenset(confirmed))
     _close_incidents(desk, findings)
 

@@ -143,25 +143,23 @@ class Desk:
             params=tuple(params),
         )
         self.actions.append(action)
-        owed = UNDO.get(kind)
-        if target is not None and owed in (
-            Kind.THAW,
-            Kind.UNTHROTTLE,
-            Kind.RESTART_BACK,
-        ):
-            if not any(
-                d.tenant == target.tenant and d.kind is owed for d in self.debts
-            ):
-                self.debts.append(
-                    Debt(
-                        tenant=target.tenant,
-                        kind=owed,
-                        target=target,
-                        incident=incident,
-                        since_wall=self.scene.snap.wall,
-                    )
-                )
+        self._owe(UNDO.get(kind), incident, target)
         return action
+
+    def _owe(self, owed: Kind | None, incident: IncidentId, target: Target | None) -> None:
+        if target is None or owed not in (Kind.THAW, Kind.UNTHROTTLE, Kind.RESTART_BACK):
+            return
+        if any(d.tenant == target.tenant and d.kind is owed for d in self.debts):
+            return
+        self.debts.append(
+            Debt(
+                tenant=target.tenant,
+                kind=owed,
+                target=target,
+                incident=incident,
+                since_wall=self.scene.snap.wall,
+            )
+        )
 
     def withhold(self, case: Case, kind: Kind, refusal: guard.Refusal) -> Case:
         """Report an action not taken, once a case and budget."""

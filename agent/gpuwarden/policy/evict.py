@@ -27,11 +27,7 @@ def harmed_on(desk: Desk, device: DeviceId, findings: list[Finding]) -> str | No
     if state is not None and state.locked_since is not None:
         return f"GPU locked up under {protected[0].name} ({state.locked_why})"
     for finding in findings:
-        if (
-            finding.rule == "reserve"
-            and finding.device == device
-            and finding.is_confirmed
-        ):
+        if finding.rule == "reserve" and finding.device == device and finding.is_confirmed:
             return f"the reserve of {protected[0].name} is breached"
     ids = {tenant.id for tenant in protected}
     for service in desk.scene.snap.services:
@@ -40,9 +36,7 @@ def harmed_on(desk: Desk, device: DeviceId, findings: list[Finding]) -> str | No
     return None
 
 
-def judge(
-    desk: Desk, findings: list[Finding]
-) -> dict[TenantId, tuple[Judgement, Finding]]:
+def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement, Finding]]:
     """What this tick's findings say of each tenant: a confirmed hard overrun convicts."""
     said: dict[TenantId, tuple[Judgement, Finding]] = {}
     for finding in findings:
@@ -56,8 +50,7 @@ def judge(
         verdict = Judgement(
             is_noticed=True,
             is_convicted=convicted,
-            is_emergency=convicted
-            and harmed_on(desk, finding.device, findings) is not None,
+            is_emergency=convicted and harmed_on(desk, finding.device, findings) is not None,
             is_soft=not is_hard,
         )
         old = said.get(finding.tenant)
@@ -78,9 +71,7 @@ def _weight(verdict: Judgement, finding: Finding) -> tuple[bool, bool, float]:
 def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
     """Move every open case by what happened to it. Those in flight first: they hold the devices."""
     nothing = Judgement()
-    ordered = sorted(
-        desk.cases.values(), key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at)
-    )
+    ordered = sorted(desk.cases.values(), key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at))
     for case in ordered:
         verdict, finding = said.get(case.tenant, (nothing, None))
         case = _raise_alarm(desk, case, verdict)
@@ -105,21 +96,14 @@ def _raise_alarm(desk: Desk, case: Case, verdict: Judgement) -> Case:
     if case.rung is Rung.TERMED and desk.scene.snap.at - case.since < case.grace_s:
         # TERM was sent earlier: the emergency's own grace runs from now at the latest.
         left = min(case.grace_s - (desk.scene.snap.at - case.since), grace)
-        return replace(
-            case, is_emergency=True, grace_s=desk.scene.snap.at - case.since + left
-        )
+        return replace(case, is_emergency=True, grace_s=desk.scene.snap.at - case.since + left)
     return replace(case, is_emergency=True, grace_s=grace)
 
 
 def _refresh(desk: Desk, case: Case, finding: Finding | None) -> Case:
     """Before the eviction begins, a case follows its newest finding."""
     tenant = desk.scene.tenants.get(case.tenant)
-    if (
-        case.rung in IN_FLIGHT
-        or tenant is None
-        or finding is None
-        or finding.device is None
-    ):
+    if case.rung in IN_FLIGHT or tenant is None or finding is None or finding.device is None:
         return case
     grace = ladder.grace_s(desk.cfg, tenant, is_emergency=case.is_emergency)
     limit = tenant.hard_bytes or case.limit_bytes
@@ -153,20 +137,12 @@ def move(desk: Desk, case: Case, event: Event) -> None:
             return
         case = _before_eviction(desk, case)
         if _needs_no_hold(case):
-            rung = (
-                Rung.KILLED
-                if case.grace_s <= 0 or _is_paused(desk, case)
-                else Rung.TERMED
-            )
+            rung = Rung.KILLED if case.grace_s <= 0 or _is_paused(desk, case) else Rung.TERMED
     if rung is Rung.TERMED and _is_paused(desk, case):
-        rung = (
-            Rung.KILLED
-        )  # a paused process cannot hear TERM, and must not run again in between
+        rung = Rung.KILLED  # a paused process cannot hear TERM, and must not run again in between
     entered = ladder.enter(case, rung, desk.scene.snap.at)
     for kind in ladder.orders(entered):
-        refusal = guard.permit(
-            desk.cfg, desk.memory, desk.scene, entered, kind, desk.busy()
-        )
+        refusal = guard.permit(desk.cfg, desk.memory, desk.scene, entered, kind, desk.busy())
         if refusal is not None:
             desk.cases[case.tenant] = desk.withhold(case, kind, refusal)
             return
@@ -200,9 +176,7 @@ def _before_eviction(desk: Desk, case: Case) -> Case:
         target=target_of(tenant),
         reason=worst,
         devices=tuple(sorted({case.device, *(use.device for use in uses)})),
-        is_restart_settled=not (
-            restarts and tenant.runtime in ladder.HAS_RESTART_POLICY
-        ),
+        is_restart_settled=not (restarts and tenant.runtime in ladder.HAS_RESTART_POLICY),
         old_restart=tenant.restart_policy,
     )
 
@@ -211,9 +185,7 @@ def _needs_no_hold(case: Case) -> bool:
     """A hold is for deciding and for switching a restart policy off; without either it only
     delays.
     """
-    return case.is_restart_settled and not (
-        case.is_emergency and case.target.cgroup is not None
-    )
+    return case.is_restart_settled and not (case.is_emergency and case.target.cgroup is not None)
 
 
 def _is_paused(desk: Desk, case: Case) -> bool:
@@ -251,11 +223,7 @@ def _why(case: Case) -> str:
 
 def _rung_text(case: Case, event: Event) -> str:
     if case.rung is Rung.DONE:
-        return (
-            "over"
-            if event is Event.FREED
-            else "ended: the tenant is not there any more"
-        )
+        return "over" if event is Event.FREED else "ended: the tenant is not there any more"
     return f"{case.rung.value}: {_why(case)}"
 
 
@@ -302,16 +270,12 @@ def _wake_for(desk: Desk, case: Case) -> None:
 
 def open_cases(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
     """A case for every tenant with a quota finding; those to be evicted in victim order."""
-    newcomers = [
-        t for t in said if t not in desk.cases and said[t][1].device is not None
-    ]
+    newcomers = [t for t in said if t not in desk.cases and said[t][1].device is not None]
     for tenant_id in sorted(newcomers, key=lambda t: _victim_order(desk, t, said[t])):
         verdict, finding = said[tenant_id]
         tenant = desk.scene.tenants[tenant_id]
         reason = "quota-soft" if verdict.is_soft else "quota-hard"
-        case = new_case(
-            desk, tenant, finding, reason, is_emergency=verdict.is_emergency
-        )
+        case = new_case(desk, tenant, finding, reason, is_emergency=verdict.is_emergency)
         desk.cases[tenant_id] = case
         move(desk, case, Event.NOTICED)
         if verdict.is_convicted:
@@ -358,38 +322,26 @@ def new_case(
 def restore_reserves(desk: Desk, findings: list[Finding]) -> None:
     """Free a breached reserve: one victim at a time, those over quota first (DESIGN 4.5)."""
     for finding in findings:
-        if (
-            finding.rule != "reserve"
-            or not finding.is_confirmed
-            or finding.device is None
-        ):
+        if finding.rule != "reserve" or not finding.is_confirmed or finding.device is None:
             continue
         device = desk.scene.devices[finding.device]
         if any(busy == device.id for busy, _ in desk.busy()):
             continue
         missing = (finding.limit_bytes or 0) - (finding.used_bytes or 0)
         ranked = victims.rank(desk.scene, device.id, TenantClass.PROTECTED)
-        ranked = [
-            u for u in ranked if desk.scene.tenants[u.tenant].cls < TenantClass.HIGH
-        ]
+        ranked = [u for u in ranked if desk.scene.tenants[u.tenant].cls < TenantClass.HIGH]
         if not desk.cfg.reserve.evict_within_quota:
             ranked = [
-                u
-                for u in ranked
-                if victims.relative_overrun(desk.scene.tenants[u.tenant], u) > 1
+                u for u in ranked if victims.relative_overrun(desk.scene.tenants[u.tenant], u) > 1
             ]
         needed = victims.target_bytes(desk.cfg, device, missing)
         for use in victims.smallest_set(ranked, needed, desk.scene)[:1]:
             _evict_for_reserve(desk, finding, use.tenant, use.used_bytes)
 
 
-def _evict_for_reserve(
-    desk: Desk, finding: Finding, tenant_id: TenantId, used: int
-) -> None:
+def _evict_for_reserve(desk: Desk, finding: Finding, tenant_id: TenantId, used: int) -> None:
     tenant = desk.scene.tenants[tenant_id]
-    claim = replace(
-        finding, tenant=tenant_id, used_bytes=used, limit_bytes=tenant.hard_bytes or 0
-    )
+    claim = replace(finding, tenant=tenant_id, used_bytes=used, limit_bytes=tenant.hard_bytes or 0)
     case = desk.cases.get(tenant_id)
     if case is None:
         case = new_case(desk, tenant, claim, "reserve", is_emergency=False)

@@ -51,9 +51,7 @@ def _reborn(memory: Memory, scene: Scene) -> Memory:
 def _unconfirmed(memory: Memory) -> dict[str, Episode]:
     """After a silence nobody looked: what was confirmed before it must be confirmed again."""
     return {
-        key: replace(
-            e, hard_lists=0, hard_since=None, confirmed_at=None, soft_since=None
-        )
+        key: replace(e, hard_lists=0, hard_since=None, confirmed_at=None, soft_since=None)
         for key, e in memory.episodes.items()
     }
 
@@ -65,9 +63,7 @@ def _episodes(cfg: Config, memory: Memory, scene: Scene) -> dict[str, Episode]:
         key = episode_key(use.tenant, use.device)
         episode = memory.episodes.get(key)
         if not scene.is_claimable(use):
-            if (
-                episode is not None
-            ):  # not seen now: neither better nor worse, but not confirmed
+            if episode is not None:  # not seen now: neither better nor worse, but not confirmed
                 fresh[key] = replace(episode, hard_lists=0, confirmed_at=None)
             continue
         if episode is None:
@@ -141,11 +137,7 @@ def _aged(cfg: Config, episode: Episode, now: float) -> Episode | None:
     clear, soft = episode.clear_since, episode.soft_since
     if clear is not None and now - clear >= cfg.quota.clear_hold_s:
         return None
-    if (
-        soft is not None
-        and not episode.is_breach
-        and now - soft >= cfg.quota.soft_hold_s
-    ):
+    if soft is not None and not episode.is_breach and now - soft >= cfg.quota.soft_hold_s:
         return replace(episode, is_breach=True)
     return episode
 
@@ -182,9 +174,7 @@ def _fold_reserve(old: DeviceMemory, device: Device, scene: Scene) -> DeviceMemo
     return old
 
 
-def _fold_lock(
-    old: DeviceMemory, device: Device, scene: Scene, red: set[DeviceId]
-) -> DeviceMemory:
+def _fold_lock(old: DeviceMemory, device: Device, scene: Scene, red: set[DeviceId]) -> DeviceMemory:
     """Locked: an Xid that stops the device, or the driver asks for a recovery. Free again:
     neither is
     asked any more and no service on the device is red."""
@@ -201,11 +191,7 @@ def _fold_lock(
             locked_why=f"driver asks for recovery action {device.recovery_action}",
         )
     is_over = not asks and device.sight is Sight.OK and device.id not in red
-    if (
-        old.locked_since is not None
-        and is_over
-        and scene.snap.at - old.locked_since > 1.0
-    ):
+    if old.locked_since is not None and is_over and scene.snap.at - old.locked_since > 1.0:
         return replace(old, locked_since=None, locked_why="", last_resort="")
     return old
 
@@ -220,9 +206,7 @@ def _red_services(scene: Scene) -> set[DeviceId]:
     }
 
 
-def _fold_unattributed(
-    cfg: Config, old: DeviceMemory, size: int, now: float
-) -> DeviceMemory:
+def _fold_unattributed(cfg: Config, old: DeviceMemory, size: int, now: float) -> DeviceMemory:
     floor = old.unattributed_floor_bytes
     if floor is None or size < floor:
         return replace(old, unattributed_floor_bytes=size, unattributed_since=None)

@@ -60,30 +60,20 @@ def permit(
     if not is_enforcing(cfg, rule):
         return Refusal(budget="observe", detail=f"rule {rule} is in observe mode")
     if kind is Kind.CORDON:
-        return (
-            None
-            if scene.snap.fleet_permit
-            else Refusal(budget="permit", detail="no permit")
-        )
+        return None if scene.snap.fleet_permit else Refusal(budget="permit", detail="no permit")
     if kind is Kind.RELOCATE:
         allowed = cfg.ladder.allow_protected_restart
         return (
-            None
-            if allowed
-            else Refusal(budget="operator", detail="allow_protected_restart is off")
+            None if allowed else Refusal(budget="operator", detail="allow_protected_restart is off")
         )
     tenant = scene.tenants.get(case.tenant)
     if tenant is not None:
         if tenant.cls is TenantClass.PROTECTED:
             return Refusal(budget="protected", detail=f"{tenant.name} is protected")
         if tenant.is_never_victim:
-            return Refusal(
-                budget="never-victim", detail=f"{tenant.name} is never a victim"
-            )
+            return Refusal(budget="never-victim", detail=f"{tenant.name} is never a victim")
         if not tenant.is_described:
-            return Refusal(
-                budget="undescribed", detail="its runtime has not described it yet"
-            )
+            return Refusal(budget="undescribed", detail="its runtime has not described it yet")
         if tenant.cannot_act is not None:
             return Refusal(budget="cannot-act", detail=tenant.cannot_act)
     if case.rung not in IN_FLIGHT:
@@ -106,9 +96,7 @@ def _eviction(
         return None
     now = scene.snap.at
     if not is_known:
-        return Refusal(
-            budget="absent", detail="the tenant is not in this look at the node"
-        )
+        return Refusal(budget="absent", detail="the tenant is not in this look at the node")
     for device_id in case.devices or (case.device,):
         for other_device, other in busy:
             if other_device == device_id and other != case.tenant:
@@ -123,9 +111,7 @@ def _eviction(
         return Refusal(budget="stale", detail="its size was read too long ago")
     device = memory.devices.get(case.device)
     if device is not None and now < device.cooldown_until and not case.is_emergency:
-        return Refusal(
-            budget="cooldown", detail="the last eviction's bytes are being counted back"
-        )
+        return Refusal(budget="cooldown", detail="the last eviction's bytes are being counted back")
     if now - memory.started_at < cfg.quota.warmup_s and not case.is_emergency:
         return Refusal(budget="warm-up", detail="the agent has just started")
     return None

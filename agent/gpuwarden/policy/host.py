@@ -15,11 +15,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
     limits = cfg.host
     claims: list[tuple[str, str, Severity]] = []
     available, total = host.memory_available_bytes, host.memory_total_bytes
-    if (
-        available is not None
-        and total
-        and available < limits.memory_available_min_ratio * total
-    ):
+    if available is not None and total and available < limits.memory_available_min_ratio * total:
         claims.append(
             (
                 "memory",
@@ -37,22 +33,16 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
             )
         )
     if host.cpu_ratio is not None and host.cpu_ratio > limits.cpu_max_ratio:
-        claims.append(
-            ("cpu", f"the host's CPUs are {host.cpu_ratio:.0%} busy", Severity.WARNING)
-        )
+        claims.append(("cpu", f"the host's CPUs are {host.cpu_ratio:.0%} busy", Severity.WARNING))
     disk = host.filesystem_free_ratio
     if disk is not None and disk < limits.filesystem_free_min_ratio:
-        claims.append(
-            ("disk", f"{disk:.1%} of the state disk are free", Severity.ERROR)
-        )
+        claims.append(("disk", f"{disk:.1%} of the state disk are free", Severity.ERROR))
     findings = []
     for what, text, severity in claims:
         key = f"host {what}"
         since = memory.claims.get(key)
         held = since is not None and scene.snap.at - since >= limits.hold_s
         findings.append(
-            Finding(
-                rule="host", key=key, severity=severity, summary=text, is_confirmed=held
-            )
+            Finding(rule="host", key=key, severity=severity, summary=text, is_confirmed=held)
         )
     return findings

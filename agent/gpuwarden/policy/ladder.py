@@ -63,9 +63,7 @@ TABLE: dict[tuple[Rung, Event], Rung] = {
     (Rung.STUCK, Event.GONE): Rung.DONE,
 }
 
-STOP_WITH_TERM = frozenset(
-    {"systemd-service", "systemd-scope", "slurm", "containerd", "crio"}
-)
+STOP_WITH_TERM = frozenset({"systemd-service", "systemd-scope", "slurm", "containerd", "crio"})
 """Owners whose manager would bring it back, and has no restart policy to switch off: it is asked to
 stop at the same time as TERM is sent."""
 HAS_RESTART_POLICY = frozenset({"docker", "podman"})
@@ -106,15 +104,9 @@ def event_of(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
             return Event.FREED
         return Event.GRACE_OVER if now - case.since >= case.grace_s else Event.NOTHING
     if case.rung is Rung.KILLED:
-        return (
-            Event.STILL_THERE
-            if now - case.since >= cfg.ladder.verify_s
-            else Event.NOTHING
-        )
+        return Event.STILL_THERE if now - case.since >= cfg.ladder.verify_s else Event.NOTHING
     if case.rung is Rung.STOPPED:
-        return (
-            Event.GIVE_UP if now - case.since >= cfg.ladder.stuck_s else Event.NOTHING
-        )
+        return Event.GIVE_UP if now - case.since >= cfg.ladder.stuck_s else Event.NOTHING
     return Event.NOTHING
 
 
@@ -150,11 +142,7 @@ def has_gone(case: Case, scene: Scene) -> bool:
             continue
         if device.sight is Sight.BLIND:
             return False
-        if (
-            device_id in holding
-            or device.listed_at is None
-            or device.listed_at <= case.since
-        ):
+        if device_id in holding or device.listed_at is None or device.listed_at <= case.since:
             return False
     return True
 
@@ -216,9 +204,6 @@ def orders(case: Case) -> tuple[Kind, ...]:
         return (Kind.STOP,)
     if rung is Rung.STUCK:
         return (Kind.CORDON, Kind.PAGE)
-    if rung is Rung.DONE:
-        thaw = (Kind.THAW,) if case.frozen_since is not None else ()
-        return thaw + ((Kind.UNTHROTTLE,) if case.is_throttled else ())
     return ()
 
 

@@ -69,7 +69,7 @@ def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
         )
         moved.append(tenant.name)
     _mark(desk, device.id, "relocate" if moved else "cordon")
-    if desk.scene.snap.fleet_permit:
+    if desk.scene.snap.fleet_permit and desk.scene.snap.can_record:
         desk.devices[device.id] = replace(desk.device(device.id), cordoned_by=incident)
         desk.order(
             Kind.CORDON,
@@ -79,9 +79,8 @@ def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
         )
     users = [desk.scene.tenants[u.tenant].name for u in desk.scene.uses_on(device.id)]
     stay = [name for name in users if name not in moved]
-    need = (
-        f"reset it with: nvidia-smi --gpu-reset -i {device.index}; it has to be empty first"
-        + (f" (still there: {', '.join(stay[:8])})" if stay else "")
+    need = f"reset it with: nvidia-smi --gpu-reset -i {device.index}; it has to be empty first" + (
+        f" (still there: {', '.join(stay[:8])})" if stay else ""
     )
     if kept and not desk.cfg.ladder.allow_protected_restart:
         need += "; allow_protected_restart is off, so no protected tenant was moved"
@@ -113,11 +112,11 @@ def _page(desk: Desk, device: Device, incident: IncidentId, need: str) -> None:
 
 def _refuge(desk: Desk, device: Device, tenant: Tenant) -> Device | None:
     """A healthy device of the node with room for the tenant, the emptiest first."""
-    if not desk.cfg.ladder.allow_protected_restart or tenant.runtime not in RELOCATABLE:
+    if not (desk.cfg.ladder.allow_protected_restart and desk.scene.snap.can_record):
         return None
-    need = sum(
-        u.used_bytes for u in desk.scene.uses_of(tenant.id) if u.device == device.id
-    )
+    if tenant.runtime not in RELOCATABLE:
+        return None
+    need = sum(u.used_bytes for u in desk.scene.uses_of(tenant.id) if u.device == device.id)
     options = []
     for other in desk.scene.snap.devices:
         state = desk.device(other.id)
@@ -130,10 +129,6 @@ def _refuge(desk: Desk, device: Device, tenant: Tenant) -> Device | None:
             and state.locked_since is None
             and state.cordoned_by is None
         )
-        if (
-            sound
-            and free is not None
-            and free >= need + desk.scene.reserve_bytes(other)
-        ):
+        if sound and free is not None and free >= need + desk.scene.reserve_bytes(other):
             options.append((-free, other.index, other))
     return min(options, key=lambda o: o[:2])[2] if options else None

@@ -21,9 +21,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         device = scene.devices.get(reading.device)
         where = f"GPU {device.index}" if device is not None else reading.device
         if reading.hard_bytes != tenant.hard_bytes:
-            have = (
-                "no limit" if reading.hard_bytes is None else size(reading.hard_bytes)
-            )
+            have = "no limit" if reading.hard_bytes is None else size(reading.hard_bytes)
             text = (
                 f"{reading.backend} shows {have} for {tenant.name} on {where}, "
                 f"its quota is {size(tenant.hard_bytes)}: success without effect"

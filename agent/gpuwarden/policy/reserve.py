@@ -13,11 +13,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         return []
     findings = []
     for device in scene.snap.devices:
-        since = (
-            memory.devices[device.id].reserve_since
-            if device.id in memory.devices
-            else None
-        )
+        since = memory.devices[device.id].reserve_since if device.id in memory.devices else None
         free = scene.free_bytes(device)
         if since is None or free is None:
             continue

@@ -1,6 +1,7 @@
 """A snapshot with its indexes, built once a pass so that no rule searches."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class Scene:
     def of(
         cfg: Config,
         snap: Snapshot,
-        episodes: Set[tuple[TenantId, DeviceId]] = frozenset(),
+        episodes: AbstractSet[tuple[TenantId, DeviceId]] = frozenset(),
     ) -> "Scene":
         """Index a snapshot; ``episodes`` are the uses already under watch."""
         limits = {
@@ -77,7 +78,7 @@ class Scene:
         scene._scan(episodes)
         return scene
 
-    def _scan(self, episodes: Set[tuple[TenantId, DeviceId]]) -> None:
+    def _scan(self, episodes: AbstractSet[tuple[TenantId, DeviceId]]) -> None:
         """The one pass over all uses that every tick pays for."""
         limits, headroom, note = self.limits, self.headroom, self.noteworthy.append
         urgent_s = self.cfg.sampling.urgent_headroom_s
@@ -121,10 +122,7 @@ class Scene:
         if not self.is_claimable(use):
             return False
         device = self.devices[use.device]
-        if (
-            device.at is None
-            or self.snap.at - device.at > 2 * self.cfg.sampling.fast_max_s
-        ):
+        if device.at is None or self.snap.at - device.at > 2 * self.cfg.sampling.fast_max_s:
             return False
         return self.snap.at - use.listed_at <= self.cfg.sampling.harm_age_s
 
@@ -132,9 +130,7 @@ class Scene:
         """Protected tenants that hold bytes on a device."""
         if self._protected is None:
             self._protected = {}
-            guarded = {
-                t.id: t for t in self.snap.tenants if t.cls is TenantClass.PROTECTED
-            }
+            guarded = {t.id: t for t in self.snap.tenants if t.cls is TenantClass.PROTECTED}
             for use in self.snap.uses if guarded else ():
                 tenant = guarded.get(use.tenant)
                 if tenant is not None:
@@ -155,7 +151,5 @@ class Scene:
 
 def hard_trip_bytes(cfg: Config, quota_bytes: int) -> int:
     """Bytes above which a hard overrun trips: quota + max(64 MiB, 2 %) by default (DESIGN 4.3)."""
-    margin = max(
-        cfg.quota.hard_margin_bytes, int(cfg.quota.hard_margin_ratio * quota_bytes)
-    )
+    margin = max(cfg.quota.hard_margin_bytes, int(cfg.quota.hard_margin_ratio * quota_bytes))
     return quota_bytes + margin

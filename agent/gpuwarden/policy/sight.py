@@ -13,9 +13,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
     for device in scene.snap.devices:
         if device.sight is Sight.OK:
             continue
-        reasons = [
-            g.detail for g in scene.snap.gaps if g.subject == device.id and g.detail
-        ]
+        reasons = [g.detail for g in scene.snap.gaps if g.subject == device.id and g.detail]
         lost = device.sight is Sight.LOST
         findings.append(
             Finding(
@@ -30,9 +28,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
             )
         )
     expected = cfg.agent.expected_devices
-    seen = sum(
-        1 for d in scene.snap.devices if d.parent is None and d.sight is not Sight.LOST
-    )
+    seen = sum(1 for d in scene.snap.devices if d.parent is None and d.sight is not Sight.LOST)
     if expected is not None and seen < expected:
         findings.append(
             Finding(

@@ -14,15 +14,9 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         if state.health is not Health.RED:
             continue
         p99 = (
-            "no request finishes"
-            if state.p99_s is None
-            else f"p99 is {state.p99_s * 1000:.0f} ms"
+            "no request finishes" if state.p99_s is None else f"p99 is {state.p99_s * 1000:.0f} ms"
         )
-        limit = (
-            ""
-            if state.limit_s is None
-            else f", the limit is {state.limit_s * 1000:.0f} ms"
-        )
+        limit = "" if state.limit_s is None else f", the limit is {state.limit_s * 1000:.0f} ms"
         findings.append(
             Finding(
                 rule="slo",

@@ -26,9 +26,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
                 rule="tombstone",
                 key=f"tombstone {tenant.id}",
                 severity=Severity.ERROR,
-                summary=(
-                    f"{tenant.name} came back after {len(stone.evicted_wall)} evictions"
-                ),
+                summary=(f"{tenant.name} came back after {len(stone.evicted_wall)} evictions"),
                 tenant=tenant.id,
                 evidence=(("owner", stone.owner_key),),
             )
@@ -36,9 +34,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
     return findings
 
 
-def bury(
-    cfg: Config, stones: dict[str, Tombstone], owner_key: str, wall: float
-) -> Tombstone:
+def bury(cfg: Config, stones: dict[str, Tombstone], owner_key: str, wall: float) -> Tombstone:
     """The owner's tombstone after one more eviction; held once ``tombstone_evictions`` fall in
     a window.
     """
@@ -53,9 +49,7 @@ def bury(
     )
 
 
-def weather(
-    cfg: Config, stones: dict[str, Tombstone], wall: float
-) -> dict[str, Tombstone]:
+def weather(cfg: Config, stones: dict[str, Tombstone], wall: float) -> dict[str, Tombstone]:
     """Tombstones whose window is over are taken away."""
     window = cfg.ladder.tombstone_window_s
     return {

@@ -22,13 +22,9 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         if scene.snap.at - state.unattributed_since < cfg.quota.unattributed_hold_s:
             continue
         grown = held - (state.unattributed_floor_bytes or 0)
-        active = [
-            u.tenant for u in scene.uses_on(device_id) if u.tenant in scene.tenants
-        ]
+        active = [u.tenant for u in scene.uses_on(device_id) if u.tenant in scene.tenants]
         suspect = active[0] if len(set(active)) == 1 else None
-        names = (
-            ", ".join(scene.tenants[t].name for t in dict.fromkeys(active)) or "nobody"
-        )
+        names = ", ".join(scene.tenants[t].name for t in dict.fromkeys(active)) or "nobody"
         who = (
             f"{names} is the only tenant there"
             if suspect is not None

@@ -52,10 +52,7 @@ def _is_due(desk: Desk, debt: Debt) -> bool:
     if debt.due_wall is not None:
         # Wall time may be set back: a debt never waits longer than its window again.
         late = desk.scene.snap.wall >= debt.due_wall
-        jumped = (
-            debt.due_wall - desk.scene.snap.wall
-            > 2 * desk.cfg.ladder.tombstone_window_s
-        )
+        jumped = debt.due_wall - desk.scene.snap.wall > 2 * desk.cfg.ladder.tombstone_window_s
         return (late or jumped) and (case is None or case.rung not in IN_FLIGHT)
     if debt.kind is Kind.THAW:
         if case is None or case.frozen_since is None:
@@ -67,9 +64,7 @@ def _is_due(desk: Desk, debt: Debt) -> bool:
         return debt.tenant not in desk.scene.tenants
     if debt.kind is Kind.UNTHROTTLE:
         return case is None or not case.is_throttled
-    return (
-        case is None
-    )  # restart-back without a due time: its case vanished, give it back now
+    return case is None  # restart-back without a due time: its case vanished, give it back now
 
 
 def prevent(desk: Desk) -> None:
@@ -81,11 +76,7 @@ def prevent(desk: Desk) -> None:
     for tenant in desk.scene.snap.tenants:
         if not tenant.is_described or tenant.is_never_victim or tenant.cgroup is None:
             continue
-        if (
-            enforcing
-            and tenant.hard_bytes is not None
-            and desk.scene.snap.limiter != "none"
-        ):
+        if enforcing and tenant.hard_bytes is not None and desk.scene.snap.limiter != "none":
             _prevent_gpu(desk, tenant, wanted)
         host = tenant.host
         if enforcing and (host.memory_bytes is not None or host.cpu_cores is not None):
@@ -140,9 +131,7 @@ def _prevent_gpu(desk: Desk, tenant: Tenant, wanted: dict[str, str]) -> None:
             ),
         )
         if not any(
-            d.kind is Kind.CLEAR_LIMIT
-            and d.tenant == tenant.id
-            and d.device == use.device
+            d.kind is Kind.CLEAR_LIMIT and d.tenant == tenant.id and d.device == use.device
             for d in desk.debts
         ):
             desk.debts.append(
@@ -169,18 +158,14 @@ def hold_owners(desk: Desk, findings: list[Finding]) -> None:
         if not uses or (case is not None and case.rung in (*IN_FLIGHT, Rung.STUCK)):
             continue
         if case is None:
-            claim = replace(
-                finding, device=uses[0].device, used_bytes=uses[0].used_bytes
-            )
+            claim = replace(finding, device=uses[0].device, used_bytes=uses[0].used_bytes)
             case = new_case(desk, tenant, claim, "tombstone", is_emergency=False)
         stopped = replace(
             ladder.enter(case, Rung.STOPPED, desk.scene.snap.at),
             reason="tombstone",
             devices=tuple(sorted({u.device for u in uses})),
         )
-        refusal = guard.permit(
-            desk.cfg, desk.memory, desk.scene, stopped, Kind.STOP, desk.busy()
-        )
+        refusal = guard.permit(desk.cfg, desk.memory, desk.scene, stopped, Kind.STOP, desk.busy())
         if refusal is not None:
             desk.cases[tenant.id] = desk.withhold(case, Kind.STOP, refusal)
             continue

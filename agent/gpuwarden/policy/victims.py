@@ -67,9 +67,7 @@ def smallest_set(ranked: list[Use], needed_bytes: int, scene: Scene) -> list[Use
     head = _standing(scene, ranked[0])
     peers = [use for use in ranked if _standing(scene, use) == head]
     enough = [use for use in peers if use.used_bytes >= needed_bytes]
-    if (
-        enough and head[1] == 1
-    ):  # within quota: nobody is at fault, so take the smallest that helps
+    if enough and head[1] == 1:  # within quota: nobody is at fault, so take the smallest that helps
         return [min(enough, key=lambda use: (use.used_bytes, use.tenant))]
     chosen: list[Use] = []
     freed = 0
