@@ -92,6 +92,12 @@ class SamplingConfig(Section):
     list_every_s: Seconds = 2.0
     list_gap_s: Seconds = 0.1
     list_trigger_bytes: Bytes = 64 * MIB
+    harm_age_s: Seconds = 1.0
+    """An eviction is begun or raised only on a list at most this old."""
+    gap_s: Seconds = 5.0
+    """A longer silence between two ticks (suspended host, stopped agent) starts confirmation
+    anew.
+    """
     fast_deadline_s: Seconds = 0.5
     slow_deadline_s: Seconds = 2.0
     host_every_s: Seconds = 5.0
@@ -99,7 +105,9 @@ class SamplingConfig(Section):
 
 
 class Rule(Section):
-    """Whether a rule acts (``enforce``), reports (``observe``) or is off; unset follows the node."""
+    """Whether a rule acts (``enforce``), reports (``observe``) or is off; unset follows the
+    node.
+    """
 
     mode: Literal["observe", "enforce", "off"] | None = None
 
@@ -132,14 +140,14 @@ class Match(Section):
     @model_validator(mode="after")
     def _some(self) -> "Match":
         if not any(value is not None for value in self.__dict__.values()):
-            raise ValueError(
-                "expected at least one of image, name, unit, user, account, ..."
-            )
+            raise ValueError("expected at least one of image, name, unit, user, account, ...")
         return self
 
 
 class TenantPolicy(Section):
-    """The operator's word on some tenants: defaults where labels are silent, caps where they are not."""
+    """The operator's word on some tenants: defaults where labels are silent, caps where they
+    are not.
+    """
 
     match: Match
     memory: Bytes | None = None
@@ -148,7 +156,9 @@ class TenantPolicy(Section):
     """The most a label may claim."""
     memory_soft: Bytes | None = None
     tenant_class: Class | None = Field(default=None, alias="class")
-    """Class of tenants without a label, and the highest a label may claim unless ``class_max`` says."""
+    """Class of tenants without a label, and the highest a label may claim unless ``class_max``
+    says.
+    """
     class_max: Class | None = None
     grace: Seconds | None = None
     host_memory: Bytes | None = None
@@ -191,9 +201,7 @@ class AgentConfig(Section):
     mode: Literal["observe", "enforce"] = "observe"
     state_dir: Path = Path("/var/lib/gpuwarden")
     run_dir: Path = Path("/run/gpuwarden")
-    metrics_listen: str = Field(
-        default="127.0.0.1:9420", pattern=r"^[^\s/]{1,253}:\d{1,5}$"
-    )
+    metrics_listen: str = Field(default="127.0.0.1:9420", pattern=r"^[^\s/]{1,253}:\d{1,5}$")
     log_format: Literal["console", "json"] = "console"
     expected_devices: int | None = Field(default=None, ge=0, le=64)
     journal_max_bytes: Bytes = 256 * MIB
@@ -211,9 +219,7 @@ class NvmlConfig(Section):
 class DockerConfig(Section):
     """Docker's API."""
 
-    host: str = Field(
-        default="unix:///var/run/docker.sock", pattern=r"^unix:///", max_length=200
-    )
+    host: str = Field(default="unix:///var/run/docker.sock", pattern=r"^unix:///", max_length=200)
     timeout_s: Seconds = 3.0
 
 

@@ -1,4 +1,6 @@
-"""Units as people write them: sizes (``8GiB``), durations (``10s``), ratios (``80%``), class names."""
+"""Units as people write them: sizes (``8GiB``), durations (``10s``), ratios (``80%``), class
+names.
+"""
 
 import re
 from typing import Annotated, Any
@@ -25,9 +27,7 @@ _SIZE_UNITS = {
 }
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 # 8GiB, 1.5 TiB, 512 MB
-_SIZE = re.compile(
-    r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{0,3})\s*\Z", re.ASCII
-)
+_SIZE = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{0,3})\s*\Z", re.ASCII)
 # 10s, 250 ms, 1.5m
 _TIME = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{1,3})\s*\Z", re.ASCII)
 MAX_BYTES = 2**50
@@ -37,7 +37,7 @@ MAX_SECONDS = 10 * 365 * 86400.0
 def parse_bytes(value: object) -> int:
     """Bytes from ``8GiB``/``512 MB``/an integer of bytes; ValueError says what was expected."""
     if isinstance(value, int) and not isinstance(value, bool):
-        size = float(value)
+        size = _finite(value)
     elif isinstance(value, str) and (match := _SIZE.match(value)):
         unit = match[2].lower()
         if unit not in _SIZE_UNITS:
@@ -53,39 +53,29 @@ def parse_bytes(value: object) -> int:
 def parse_seconds(value: object) -> float:
     """Seconds from ``10s``/``250ms``/``1.5h``/a number; ValueError says what was expected."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = _finite(value)
     elif isinstance(value, str) and (match := _TIME.match(value)):
         unit = match[2].lower()
         if unit not in _TIME_UNITS:
-            raise ValueError(
-                f'expected a duration such as 10s, got the unit "{match[2]}"'
-            )
+            raise ValueError(f'expected a duration such as 10s, got the unit "{match[2]}"')
         seconds = float(match[1]) * _TIME_UNITS[unit]
     else:
-        raise ValueError(
-            f"expected seconds >= 0 or a duration such as 10s, got {_shown(value)}"
-        )
+        raise ValueError(f"expected seconds >= 0 or a duration such as 10s, got {_shown(value)}")
     if not 0 <= seconds <= MAX_SECONDS:
-        raise ValueError(
-            f"expected seconds >= 0 or a duration such as 10s, got {_shown(value)}"
-        )
+        raise ValueError(f"expected seconds >= 0 or a duration such as 10s, got {_shown(value)}")
     return seconds
 
 
 def parse_ratio(value: object) -> float:
     """A ratio 0..1 from ``0.8`` or ``80%``; ValueError says what was expected."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        ratio = float(value)
-    elif isinstance(value, str) and re.fullmatch(
-        r"\s*[0-9]{1,3}(\.[0-9]{1,4})?\s*%\s*", value
-    ):
+        ratio = _finite(value)
+    elif isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,3}(\.[0-9]{1,4})?\s*%\s*", value):
         ratio = float(value.strip().rstrip("%").strip()) / 100
     else:
         raise ValueError(f'expected a ratio such as 0.8 or "80%", got {_shown(value)}')
     if not 0 <= ratio <= 1:
-        raise ValueError(
-            f'expected a ratio from 0 to 1 (or "0%" to "100%"), got {_shown(value)}'
-        )
+        raise ValueError(f'expected a ratio from 0 to 1 (or "0%" to "100%"), got {_shown(value)}')
     return ratio
 
 
@@ -99,6 +89,14 @@ def parse_class(value: object) -> TenantClass:
                 return cls
     words = ", ".join(cls.label for cls in reversed(TenantClass))
     raise ValueError(f"expected one of {words}, got {_shown(value)}")
+
+
+def _finite(value: float) -> float:
+    """The number, or infinity where a float cannot hold it: out of every range either way."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
 
 
 def _shown(value: object) -> str:

@@ -1,11 +1,12 @@
-"""The seams: what the node needs from the world, as Protocols. Adapters and sim.World implement them.
+"""The seams: what the node needs from the world, as Protocols. Adapters and sim.World implement
+them.
 
 Every method may raise ``Unavailable`` (try next tick), ``Unsupported`` (stop asking) or ``Refused``
 (not the same thing any more). Nothing else may escape an adapter; where a port is called, anything
 that does is caught, counted and made a Gap or a failed Outcome.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,7 +63,9 @@ class Processes(Protocol):
     """/proc, read sparingly: stat and cgroup only."""
 
     def facts(self, pid: int) -> ProcessFacts | None:
-        """Facts of a live process, cached until it exits; ``None`` when there is no such process."""
+        """Facts of a live process, cached until it exits; ``None`` when there is no such
+        process.
+        """
         ...
 
     def reread(self, pid: Pid) -> ProcessFacts | None:
@@ -116,7 +119,9 @@ class Cgroups(Protocol):
     def thaw(self, cgroup: CgroupId) -> None: ...
 
     def kill(self, cgroup: CgroupId) -> int:
-        """End every member (v2 cgroup.kill; v1 freeze, signal all, thaw); number of processes hit."""
+        """End every member (v2 cgroup.kill; v1 freeze, signal all, thaw); number of processes
+        hit.
+        """
         ...
 
     def throttle(
@@ -148,7 +153,9 @@ class Runtime(Protocol):
         ...
 
     def restart_off(self, target: Target) -> Mapping[str, str]:
-        """Keep it from coming back; the old policy for ``restart_back``. Blocks up to its deadline."""
+        """Keep it from coming back; the old policy for ``restart_back``. Blocks up to its
+        deadline.
+        """
         ...
 
     def restart_back(self, target: Target, old: Mapping[str, str]) -> None: ...
@@ -158,7 +165,9 @@ class Runtime(Protocol):
         ...
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
-        """Start a replacement pinned to another device; its new id. ``Unsupported`` where impossible."""
+        """Start a replacement pinned to another device; its new id. ``Unsupported`` where
+        impossible.
+        """
         ...
 
 
@@ -166,7 +175,9 @@ class Runtimes(Protocol):
     """All runtimes of the host: dispatches by ``runtime`` and caches descriptions."""
 
     def facts(self, owner: CgroupOwner, tenant: TenantId, pid: Pid) -> RuntimeFacts:
-        """What is known now (possibly ``described=False``); asks in the background; never blocks."""
+        """What is known now (possibly ``described=False``); asks in the background; never
+        blocks.
+        """
         ...
 
     def for_runtime(self, runtime: str) -> Runtime | None:
@@ -190,9 +201,7 @@ class Limiter(Protocol):
     @property
     def name(self) -> str: ...
 
-    def set(
-        self, target: Target, device: DeviceId, soft_bytes: int, hard_bytes: int
-    ) -> None: ...
+    def set(self, target: Target, device: DeviceId, soft_bytes: int, hard_bytes: int) -> None: ...
 
     def clear(self, target: Target, device: DeviceId) -> None:
         """Zero the soft limit before the leaf goes: a deleted leaf leaks its reservation."""
@@ -229,7 +238,9 @@ class Journal(Protocol):
     """Intent before harm, outcome after it; fsynced."""
 
     def intend(self, before: Memory, snapshot: Snapshot, decision: Decision) -> None:
-        """On disk when this returns; raises ``Unavailable`` when it is not (then nothing harmful runs)."""
+        """On disk when this returns; raises ``Unavailable`` when it is not (then nothing
+        harmful runs).
+        """
         ...
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None: ...
@@ -240,9 +251,7 @@ class Journal(Protocol):
 class Pager(Protocol):
     """Hands a page to on-call; deduplicated by incident by whoever implements it."""
 
-    def send(
-        self, incident: str, severity: str, summary: str, details: Mapping[str, str]
-    ) -> None:
+    def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
         """Blocks up to its deadline; ``Unavailable`` when it was not accepted."""
         ...
 
@@ -265,3 +274,40 @@ class Steps(Protocol):
     """Named points of every action, in order: tests end the process at each of them."""
 
     def reached(self, action: Action, phase: str) -> None: ...
+
+
+class Workers(Protocol):
+    """Where calls that may block run: one thread a device plus one for the node, bounded queues."""
+
+    def submit(self, lane: str, action: Action, call: Callable[[], Outcome]) -> bool:
+        """Queue a call on a lane; False when the lane is full (counted)."""
+        ...
+
+    def finished(self) -> Sequence[Outcome]:
+        """Outcomes since the last call."""
+        ...
+
+    def filenos(self) -> Sequence[int]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Everything the node's loop touches."""
+
+    probe: Probe
+    processes: Processes
+    cgroups: Cgroups
+    runtimes: Runtimes
+    limiter: Limiter
+    host: Host
+    services: Services
+    journal: Journal
+    pager: Pager
+    status: Status
+    watchdog: Watchdog
+    workers: Workers
+    steps: Steps
+    tenant_of: Callable[[ProcessFacts], TenantId]
+    """Names the tenant of a process."""

@@ -42,7 +42,9 @@ HARMFUL = frozenset(
         Kind.RELOCATE,
     }
 )
-"""Withheld in observe mode. Undo (thaw, unthrottle, restart-back, clear-limit, uncordon) never is."""
+"""Withheld in observe mode. Undo (thaw, unthrottle, restart-back, clear-limit, uncordon) never
+is.
+"""
 
 BLOCKING = frozenset(
     {

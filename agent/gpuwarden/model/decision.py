@@ -13,7 +13,8 @@ from gpuwarden.model.memory import Memory
 class ProbePlan:
     """How the probe should look until told otherwise (pure result of ``policy.cadence``).
 
-    ``period_s`` of the fast loop; ``list_trigger_bytes`` per device: growth since the last list that
+    ``period_s`` of the fast loop; ``list_trigger_bytes`` per device: growth since the last list
+    that
     makes the probe list processes in the same pass; ``list_now``: devices to list at once.
     """
 
@@ -83,7 +84,9 @@ class IncidentStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """Everything that belongs together, under one id. ``points`` are (monotonic s, bytes), bounded."""
+    """Everything that belongs together, under one id. ``points`` are (monotonic s, bytes),
+    bounded.
+    """
 
     id: IncidentId
     rule: str

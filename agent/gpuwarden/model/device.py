@@ -31,17 +31,23 @@ class Device:
     reserved_bytes: int = 0
     used_bytes: int | None = None
     at: float | None = None
+    listed_at: float | None = None
+    """When its processes were last listed."""
     sight: Sight = Sight.OK
     pci: str | None = None
     parent: DeviceId | None = None
     is_mig_parent: bool = False
     recovery_action: int | None = None
-    """NVML field 230: 0 none, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset; None = not told."""
+    """NVML field 230: 0 none, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset; None = not
+    told.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessUse:
-    """One row of a driver's process list. ``used_bytes`` None: the driver does not say (never 0)."""
+    """One row of a driver's process list. ``used_bytes`` None: the driver does not say (never
+    0).
+    """
 
     pid: Pid | None
     """None when the pid was gone before its start time could be read."""

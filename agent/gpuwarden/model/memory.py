@@ -1,4 +1,6 @@
-"""What the agent remembers between ticks. Values only: a tick makes a new Memory from the old one."""
+"""What the agent remembers between ticks. Values only: a tick makes a new Memory from the old
+one.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -45,15 +47,14 @@ class Episode:
     limit_bytes: int = 0
     clear_since: float | None = None
     is_breach: bool = False
-    """A breach was claimed (warned or more) and has not cleared yet: keeps one episode one episode."""
+    """A breach was claimed (warned or more) and has not cleared yet: keeps one episode one
+    episode.
+    """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
-    """Recent size of one tenant on one device: growth is judged over this window."""
-
-    points: tuple[tuple[float, int], ...] = ()
-    """(listed_at, bytes), oldest first, bounded."""
+def episode_key(tenant: TenantId, device: DeviceId) -> str:
+    """The key of a tenant's episode on a device (a string, so that it stands in JSON as it is)."""
+    return f"{tenant} {device}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,8 @@ class Case:
     old_restart: str | None = None
     acted: tuple[str, ...] = ()
     """Kinds already ordered on this rung: nothing is ordered twice on one rung."""
+    withheld: tuple[str, ...] = ()
+    """``kind/budget`` already reported as withheld: said once, not every tick."""
     devices: tuple[DeviceId, ...] = ()
     """Every device it held bytes on when the eviction began."""
 
@@ -104,6 +107,7 @@ class Debt:
     """The undo that settles it: restart-back, thaw, unthrottle, clear-limit."""
     target: Target
     incident: IncidentId
+    device: DeviceId | None = None
     old: tuple[tuple[str, str], ...] = ()
     since_wall: float = 0.0
     due_wall: float | None = None
@@ -120,11 +124,14 @@ class DeviceMemory:
     """No new victim before this: the last eviction's bytes are still being counted back."""
     locked_since: float | None = None
     locked_why: str = ""
-    unattributed_bytes: int = 0
     unattributed_since: float | None = None
+    unattributed_floor_bytes: int | None = None
+    """Bytes nobody held when the device was first seen (display, other drivers): not news."""
+    reserve_since: float | None = None
+    """Since when free memory has been under the reserve."""
     cordoned_by: IncidentId | None = None
-    settled_used_bytes: int | None = None
-    """Unattributed bytes that were there when first seen (display, other drivers): the floor."""
+    last_resort: str = ""
+    """What was ordered for the present lock-up once its offender was gone: relocate or cordon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,18 +143,27 @@ class Memory:
     last_at: float = 0.0
     serial: int = 0
     """Last number given to an incident or action of this boot."""
-    episodes: Mapping[tuple[TenantId, DeviceId], Episode] = field(default_factory=dict)
-    traces: Mapping[tuple[TenantId, DeviceId], Trace] = field(default_factory=dict)
+    episodes: Mapping[str, Episode] = field(default_factory=dict)
+    """By ``episode_key``."""
     cases: Mapping[TenantId, Case] = field(default_factory=dict)
     tombstones: Mapping[str, Tombstone] = field(default_factory=dict)
     debts: tuple[Debt, ...] = ()
     devices: Mapping[DeviceId, DeviceMemory] = field(default_factory=dict)
-    open_findings: Mapping[str, IncidentId] = field(default_factory=dict)
-    """Finding key -> incident for claims that are still standing."""
-    finding_since: Mapping[str, float] = field(default_factory=dict)
+    open_incidents: Mapping[str, IncidentId] = field(default_factory=dict)
+    """Subject (``tenant/<id>``, ``device/<uuid>``, ``node``) -> its open incident."""
+    claims: Mapping[str, float] = field(default_factory=dict)
+    """Finding key -> since when it has been claimed without a break."""
+    confirmed: frozenset[str] = frozenset()
+    """Finding keys whose confirmation has been noted."""
+    applied: Mapping[str, str] = field(default_factory=dict)
+    """Preventive and host limits already ordered: ``limit <tenant> <device>`` -> value."""
+    released: Mapping[DeviceId, float] = field(default_factory=dict)
+    """Device -> when the last eviction on it ended."""
 
     def after(self, outcomes: tuple[Outcome, ...]) -> "Memory":
-        """Fold what became of the actions. Unknown and failed outcomes settle nothing but the wait."""
+        """Fold what became of the actions. Unknown and failed outcomes settle nothing but the
+        wait.
+        """
         memory = self
         for outcome in outcomes:
             memory = _after_one(memory, outcome)
@@ -168,9 +184,7 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
     }.get(outcome.kind)
     gone = outcome.result in (Result.REFUSED, Result.UNSUPPORTED)
     if settles is not None and (done or gone):
-        debts = tuple(
-            d for d in debts if not (d.tenant == outcome.tenant and d.kind is settles)
-        )
+        debts = tuple(d for d in debts if not (d.tenant == outcome.tenant and d.kind is settles))
     owed = {
         Kind.RESTART_OFF: Kind.RESTART_BACK,
         Kind.FREEZE: Kind.THAW,
@@ -185,9 +199,7 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
             for d in debts
         )
     elif owed is not None:
-        debts = tuple(
-            d for d in debts if not (d.tenant == outcome.tenant and d.kind is owed)
-        )
+        debts = tuple(d for d in debts if not (d.tenant == outcome.tenant and d.kind is owed))
     if case is not None and outcome.kind is Kind.RESTART_OFF:
         old = dict(outcome.old).get("restart_policy", case.old_restart)
         case = replace(case, is_restart_settled=True, old_restart=old)
@@ -199,3 +211,9 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
     if cases is memory.cases and debts is memory.debts:
         return memory
     return replace(memory, cases=cases, debts=debts)
+
+
+def _is_for(debt: Debt, outcome: Outcome, kind: Kind) -> bool:
+    if debt.tenant != outcome.tenant or debt.kind is not kind:
+        return False
+    return debt.device is None or debt.device == outcome.device

@@ -11,7 +11,8 @@ class CgroupOwner:
 
     ``runtime`` is one of docker, podman, containerd, crio, kubernetes (a pod whose runtime the path
     does not tell), ecs, lxc, nspawn, slurm, systemd-service, systemd-scope, user-session, the
-    never-victims (``*-monitor``, slurm-daemon, init), or ``unknown``. ``cgroup_path`` is the group to
+    never-victims (``*-monitor``, slurm-daemon, init), or ``unknown``. ``cgroup_path`` is the
+    group to
     act on (the container's root), ``leaf_path`` the process's own. Absent facts are ``None``.
     """
 
@@ -40,13 +41,17 @@ class ProcessFacts:
     owner: CgroupOwner
     cgroup: CgroupId | None
     """The cgroup to act on, or ``None`` where it could not be resolved to a directory."""
+    pgrp_start: int = 0
+    """Start of the group's leader, or of the first member seen where the leader is gone: tells a
+    reused group id apart. 0: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeFacts:
     """What the owner's runtime (Docker, Slurm, systemd, ...) says of a tenant.
 
-    ``labels`` is untrusted: whoever starts the container writes it. ``described`` is False while the
+    ``labels`` is untrusted: whoever starts the container writes it. ``described`` is False
+    while the
     runtime has not answered: the tenant then has no labels, which is not the same as empty labels.
     """
 

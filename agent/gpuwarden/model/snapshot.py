@@ -102,6 +102,10 @@ class Snapshot:
     limiter: str = "none"
     gaps: tuple[Gap, ...] = ()
     unattributed: tuple[tuple[DeviceId, int], ...] = ()
-    """Bytes on a device that no listed process holds: used minus the sum of its rows, by its last list."""
+    """Bytes on a device that no listed process holds: used minus the sum of its rows, by its
+    last list.
+    """
+    can_record: bool = True
+    """Whether the journal can be written: without it nothing harmful is decided."""
     fleet_permit: bool = True
     """False while a fleet policy demands a permit that has not been given."""

@@ -68,13 +68,19 @@ class Use:
     device: DeviceId
     used_bytes: int
     listed_at: float
+    grown_bytes: int = 0
+    """Change over the growth window (config ``quota.growth_window_s``); negative when it shrank."""
+    growth_bytes_s: float = 0.0
+    """Bytes a second between the last two lists; negative when it shrinks."""
     unknown_rows: int = 0
     """Rows whose size the driver withheld; then ``used_bytes`` is a lower bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What the kernel says of a tenant under action, read in this pass; ``None``: could not be read."""
+    """What the kernel says of a tenant under action, read in this pass; ``None``: could not be
+    read.
+    """
 
     tenant: TenantId
     identity_holds: bool

@@ -1,0 +1,1 @@
+"""The node: observe, decide, act, journal. Read ``loop`` first."""

@@ -1,0 +1,62 @@
+"""Which tenant a process belongs to. Pure: facts in, a name out.
+
+Only what the host itself vouches for shares a plain name. An owner that stands inside another one (a
+container in a container, anything below a user's slice) carries ``@<outer>``: whoever may create
+groups there may name them after somebody else's container, and must not be mistaken for it.
+"""
+
+from gpuwarden.adapters.cgroup_path import nested_in
+from gpuwarden.model.ids import TenantId
+from gpuwarden.model.owner import CgroupOwner, ProcessFacts
+
+_CRI = ("containerd", "crio", "kubernetes")
+_UNITS = ("systemd-service", "systemd-scope")
+
+
+def tenant_id(facts: ProcessFacts) -> TenantId:
+    """The tenant of a process.
+
+    Sessions, init, the root group and whatever is not understood are never one tenant as a whole:
+    there the process group is the tenant, ``pgrp:<pgid>@<start of its leader or first seen member>``.
+    """
+    key = _owner_key(facts.owner)
+    if key is None:
+        return TenantId(f"pgrp:{facts.pgrp}@{facts.pgrp_start or facts.pid.start}")
+    outer = nested_in(facts.owner.cgroup_path or "")
+    return TenantId(f"{key}@{outer}" if outer else key)
+
+
+def key_of(tenant: TenantId) -> str:
+    """The runtime's own name of a tenant: ``docker:<id>@uid1000`` -> ``<id>``, ``slurm:7`` -> ``7``.
+
+    For a pod's container that is the container's id; unit names keep the ``@`` of their template.
+    """
+    kind, _, rest = tenant.partition(":")
+    if kind == "unit":
+        return rest
+    rest = rest.partition("@")[0]
+    return rest.rpartition("/")[2] if kind == "pod" else rest
+
+
+def is_nested(tenant: TenantId) -> bool:
+    """Whether the tenant stands inside another owner, so that the host's runtime does not know it."""
+    kind, _, rest = tenant.partition(":")
+    return kind not in ("unit", "pgrp") and "@" in rest
+
+
+def _owner_key(owner: CgroupOwner) -> str | None:
+    runtime, container_id = owner.runtime, owner.container_id
+    if runtime in _UNITS:
+        return f"unit:{owner.unit}" if owner.unit else None
+    if runtime == "slurm":
+        return f"slurm:{owner.job_id}" if owner.job_id else None
+    if runtime in _CRI and owner.pod_uid:
+        return f"pod:{owner.pod_uid}/{container_id}" if container_id else f"pod:{owner.pod_uid}"
+    if runtime in _CRI:
+        return f"cri:{container_id}" if container_id else None
+    if runtime == "unknown":
+        return f"container:{container_id}" if container_id else None
+    if runtime in ("user-session", "init"):
+        return None
+    name = container_id or owner.name or owner.job_id
+    return f"{runtime}:{name}" if name else None

@@ -1,0 +1,266 @@
+"""Carries decisions out. The target is compared with the world again just before each act."""
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from gpuwarden.clock import Clock
+from gpuwarden.errors import Refused, Unavailable, Unsupported
+from gpuwarden.model.action import BLOCKING, Action, Kind, Outcome, Result, Target
+from gpuwarden.model.ids import CgroupId, Pid
+from gpuwarden.model.tenant import HostLimits
+from gpuwarden.ports import Ports
+
+Old = Mapping[str, str]
+
+ON_THE_GROUP = frozenset(
+    {
+        Kind.THROTTLE,
+        Kind.UNTHROTTLE,
+        Kind.FREEZE,
+        Kind.THAW,
+        Kind.RESTART_OFF,
+        Kind.TERM,
+        Kind.KILL,
+        Kind.SET_LIMIT,
+        Kind.SET_HOST_LIMITS,
+    }
+)
+"""Kinds whose target is compared by its cgroup first. The others name their target by the
+runtime's own
+full id, and must reach it when its cgroup is long gone (a stopped container gets its policy
+back)."""
+
+
+class Actor:
+    """Executes actions: cgroup files and pidfds at once, whatever may block on a worker."""
+
+    def __init__(self, ports: Ports, clock: Clock) -> None:
+        self._ports = ports
+        self._clock = clock
+        self.port_errors = 0
+        self._do: Mapping[Kind, Callable[[Action, Target], Old]] = {
+            Kind.THROTTLE: self._throttle,
+            Kind.UNTHROTTLE: self._restore,
+            Kind.FREEZE: self._freeze,
+            Kind.THAW: self._thaw,
+            Kind.TERM: self._term,
+            Kind.KILL: self._kill,
+            Kind.STOP: self._stop,
+            Kind.RESTART_OFF: self._restart_off,
+            Kind.RESTART_BACK: self._restart_back,
+            Kind.SET_LIMIT: self._set_limit,
+            Kind.CLEAR_LIMIT: self._clear_limit,
+            Kind.SET_HOST_LIMITS: self._host_limits,
+            Kind.RELOCATE: self._relocate,
+        }
+
+    def act(self, actions: Sequence[Action]) -> list[Outcome]:
+        """Execute in order; blocking ones answer ``started`` now and their outcome later."""
+        outcomes = []
+        for action in actions:
+            self._ports.steps.reached(action, "intended")
+            if action.kind not in BLOCKING:
+                outcomes.append(self._run(action))
+            elif self._ports.workers.submit(_lane(action), action, partial(self._run, action)):
+                outcomes.append(self._outcome(action, Result.STARTED))
+            else:
+                outcomes.append(self._outcome(action, Result.FAILED, "its worker's queue is full"))
+        return outcomes
+
+    def _run(self, action: Action) -> Outcome:
+        """One action to its outcome. Whatever a port raises becomes a result, never an
+        exception.
+        """
+        try:
+            old = self._execute(action)
+        except Refused as error:
+            return self._outcome(action, Result.REFUSED, str(error))
+        except Unsupported as error:
+            return self._outcome(action, Result.UNSUPPORTED, str(error))
+        except Unavailable as error:
+            return self._outcome(action, Result.FAILED, str(error))
+        except Exception as error:  # noqa: BLE001  the port boundary of HOUSE_STYLE rule 11
+            self.port_errors += 1
+            return self._outcome(action, Result.FAILED, f"{type(error).__name__}: {error}")
+        self._ports.steps.reached(action, "acted")
+        return self._outcome(action, Result.DONE, old=old)
+
+    def _execute(self, action: Action) -> Old:
+        if action.kind is Kind.PAGE:
+            self._ports.steps.reached(action, "checked")
+            params = dict(action.params)
+            self._ports.pager.send(
+                action.incident,
+                params.get("severity", "error"),
+                params.get("summary", action.why),
+                {"why": action.why, "device": action.device or ""},
+            )
+            return {}
+        do = self._do.get(action.kind)
+        if do is None or action.target is None:  # warn, cordon, uncordon: kept in the journal
+            self._ports.steps.reached(action, "checked")
+            return {}
+        if action.kind in ON_THE_GROUP:
+            self._compare(action.target)
+        self._ports.steps.reached(action, "checked")
+        return do(action, action.target)
+
+    def _compare(self, target: Target) -> None:
+        """Refuse when the group stands for something else now; pids are compared as they are
+        hit.
+        """
+        if target.cgroup is not None and not self._ports.cgroups.is_same(target.cgroup):
+            raise Refused(f"cgroup {target.cgroup.path} is gone or is another one now")
+
+    def _throttle(self, action: Action, target: Target) -> Old:
+        params = dict(action.params)
+        high = params.get("memory_high_bytes")
+        return self._ports.cgroups.throttle(
+            _cgroup(target),
+            cpu_cores=float(params["cpu_cores"]) if "cpu_cores" in params else None,
+            memory_high_bytes=int(high) if high is not None else None,
+        )
+
+    def _restore(self, action: Action, target: Target) -> Old:
+        self._ports.cgroups.restore(_cgroup(target), dict(action.params))
+        return {}
+
+    def _freeze(self, action: Action, target: Target) -> Old:
+        self._ports.cgroups.freeze(_cgroup(target))
+        return {}
+
+    def _thaw(self, action: Action, target: Target) -> Old:
+        self._ports.cgroups.thaw(_cgroup(target))
+        return {}
+
+    def _term(self, action: Action, target: Target) -> Old:
+        self._signal(target, signal.SIGTERM)
+        return {}
+
+    def _kill(self, action: Action, target: Target) -> Old:
+        if target.cgroup is not None:
+            self._ports.cgroups.kill(target.cgroup)
+        else:
+            self._signal(target, signal.SIGKILL)
+        return {}
+
+    def _signal(self, target: Target, signum: int) -> None:
+        """Signal every process of the target that still is the target's; refused if none is."""
+        hit, refused = 0, ""
+        for pid in self._members(target):
+            try:
+                facts = self._ports.processes.reread(pid)
+                if facts is None:
+                    continue
+                if self._ports.tenant_of(facts) != target.tenant:
+                    refused = f"pid {pid.pid} belongs to another tenant now"
+                    continue
+                self._ports.processes.signal(pid, signum)
+                hit += 1
+            except Refused as error:
+                refused = str(error)
+        if hit == 0 and refused:
+            raise Refused(refused)
+        if hit == 0:
+            raise Refused("none of its processes is there any more")
+
+    def _members(self, target: Target) -> list[Pid]:
+        ports = self._ports
+        if target.cgroup is None:
+            members = set(target.pids)
+            pgrp = target.tenant.partition(":")[2].partition("@")[0]
+            if target.runtime == "pgrp" and pgrp.isdigit():
+                members.update(ports.processes.group(int(pgrp)))
+            return sorted(members)
+        found = []
+        for raw_pid in ports.cgroups.members(target.cgroup):
+            facts = ports.processes.facts(raw_pid)
+            if facts is not None:
+                found.append(facts.pid)
+        return found
+
+    def _stop(self, action: Action, target: Target) -> Old:
+        runtime = self._ports.runtimes.for_runtime(target.runtime)
+        if runtime is None:
+            raise Unsupported(f"nothing here can stop a tenant of runtime {target.runtime}")
+        runtime.stop(target, float(dict(action.params).get("grace_s", "0")))
+        return {}
+
+    def _restart_off(self, action: Action, target: Target) -> Old:
+        runtime = self._ports.runtimes.for_runtime(target.runtime)
+        if runtime is None:
+            raise Unsupported(f"runtime {target.runtime} is not here")
+        return runtime.restart_off(target)
+
+    def _restart_back(self, action: Action, target: Target) -> Old:
+        runtime = self._ports.runtimes.for_runtime(target.runtime)
+        if runtime is None:
+            raise Unsupported(f"runtime {target.runtime} is not here")
+        runtime.restart_back(target, dict(action.params))
+        return {}
+
+    def _set_limit(self, action: Action, target: Target) -> Old:
+        params = dict(action.params)
+        if action.device is None:
+            raise Refused("a limit needs a device")
+        self._ports.limiter.set(
+            target, action.device, int(params["soft_bytes"]), int(params["hard_bytes"])
+        )
+        return {}
+
+    def _clear_limit(self, action: Action, target: Target) -> Old:
+        if action.device is None:
+            raise Refused("a limit needs a device")
+        self._ports.limiter.clear(target, action.device)
+        return {}
+
+    def _host_limits(self, action: Action, target: Target) -> Old:
+        params = dict(action.params)
+        memory, cores = params.get("memory_bytes"), params.get("cpu_cores")
+        return self._ports.cgroups.limit(
+            _cgroup(target),
+            HostLimits(
+                memory_bytes=int(memory) if memory is not None else None,
+                cpu_cores=float(cores) if cores is not None else None,
+            ),
+        )
+
+    def _relocate(self, action: Action, target: Target) -> Old:
+        runtime = self._ports.runtimes.for_runtime(target.runtime)
+        if runtime is None or action.device is None:
+            raise Unsupported(f"runtime {target.runtime} cannot move a tenant")
+        new = runtime.relocate(target, action.device, int(dict(action.params)["index"]))
+        return {"new": new}
+
+    def _outcome(
+        self, action: Action, result: Result, detail: str = "", old: Old | None = None
+    ) -> Outcome:
+        return Outcome(
+            action=action.id,
+            kind=action.kind,
+            incident=action.incident,
+            tenant=action.target.tenant if action.target is not None else None,
+            device=action.device,
+            result=result,
+            at=self._clock.now(),
+            wall=self._clock.wall(),
+            detail="".join(c if c.isprintable() else "?" for c in detail[:300]),
+            old=tuple((old or {}).items()),
+        )
+
+
+def _cgroup(target: Target) -> CgroupId:
+    if target.cgroup is None:
+        raise Unsupported("the tenant has no cgroup of its own")
+    return target.cgroup
+
+
+def _lane(action: Action) -> str:
+    """One lane a device for evictions; pages and settings have their own, so that they never queue
+    behind a runtime that hangs."""
+    if action.kind is Kind.PAGE:
+        return "page"
+    if action.kind in (Kind.SET_LIMIT, Kind.CLEAR_LIMIT):
+        return "limiter"
+    return f"device {action.device}" if action.device is not None else "node"

@@ -1,0 +1,237 @@
+"""The journal: what was known, decided, intended and done, on disk before anything harmful.
+
+Append-only segments ``journal-<number>.jsonl``. One record a line: CRC-32 of the JSON in eight hex
+digits, a space, the JSON, a newline. A line that does not check is skipped and counted as a gap; a
+torn last line is never appended to, because every start and every failed write opens a new segment.
+A write that could not be synced is lost: the segment is closed and never synced again (a retried
+fsync reports success for pages the kernel has already dropped).
+"""
+
+import os
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import TypeAdapter, ValidationError
+
+from gpuwarden.errors import Unavailable
+from gpuwarden.model.action import Outcome
+from gpuwarden.model.decision import Decision, Incident
+from gpuwarden.model.memory import Memory
+from gpuwarden.model.snapshot import Snapshot
+
+SCHEMA = 1
+SEGMENT_BYTES = 16 * 2**20
+_NAME = re.compile(r"journal-([0-9]{8})\.jsonl\Z")  # journal-00000042.jsonl
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One line. ``kind`` says which of the other fields are there."""
+
+    kind: Literal["start", "config", "tick", "outcomes", "incidents", "memory", "stop"]
+    schema: int = SCHEMA
+    config: str | None = None
+    memory: Memory | None = None
+    """Of a tick: the memory before it. Of ``memory``: a checkpoint."""
+    snapshot: Snapshot | None = None
+    decision: Decision | None = None
+    outcomes: tuple[Outcome, ...] = ()
+    incidents: tuple[Incident, ...] = ()
+
+
+CODEC: TypeAdapter[Record] = TypeAdapter(Record)
+
+
+def encode(record: Record) -> bytes:
+    """A record as its line."""
+    body = CODEC.dump_json(record, exclude_defaults=True)
+    return b"%08x " % zlib.crc32(body) + body + b"\n"
+
+
+def decode(line: bytes) -> Record | None:
+    """The record of a line, or ``None`` when it does not check."""
+    if len(line) < 10 or not line.endswith(b"\n") or line[8:9] != b" ":
+        return None
+    body = line[9:-1]
+    try:
+        if int(line[:8], 16) != zlib.crc32(body):
+            return None
+        return CODEC.validate_json(body)
+    except (ValueError, ValidationError):
+        return None
+
+
+@dataclass(slots=True)
+class Reading:
+    """What reading a journal met."""
+
+    records: int = 0
+    gaps: int = 0
+    newer_schema: bool = False
+
+
+def segments(folder: Path) -> list[Path]:
+    """Segments, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [(int(m[1]), p) for p in folder.iterdir() if (m := _NAME.match(p.name))]
+    return [p for _, p in sorted(found)]
+
+
+def read(folder: Path, reading: Reading | None = None) -> Iterator[Record]:
+    """Every record that checks, oldest first; ``folder`` may also be one segment."""
+    reading = reading if reading is not None else Reading()
+    for path in [folder] if folder.is_file() else segments(folder):
+        in_gap = False
+        with path.open("rb") as file:
+            for line in file:
+                record = decode(line)
+                if record is None:
+                    reading.gaps += 0 if in_gap else 1
+                    in_gap = True
+                    continue
+                in_gap = False
+                if record.schema > SCHEMA:
+                    reading.newer_schema = True
+                    continue
+                reading.records += 1
+                yield record
+
+
+class Disk(Protocol):
+    """The file calls the journal makes; tests put a failing disk here."""
+
+    def open(self, path: Path) -> int: ...
+    def write(self, fd: int, data: bytes) -> None: ...
+    def sync(self, fd: int) -> None: ...
+    def close(self, fd: int) -> None: ...
+    def sync_folder(self, folder: Path) -> None: ...
+
+
+class RealDisk:
+    """The file system."""
+
+    def open(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(path, flags, 0o600)
+
+    def write(self, fd: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    def sync(self, fd: int) -> None:
+        os.fdatasync(fd)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def sync_folder(self, folder: Path) -> None:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+class FileJournal:
+    """Writes one folder of segments. One writer: the state directory is locked by ``wiring``."""
+
+    def __init__(self, folder: Path, max_bytes: int, disk: Disk | None = None) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._disk = disk or RealDisk()
+        self._fd: int | None = None
+        self._size = 0
+        self._config = ""
+        self._memory = Memory()
+        self.failures = 0
+
+    def begin(self, config_json: str, memory: Memory) -> None:
+        """Open a new segment that stands by itself: configuration and memory first."""
+        self._config = config_json
+        self._memory = memory
+        self._open()
+
+    def reconfigure(self, config_json: str) -> None:
+        """Write a new configuration: replay needs the one each decision was made under."""
+        self._config = config_json
+        self._append(Record(kind="config", config=config_json))
+
+    def intend(self, before: Memory, snapshot: Snapshot, decision: Decision) -> None:
+        """On disk when this returns; ``Unavailable`` when it is not."""
+        self._memory = decision.memory
+        self._append(Record(kind="tick", memory=before, snapshot=snapshot, decision=decision))
+
+    def conclude(self, outcomes: Sequence[Outcome]) -> None:
+        """Write outcomes down."""
+        self._append(Record(kind="outcomes", outcomes=tuple(outcomes)))
+
+    def keep(self, incidents: Sequence[Incident]) -> None:
+        """Write incidents down as they now read."""
+        self._append(Record(kind="incidents", incidents=tuple(incidents)))
+
+    def remember(self, memory: Memory) -> None:
+        """A checkpoint of memory outside a tick (after outcomes, at a clean stop)."""
+        self._memory = memory
+        self._append(Record(kind="memory", memory=memory))
+
+    def close(self) -> None:
+        """Let go of the segment."""
+        if self._fd is not None:
+            self._disk.close(self._fd)
+            self._fd = None
+
+    def _append(self, record: Record) -> None:
+        if self._fd is None or self._size >= SEGMENT_BYTES:
+            self._open()
+        self._write(encode(record))
+
+    def _write(self, data: bytes) -> None:
+        if self._fd is None:
+            raise Unavailable("the journal has no open segment")
+        try:
+            self._disk.write(self._fd, data)
+            self._disk.sync(self._fd)
+        except OSError as error:
+            self.failures += 1
+            fd, self._fd = self._fd, None
+            try:
+                self._disk.close(fd)
+            except OSError:
+                self.failures += 1
+            raise Unavailable(f"the journal cannot be written: {error.strerror}") from error
+        self._size += len(data)
+
+    def _open(self) -> None:
+        self.close()
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            known = segments(self._folder)
+            number = int(known[-1].name[8:16]) + 1 if known else 1
+            self._fd = self._disk.open(self._folder / f"journal-{number:08d}.jsonl")
+            self._size = 0
+            self._disk.sync_folder(self._folder)
+        except OSError as error:
+            self.failures += 1
+            raise Unavailable(f"the journal cannot be opened: {error.strerror}") from error
+        self._write(
+            encode(Record(kind="start", config=self._config))
+            + encode(Record(kind="memory", memory=self._memory))
+        )
+        self._trim()
+
+    def _trim(self) -> None:
+        """Remove the oldest segments above the cap; the newest two always stay."""
+        known = segments(self._folder)
+        sizes = {path: path.stat().st_size for path in known}
+        total = sum(sizes.values())
+        for path in known[:-2]:
+            if total <= self._max_bytes:
+                break
+            path.unlink(missing_ok=True)
+            total -= sizes[path]

@@ -1,0 +1,136 @@
+"""The life of the node on one screen: observe, decide, intend, act, conclude, publish."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gpuwarden.clock import Clock
+from gpuwarden.config import Config
+from gpuwarden.errors import Unavailable
+from gpuwarden.model.action import Action, Outcome, Result
+from gpuwarden.model.decision import Decision, Incident
+from gpuwarden.model.memory import Memory
+from gpuwarden.model.snapshot import Snapshot
+from gpuwarden.node.act import Actor
+from gpuwarden.node.observe import Observer
+from gpuwarden.policy import archive
+from gpuwarden.policy.archive import Archive
+from gpuwarden.policy.decide import decide
+from gpuwarden.ports import Ports
+
+JOURNAL_RETRY_S = 1.0
+
+
+class Node:
+    """One agent. ``tick`` is a whole pass; whoever calls it decides when (a loop, or a test)."""
+
+    def __init__(
+        self,
+        cfg: Config,
+        ports: Ports,
+        clock: Clock,
+        memory: Memory,
+        incidents: tuple[Incident, ...] = (),
+    ) -> None:
+        self.cfg = cfg
+        self.ports = ports
+        self.memory = memory
+        self.archive = Archive(incidents=incidents)
+        self.observer = Observer(cfg, ports)
+        self.actor = Actor(ports, clock)
+        self.can_record = True
+        self.last: Decision | None = None
+        self._clock = clock
+        self._retry_at = 0.0
+        self._open_actions: dict[str, Action] = {}
+
+    def adopt(self, cfg: Config) -> None:
+        """Use a new configuration from the next tick on."""
+        self.cfg = cfg
+        self.observer.adopt(cfg)
+
+    def tick(self, now: float, wall: float) -> Decision:
+        """One pass."""
+        self._conclude(self.ports.workers.finished())
+        self.can_record = self.can_record or now >= self._retry_at
+        snapshot = self.observer.look(now, wall, self.memory, can_record=self.can_record)
+        decision = self._intend(snapshot, decide(self.cfg, self.memory, snapshot))
+        self.memory = decision.memory
+        self._open_actions.update((a.id, a) for a in decision.actions)
+        outcomes = self.actor.act(decision.actions)
+        if outcomes:
+            self._conclude(outcomes)
+        if decision.plan is not None:
+            self.ports.probe.steer(decision.plan)
+        self.last = replace(decision, memory=self.memory)
+        self.ports.status.publish(snapshot, self.last, outcomes)
+        self.ports.watchdog.pet(_summary(self.cfg, snapshot, decision))
+        return self.last
+
+    def next_due(self, now: float) -> float:
+        """When the next tick is due if nothing wakes the loop before: a beat a second."""
+        wake = self.last.wake_at if self.last is not None else None
+        beat = now + 1.0
+        return beat if wake is None else max(now, min(beat, wake))
+
+    def _intend(self, snapshot: Snapshot, decision: Decision) -> Decision:
+        """Put a decision on disk. Where that fails, decide again knowing that it does: undo and
+        pages
+        remain, harm is withheld."""
+        for action in decision.actions:
+            self.ports.steps.reached(action, "deciding")
+        if self.can_record and decision.is_notable:
+            try:
+                self.ports.journal.intend(self.memory, snapshot, decision)
+            except Unavailable:
+                self._lose_journal(snapshot.at)
+                decision = decide(self.cfg, self.memory, replace(snapshot, can_record=False))
+        self.archive, changed = archive.decided(self.cfg, self.archive, snapshot, decision)
+        self._keep(changed)
+        return decision
+
+    def _conclude(self, outcomes: Sequence[Outcome]) -> None:
+        """Fold what became of actions into memory, journal and incidents."""
+        if not outcomes:
+            return
+        self._reach("concluding", outcomes)
+        self.memory = self.memory.after(tuple(outcomes))
+        if self.can_record:
+            try:
+                self.ports.journal.conclude(outcomes)
+            except Unavailable:
+                self._lose_journal(self._clock.now())
+        self._reach("concluded", outcomes)
+        for outcome in outcomes:
+            if outcome.result is not Result.STARTED:
+                self._open_actions.pop(outcome.action, None)
+        self.archive, changed = archive.concluded(self.archive, outcomes)
+        if any(o.result is not Result.STARTED for o in outcomes):
+            self._keep(changed)
+
+    def _reach(self, phase: str, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            action = self._open_actions.get(outcome.action)
+            if action is not None and outcome.result is not Result.STARTED:
+                self.ports.steps.reached(action, phase)
+
+    def _keep(self, incidents: Sequence[Incident]) -> None:
+        if not incidents or not self.can_record:
+            return
+        try:
+            self.ports.journal.keep(incidents)
+        except Unavailable:
+            self._lose_journal(self._clock.now())
+
+    def _lose_journal(self, now: float) -> None:
+        self.can_record = False
+        self._retry_at = now + JOURNAL_RETRY_S
+
+
+def _summary(cfg: Config, snapshot: Snapshot, decision: Decision) -> str:
+    """One line for the service manager's status."""
+    evictions = sum(1 for a in decision.memory.cases.values())
+    blind = sum(1 for d in snapshot.devices if d.sight.value != "ok")
+    return (
+        f"{cfg.agent.mode}: {len(snapshot.devices)} devices ({blind} not seen), "
+        f"{len(snapshot.tenants)} tenants, {len(decision.findings)} findings, {evictions} cases"
+    )

@@ -1,0 +1,218 @@
+"""Turns ports into a snapshot. What failed is a Gap, not an exception."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from gpuwarden.config import Config
+from gpuwarden.errors import Refused, Unavailable, Unsupported
+from gpuwarden.model.action import Target
+from gpuwarden.model.device import Device, Sight
+from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
+from gpuwarden.model.memory import IN_FLIGHT, Memory, Rung
+from gpuwarden.model.owner import ProcessFacts
+from gpuwarden.model.snapshot import Gap, GapKind, LimitReading, Snapshot
+from gpuwarden.model.tenant import Standing, Tenant
+from gpuwarden.node.attribution import Attribution
+from gpuwarden.policy.admission import Who, admit
+from gpuwarden.ports import Ports, ProbeView
+
+Value = TypeVar("Value")
+
+
+class Observer:
+    """Keeps what is expensive to look at twice. The loop's thread only."""
+
+    def __init__(self, cfg: Config, ports: Ports) -> None:
+        self._cfg = cfg
+        self._ports = ports
+        self._attribution = Attribution(
+            processes=ports.processes,
+            tenant_of=ports.tenant_of,
+            growth_window_s=cfg.quota.growth_window_s,
+        )
+        self._tenants: dict[TenantId, Tenant] = {}
+        self._first_seen: dict[TenantId, float] = {}
+        self._epoch = -1
+        self._is_stale = True
+        self._gaps: list[Gap] = []
+        self.limit_readings: tuple[LimitReading, ...] = ()
+        self.port_errors: dict[str, int] = {}
+        """Unexpected exceptions by port: each is a defect of an adapter, contained here."""
+
+    def adopt(self, cfg: Config) -> None:
+        """Use a new configuration from the next look on."""
+        self._cfg = cfg
+        self._attribution.growth_window_s = cfg.quota.growth_window_s
+        self._is_stale = True
+
+    def look(self, now: float, wall: float, memory: Memory, *, can_record: bool) -> Snapshot:
+        """One look at the node."""
+        self._gaps = []
+        view = self._ask("probe", lambda: self._ports.probe.drain(now)) or ProbeView(
+            devices=(), listings=()
+        )
+        changed = self._fold_lists(view)
+        if self._ask("runtimes", self._ports.runtimes.changed):
+            changed = True
+        exited = self._ask("processes", self._ports.processes.exited) or ()
+        if changed or exited or self._is_stale:
+            self._name_tenants(now)
+        devices = self._devices(view)
+        services = self._ask("services", lambda: self._ports.services.states(now)) or ()
+        gaps = (*view.gaps, *(self._ask("runtimes", self._ports.runtimes.gaps) or ()), *self._gaps)
+        return Snapshot(
+            at=now,
+            wall=wall,
+            boot_id=self._ask("host", self._ports.host.boot_id) or memory.boot_id,
+            devices=devices,
+            tenants=tuple(self._tenants.values()),
+            uses=self._attribution.uses(),
+            standings=self._standings(memory),
+            events=view.events,
+            services=tuple(services),
+            host=self._ask("host", lambda: self._ports.host.sample(now)),
+            limits=self.limit_readings,
+            limiter=self._ports.limiter.name,
+            gaps=gaps,
+            unattributed=tuple(sorted(self._attribution.unattributed.items())),
+            can_record=can_record,
+        )
+
+    def _fold_lists(self, view: ProbeView) -> bool:
+        changed = False
+        for listing in view.listings:
+            changed |= self._attribution.take(listing)
+        if view.epoch != self._epoch:
+            self._epoch = view.epoch
+            changed = True
+        if changed:
+            self._attribution.keep_only(list(view.devices))
+        return changed
+
+    def _devices(self, view: ProbeView) -> tuple[Device, ...]:
+        return tuple(
+            replace(d, listed_at=self._attribution.listed_at.get(d.id)) for d in view.devices
+        )
+
+    def _name_tenants(self, now: float) -> None:
+        """Tenants of this look, with their labels as far as their runtime has told them."""
+        tenants: dict[TenantId, Tenant] = {}
+        self._is_stale = False
+        for tenant_id, pids in self._attribution.pids().items():
+            facts = self._attribution.facts_of.get(tenant_id)
+            if facts is None:
+                old = self._tenants.get(tenant_id)
+                if old is not None:
+                    tenants[tenant_id] = replace(old, pids=pids)
+                continue
+            first_seen = self._first_seen.setdefault(tenant_id, now)
+            tenant = self._ask(
+                "runtimes",
+                partial(self._admit, tenant_id, facts, first_seen, pids),
+            )
+            if tenant is not None:
+                tenants[tenant_id] = tenant
+        for gone in [t for t in self._first_seen if t not in tenants]:
+            del self._first_seen[gone]
+        self._tenants = tenants
+        marked = {t.id: t.service for t in tenants.values() if t.service is not None}
+        self._ask("services", lambda: self._ports.services.watch(marked))
+
+    def _admit(
+        self, tenant_id: TenantId, facts: ProcessFacts, first_seen: float, pids: tuple[Pid, ...]
+    ) -> Tenant:
+        told = self._ports.runtimes.facts(facts.owner, tenant_id, facts.pid)
+        is_group = tenant_id.startswith("pgrp:")
+        who = Who(
+            runtime="pgrp" if is_group else facts.owner.runtime,
+            comm=facts.comm,
+            unit=facts.owner.unit,
+            is_never_victim=facts.owner.is_never_victim,
+        )
+        if told.user is None:
+            told = replace(told, user=str(facts.uid))
+        return admit(
+            self._cfg,
+            told,
+            who,
+            cgroup=None if is_group else facts.cgroup,
+            pids=pids,
+            first_seen=first_seen,
+        )
+
+    def _standings(self, memory: Memory) -> tuple[Standing, ...]:
+        """What the kernel says of every tenant under eviction, read now."""
+        return tuple(
+            self._standing(case.tenant, case.target)
+            for case in memory.cases.values()
+            if case.rung in IN_FLIGHT or case.rung is Rung.STUCK
+        )
+
+    def _standing(self, tenant: TenantId, target: Target) -> Standing:
+        ports = self._ports
+        pids = set(target.pids)
+        if target.cgroup is None and target.runtime == "pgrp":
+            pids.update(self._ask("processes", lambda: _group(ports, target)) or ())
+        live = tuple(p for p in sorted(pids) if ports.processes.is_alive(p))
+        stuck = tuple(p for p in live if ports.processes.is_stuck(p))
+        if target.cgroup is None:
+            return Standing(
+                tenant=tenant,
+                identity_holds=True,
+                is_populated=bool(live),
+                live_pids=live,
+                stuck_pids=stuck,
+            )
+        cgroup = target.cgroup
+        holds, populated, frozen = True, None, None
+        try:
+            populated = ports.cgroups.is_populated(cgroup)
+            frozen = ports.cgroups.is_frozen(cgroup) if populated else False
+        except Refused:
+            holds = False
+        except (Unavailable, Unsupported) as error:
+            self._gap("cgroups", cgroup, error)
+        return Standing(
+            tenant=tenant,
+            identity_holds=holds,
+            is_populated=populated,
+            is_frozen=frozen,
+            live_pids=live,
+            stuck_pids=stuck,
+        )
+
+    def _gap(self, source: str, subject: CgroupId | DeviceId | str, error: Exception) -> None:
+        kind = GapKind.UNSUPPORTED if isinstance(error, Unsupported) else GapKind.UNAVAILABLE
+        name = subject.path if isinstance(subject, CgroupId) else str(subject)
+        self._gaps.append(Gap(source=source, subject=name, kind=kind, detail=str(error)[:200]))
+
+    def _ask(self, source: str, call: Callable[[], Value]) -> Value | None:
+        """Call a port. Whatever escapes becomes a gap; what should not have escaped is counted."""
+        try:
+            return call()
+        except (Unavailable, Unsupported, Refused) as error:
+            self._gap(source, source, error)
+        except Exception as error:  # noqa: BLE001  the port boundary of HOUSE_STYLE rule 11
+            self.port_errors[source] = self.port_errors.get(source, 0) + 1
+            self._gaps.append(
+                Gap(
+                    source=source,
+                    subject=source,
+                    kind=GapKind.UNAVAILABLE,
+                    detail=f"{type(error).__name__}: {error}"[:200],
+                )
+            )
+        return None
+
+
+def _group(ports: Ports, target: Target) -> tuple[Pid, ...]:
+    """Live members of a bare process group, by its tenant's name ``pgrp:<id>@<start>``."""
+    pgrp = target.tenant.partition(":")[2].partition("@")[0]
+    return tuple(ports.processes.group(int(pgrp))) if pgrp.isdigit() else ()
+
+
+def sees(snapshot: Snapshot) -> bool:
+    """Whether anything of the GPUs can be seen."""
+    return any(d.sight is Sight.OK for d in snapshot.devices)

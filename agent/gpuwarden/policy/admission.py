@@ -1,0 +1,220 @@
+"""What a tenant is allowed: the operator's policy over what its labels claim (DESIGN 4.1).
+
+A label can lower a tenant's class, never raise it above the operator's map; a claim that is refused
+or cannot be read has no effect and is reported.
+"""
+
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gpuwarden.config import Config, Match, TenantPolicy
+from gpuwarden.config_types import parse_bytes, parse_class, parse_seconds
+from gpuwarden.model.ids import CgroupId, Pid
+from gpuwarden.model.owner import RuntimeFacts
+from gpuwarden.model.tenant import HostLimits, Tenant, TenantClass
+from gpuwarden.policy.ladder import class_grace_s
+
+Value = TypeVar("Value")
+PREFIX = "gpuwarden."
+KNOWN = frozenset(
+    {
+        "memory",
+        "memory.soft",
+        "class",
+        "service",
+        "grace",
+        "version",
+        "arm",
+        "host-memory",
+        "cpu",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Who:
+    """The facts a policy entry can match, beside the runtime's own."""
+
+    runtime: str
+    comm: str = ""
+    unit: str | None = None
+    is_never_victim: bool = False
+
+
+def admit(
+    cfg: Config,
+    facts: RuntimeFacts,
+    who: Who,
+    *,
+    cgroup: CgroupId | None,
+    pids: tuple[Pid, ...],
+    first_seen: float,
+) -> Tenant:
+    """The tenant as judged. Never raises: what labels get wrong stands in ``policy_faults``."""
+    faults: list[str] = []
+    entry = next((p for p in cfg.tenant if _matches(p.match, facts, who)), None)
+    labels = _labels(facts, faults)
+    cls = _class(cfg, entry, labels, faults)
+    hard = _memory(cfg, entry, labels, faults)
+    soft = entry.memory_soft if entry is not None else None
+    if "memory.soft" in labels:
+        soft = _read(parse_bytes, "memory.soft", labels, faults, soft)
+    if soft is not None and hard is not None and soft > hard:
+        faults.append("gpuwarden.memory.soft is above the quota; the quota counts")
+        soft = hard
+    grace = entry.grace if entry is not None and entry.grace is not None else None
+    if grace is None:
+        grace = class_grace_s(cfg, cls)
+    if "grace" in labels:
+        claimed = _read(parse_seconds, "grace", labels, faults, grace)
+        grace = grace if claimed is None else claimed
+        if grace > cfg.ladder.grace_max_s:
+            faults.append(f"gpuwarden.grace is capped at {cfg.ladder.grace_max_s:.0f} s")
+            grace = cfg.ladder.grace_max_s
+    service = entry.service if entry is not None else None
+    if service is None and "service" in labels:
+        service = _service(labels["service"], faults)
+    return Tenant(
+        id=facts.tenant,
+        runtime=who.runtime,
+        name=_clean(facts.name or who.unit or who.comm or facts.tenant),
+        cls=cls,
+        soft_bytes=soft,
+        hard_bytes=hard,
+        host=_host(entry, labels, faults),
+        grace_s=grace,
+        service=service,
+        owner_key=facts.owner_key,
+        cgroup=cgroup,
+        pids=pids,
+        first_seen=first_seen,
+        restart_policy=facts.restart_policy,
+        is_paused=facts.is_paused,
+        is_never_victim=who.is_never_victim or (entry is not None and entry.never_victim),
+        is_described=facts.described,
+        cannot_act=facts.cannot_act,
+        policy_faults=tuple(faults[:16]),
+    )
+
+
+def _matches(match: Match, facts: RuntimeFacts, who: Who) -> bool:
+    wanted = (
+        (match.image, facts.image),
+        (match.name, facts.name),
+        (match.unit, who.unit),
+        (match.user, facts.user),
+        (match.account, facts.account),
+        (match.runtime, who.runtime),
+        (match.comm, who.comm),
+        (match.service, dict(facts.labels).get(PREFIX + "service")),
+    )
+    return all(
+        pattern is None or (value is not None and fnmatch.fnmatchcase(value, pattern))
+        for pattern, value in wanted
+    )
+
+
+def _labels(facts: RuntimeFacts, faults: list[str]) -> dict[str, str]:
+    labels = {}
+    for key, value in facts.labels:
+        if not key.startswith(PREFIX):
+            continue
+        name = key[len(PREFIX) :]
+        if name in KNOWN:
+            labels[name] = value[:256]
+        else:
+            faults.append(f"unknown label {_clean(key)}")
+    return labels
+
+
+def _class(
+    cfg: Config, entry: TenantPolicy | None, labels: dict[str, str], faults: list[str]
+) -> TenantClass:
+    given = entry.tenant_class if entry is not None else None
+    base = given if given is not None else cfg.default.tenant_class
+    if entry is not None and entry.class_max is not None:
+        top = entry.class_max
+    else:
+        top = given if given is not None else cfg.default.class_max
+    if "class" not in labels:
+        return base
+    try:
+        claimed = parse_class(labels["class"])
+    except ValueError as error:
+        faults.append(f"gpuwarden.class: {error}")
+        return base
+    if claimed > top:
+        faults.append(f"gpuwarden.class={claimed.label} refused: policy allows at most {top.label}")
+        return base
+    return claimed
+
+
+def _memory(
+    cfg: Config, entry: TenantPolicy | None, labels: dict[str, str], faults: list[str]
+) -> int | None:
+    default = entry.memory if entry is not None and entry.memory is not None else cfg.default.memory
+    top = entry.memory_max if entry is not None else None
+    if top is None and entry is not None and entry.memory is not None:
+        top = entry.memory
+    if "memory" not in labels:
+        return default if default is not None else top
+    if not cfg.default.label_memory and entry is None:
+        faults.append("gpuwarden.memory refused: policy gives labels no say")
+        return default
+    claimed = _read(parse_bytes, "memory", labels, faults, None)
+    if claimed is None:
+        return default if default is not None else top
+    if top is not None and claimed > top:
+        faults.append(
+            f"gpuwarden.memory={labels['memory'][:40]} refused: policy allows {top} bytes"
+        )
+        return default if default is not None else top
+    return claimed
+
+
+def _read(
+    parse: Callable[[object], Value],
+    name: str,
+    labels: dict[str, str],
+    faults: list[str],
+    otherwise: Value | None,
+) -> Value | None:
+    try:
+        return parse(labels[name])
+    except ValueError as error:
+        faults.append(f"gpuwarden.{name}: {error}")
+        return otherwise
+
+
+def _service(value: str, faults: list[str]) -> str | None:
+    clean = _clean(value)[:128]
+    if not clean or clean != value:
+        faults.append("gpuwarden.service: expected printable text of at most 128 characters")
+        return None
+    return clean
+
+
+def _host(entry: TenantPolicy | None, labels: dict[str, str], faults: list[str]) -> HostLimits:
+    """Labels may only lower what the operator set, or set what he left open."""
+    memory = entry.host_memory if entry is not None else None
+    cores = entry.cpu_cores if entry is not None else None
+    if "host-memory" in labels:
+        claimed = _read(parse_bytes, "host-memory", labels, faults, None)
+        if claimed is not None and claimed > 0:
+            memory = claimed if memory is None else min(memory, claimed)
+    if "cpu" in labels:
+        try:
+            count = float(labels["cpu"])
+            if not 0 < count <= 4096:
+                raise ValueError
+            cores = count if cores is None else min(cores, count)
+        except ValueError:
+            faults.append("gpuwarden.cpu: expected a number of cores such as 2.5")
+    return HostLimits(memory_bytes=memory, cpu_cores=cores)
+
+
+def _clean(text: str) -> str:
+    """Hostile text as one printable line of at most 200 characters."""
+    return "".join(c if c.isprintable() else "?" for c in text[:200])

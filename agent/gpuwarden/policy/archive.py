@@ -1,0 +1,221 @@
+"""Incidents as people read them: a fold over what was decided and what became of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gpuwarden.config import Config
+from gpuwarden.model.action import Outcome
+from gpuwarden.model.decision import (
+    Decision,
+    Incident,
+    IncidentNote,
+    IncidentStep,
+    NoteKind,
+)
+from gpuwarden.model.ids import IncidentId
+from gpuwarden.model.snapshot import Health, Snapshot
+from gpuwarden.policy.advice import advise
+
+MAX_CLOSED = 200
+MAX_STEPS = 200
+MAX_POINTS = 240
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """Incidents by id; open ones are never dropped, closed ones are bounded."""
+
+    incidents: tuple[Incident, ...] = ()
+
+    def of(self, incident: IncidentId) -> Incident | None:
+        """The incident of that id."""
+        return next((i for i in self.incidents if i.id == incident), None)
+
+
+def decided(
+    cfg: Config, archive: Archive, snap: Snapshot, decision: Decision
+) -> tuple[Archive, tuple[Incident, ...]]:
+    """The archive with a decision's notes, and the incidents to write down."""
+    if not (archive.incidents or decision.incidents):
+        return archive, ()
+    known = {i.id: i for i in archive.incidents}
+    changed: dict[IncidentId, Incident] = {}
+    for note in decision.incidents:
+        old = changed.get(note.incident) or known.get(note.incident)
+        changed[note.incident] = _noted(cfg, old, note, snap)
+    for held in decision.withheld:
+        old = changed.get(held.incident) or known.get(held.incident)
+        if old is not None:
+            text = f"{held.kind} withheld: {held.detail}"
+            step = IncidentStep(
+                at=snap.at,
+                wall=snap.wall,
+                kind="withheld",
+                text=text,
+                action=held.budget,
+            )
+            changed[held.incident] = _stepped(old, step)
+    for action in decision.actions:
+        old = changed.get(action.incident) or known.get(action.incident)
+        if old is not None:
+            step = IncidentStep(
+                at=snap.at,
+                wall=snap.wall,
+                kind=action.kind.value,
+                text=action.why,
+                result="ordered",
+                action=action.id,
+            )
+            changed[action.incident] = _stepped(old, step)
+    noted = set(changed)  # a new size alone is not worth a line on disk; it goes with the next note
+    open_ids = set(decision.memory.open_incidents.values())
+    _measure(known, changed, snap, open_ids)
+    finished = {k: replace(i, advice=advise(i)) for k, i in changed.items()}
+    return _merged(known, finished), tuple(i for k, i in finished.items() if k in noted)
+
+
+def concluded(
+    archive: Archive, outcomes: Sequence[Outcome]
+) -> tuple[Archive, tuple[Incident, ...]]:
+    """The archive with outcomes written to the steps they belong to."""
+    known = {i.id: i for i in archive.incidents}
+    changed: dict[IncidentId, Incident] = {}
+    for outcome in outcomes:
+        old = changed.get(outcome.incident) or known.get(outcome.incident)
+        if old is None:
+            continue
+        steps = tuple(
+            replace(s, result=outcome.result.value, text=_with(s.text, outcome.detail))
+            if s.action == outcome.action
+            else s
+            for s in old.steps
+        )
+        changed[outcome.incident] = replace(old, steps=steps)
+    finished = {k: replace(i, advice=advise(i)) for k, i in changed.items()}
+    return _merged(known, finished), tuple(finished.values())
+
+
+def _with(text: str, detail: str) -> str:
+    return f"{text} [{detail}]" if detail and detail not in text else text
+
+
+def _merged(known: dict[IncidentId, Incident], changed: dict[IncidentId, Incident]) -> Archive:
+    everything = {**known, **changed}
+    newest = sorted(everything.values(), key=lambda i: (-i.opened_wall, i.id))
+    closed = 0
+    kept = []
+    for incident in newest:
+        if incident.closed_at is not None:
+            closed += 1
+            if closed > MAX_CLOSED:
+                continue
+        kept.append(incident)
+    return Archive(incidents=tuple(kept))
+
+
+def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot) -> Incident:
+    incident = old or _opened(cfg, note, snap)
+    step = IncidentStep(at=snap.at, wall=snap.wall, kind=note.kind.value, text=note.text)
+    incident = _stepped(incident, step)
+    if note.used_bytes is not None and note.tenant == incident.tenant:
+        incident = replace(incident, peak_bytes=max(incident.peak_bytes or 0, note.used_bytes))
+    if note.kind is NoteKind.DECIDED and incident.decided_at is None:
+        incident = replace(incident, decided_at=snap.at)
+    if note.evidence:
+        merged = {**dict(incident.evidence), **dict(note.evidence)}
+        incident = replace(incident, evidence=tuple(merged.items())[:64])
+    if note.kind is NoteKind.CLOSED:
+        incident = replace(
+            incident,
+            closed_at=snap.at,
+            closed_wall=snap.wall,
+            outcome=_outcome(incident),
+        )
+    red = [s.service for s in snap.services if s.health is Health.RED]
+    if red and incident.closed_at is None:
+        incident = replace(incident, harmed=tuple(dict.fromkeys((*incident.harmed, *red)))[:16])
+    return incident
+
+
+def _opened(cfg: Config, note: IncidentNote, snap: Snapshot) -> Incident:
+    tenant = next((t for t in snap.tenants if t.id == note.tenant), None)
+    return Incident(
+        id=note.incident,
+        rule=note.rule,
+        summary=note.text,
+        opened_at=snap.at,
+        opened_wall=snap.wall,
+        tenant=note.tenant,
+        tenant_name=tenant.name if tenant else "",
+        tenant_class=tenant.cls.label if tenant else "",
+        runtime=tenant.runtime if tenant else "",
+        device=note.device,
+        quota_bytes=note.limit_bytes,
+        peak_bytes=note.used_bytes,
+        noticed_at=snap.at,
+        mode=cfg.agent.mode,
+    )
+
+
+def _outcome(incident: Incident) -> str:
+    kinds = [s.kind for s in incident.steps if s.result == "done"]
+    for kind, word in (
+        ("relocate", "protected service moved"),
+        ("cordon", "device cordoned"),
+        ("stop", "tenant stopped"),
+        ("kill", "tenant killed"),
+        ("term", "tenant ended on request"),
+        ("throttle", "tenant throttled"),
+    ):
+        if kind in kinds:
+            return word
+    return "passed without action"
+
+
+def _stepped(incident: Incident, step: IncidentStep) -> Incident:
+    if len(incident.steps) >= MAX_STEPS:
+        return incident
+    return replace(incident, steps=(*incident.steps, step))
+
+
+def _measure(
+    known: dict[IncidentId, Incident],
+    changed: dict[IncidentId, Incident],
+    snap: Snapshot,
+    open_ids: set[IncidentId],
+) -> None:
+    """Add the offender's size to each open incident when a new list has come."""
+    for incident_id in open_ids:
+        incident = changed.get(incident_id) or known.get(incident_id)
+        if incident is None or incident.tenant is None or incident.device is None:
+            continue
+        device = next((d for d in snap.devices if d.id == incident.device), None)
+        if device is None or device.listed_at is None:
+            continue
+        if incident.points and device.listed_at <= incident.points[-1][0]:
+            continue
+        used = next(
+            (
+                u.used_bytes
+                for u in snap.uses
+                if u.tenant == incident.tenant and u.device == incident.device
+            ),
+            0,
+        )
+        if len(incident.points) >= 2 and incident.points[-1][1] == incident.points[-2][1] == used:
+            points = (*incident.points[:-1], (device.listed_at, used))
+        else:
+            points = (*incident.points, (device.listed_at, used))
+        changed[incident_id] = replace(
+            incident,
+            points=_thinned(points),
+            peak_bytes=max(incident.peak_bytes or 0, used),
+        )
+
+
+def _thinned(points: tuple[tuple[float, int], ...]) -> tuple[tuple[float, int], ...]:
+    """Bounded: when full, every second of the older half goes."""
+    if len(points) <= MAX_POINTS:
+        return points
+    half = len(points) // 2
+    return points[:half:2] + points[half:]

@@ -1,0 +1,355 @@
+"""Cases: opened by findings, moved along the ladder, closed when the bytes are back."""
+
+from dataclasses import replace
+
+from gpuwarden.config import Config
+from gpuwarden.model.action import Kind
+from gpuwarden.model.decision import NoteKind
+from gpuwarden.model.finding import Finding
+from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.memory import IN_FLIGHT, Case, Rung
+from gpuwarden.model.snapshot import Health
+from gpuwarden.model.tenant import Tenant, TenantClass
+from gpuwarden.policy import guard, ladder, tombstone, victims
+from gpuwarden.policy.desk import Desk, target_of
+from gpuwarden.policy.ladder import Event, Judgement
+from gpuwarden.policy.words import size
+
+AFTER_EVICTION = frozenset({Rung.TERMED, Rung.KILLED, Rung.STOPPED, Rung.STUCK})
+
+
+def harmed_on(desk: Desk, device: DeviceId, findings: list[Finding]) -> str | None:
+    """Which protected tenant is harmed on a device, and how, in words; ``None``: nobody is."""
+    protected = desk.scene.protected_on(device)
+    if not protected:
+        return None
+    state = desk.memory.devices.get(device)
+    if state is not None and state.locked_since is not None:
+        return f"GPU locked up under {protected[0].name} ({state.locked_why})"
+    for finding in findings:
+        if finding.rule == "reserve" and finding.device == device and finding.is_confirmed:
+            return f"the reserve of {protected[0].name} is breached"
+    ids = {tenant.id for tenant in protected}
+    for service in desk.scene.snap.services:
+        if service.health is Health.RED and service.tenant in ids:
+            return f"service {service.service} is red"
+    return None
+
+
+def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement, Finding]]:
+    """What this tick's findings say of each tenant: a confirmed hard overrun convicts."""
+    said: dict[TenantId, tuple[Judgement, Finding]] = {}
+    for finding in findings:
+        if finding.rule == "tombstone" and finding.tenant is not None:
+            said.setdefault(finding.tenant, (Judgement(is_noticed=True), finding))
+        if finding.rule != "quota" or finding.tenant is None or finding.device is None:
+            continue
+        tenant = desk.scene.tenants[finding.tenant]
+        is_hard = finding.key.startswith("quota-hard")
+        convicted = is_hard and finding.is_confirmed and _may_convict(desk.cfg, tenant)
+        verdict = Judgement(
+            is_noticed=True,
+            is_convicted=convicted,
+            is_emergency=convicted and harmed_on(desk, finding.device, findings) is not None,
+            is_soft=not is_hard,
+        )
+        old = said.get(finding.tenant)
+        if old is None or _weight(verdict, finding) > _weight(*old):
+            said[finding.tenant] = (verdict, finding)
+    return said
+
+
+def _may_convict(cfg: Config, tenant: Tenant) -> bool:
+    return guard.may_evict_class(cfg, tenant.cls, Rung.HELD)
+
+
+def _weight(verdict: Judgement, finding: Finding) -> tuple[bool, bool, float]:
+    ratio = (finding.used_bytes or 0) / max(1, finding.limit_bytes or 1)
+    return verdict.is_emergency, verdict.is_convicted, ratio
+
+
+def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
+    """Move every open case by what happened to it. Those in flight first: they hold the devices."""
+    nothing = Judgement()
+    ordered = sorted(desk.cases.values(), key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at))
+    for case in ordered:
+        verdict, finding = said.get(case.tenant, (nothing, None))
+        case = _raise_alarm(desk, case, verdict)
+        case = _refresh(desk, case, finding)
+        desk.cases[case.tenant] = case
+        event = ladder.event_of(desk.cfg, case, verdict, desk.scene)
+        move(desk, case, event)
+
+
+def _raise_alarm(desk: Desk, case: Case, verdict: Judgement) -> Case:
+    """An eviction under way becomes an emergency when somebody protected starts to suffer."""
+    if not verdict.is_emergency or case.is_emergency:
+        return case
+    tenant = desk.scene.tenants[case.tenant]
+    grace = min(case.grace_s, ladder.grace_s(desk.cfg, tenant, is_emergency=True))
+    if case.rung in IN_FLIGHT:
+        desk.note(
+            case.incident,
+            NoteKind.EVIDENCE,
+            "emergency lane: a protected tenant is harmed",
+        )
+    if case.rung is Rung.TERMED and desk.scene.snap.at - case.since < case.grace_s:
+        # TERM was sent earlier: the emergency's own grace runs from now at the latest.
+        left = min(case.grace_s - (desk.scene.snap.at - case.since), grace)
+        return replace(case, is_emergency=True, grace_s=desk.scene.snap.at - case.since + left)
+    return replace(case, is_emergency=True, grace_s=grace)
+
+
+def _refresh(desk: Desk, case: Case, finding: Finding | None) -> Case:
+    """Before the eviction begins, a case follows its newest finding."""
+    tenant = desk.scene.tenants.get(case.tenant)
+    if case.rung in IN_FLIGHT or tenant is None or finding is None or finding.device is None:
+        return case
+    grace = ladder.grace_s(desk.cfg, tenant, is_emergency=case.is_emergency)
+    limit = tenant.hard_bytes or case.limit_bytes
+    used = finding.used_bytes or case.bytes_at_open
+    if (finding.device, used, limit, grace) == (
+        case.device,
+        case.bytes_at_open,
+        case.limit_bytes,
+        case.grace_s,
+    ):
+        return case
+    return replace(
+        case,
+        limit_bytes=limit,
+        device=finding.device,
+        bytes_at_open=used,
+        grace_s=grace,
+    )
+
+
+def move(desk: Desk, case: Case, event: Event) -> None:
+    """Take one step if the guard lets every order of it pass; else stay and say what was
+    withheld.
+    """
+    rung = ladder.step(case.rung, event)
+    if rung is case.rung:
+        _wake_for(desk, case)
+        return
+    if rung is Rung.HELD:
+        if _waits_its_turn(desk, case):
+            return
+        case = _before_eviction(desk, case)
+        if _needs_no_hold(case):
+            rung = Rung.KILLED if case.grace_s <= 0 or _is_paused(desk, case) else Rung.TERMED
+    if rung is Rung.TERMED and _is_paused(desk, case):
+        rung = Rung.KILLED  # a paused process cannot hear TERM, and must not run again in between
+    entered = ladder.enter(case, rung, desk.scene.snap.at)
+    for kind in ladder.orders(entered):
+        refusal = guard.permit(desk.cfg, desk.memory, desk.scene, entered, kind, desk.busy())
+        if refusal is not None:
+            desk.cases[case.tenant] = desk.withhold(case, kind, refusal)
+            return
+    for kind in ladder.orders(entered):
+        _order(desk, entered, kind)
+    desk.note(entered.incident, NoteKind.RUNG, _rung_text(entered, event))
+    if rung is Rung.DONE:
+        _close(desk, case, entered, event)
+        return
+    desk.cases[case.tenant] = entered
+    _wake_for(desk, entered)
+
+
+def _waits_its_turn(desk: Desk, case: Case) -> bool:
+    """Withheld and said so already, and its device is still busy with somebody else's eviction."""
+    if f"{Kind.FREEZE}/one-per-device" not in case.withheld and (
+        f"{Kind.TERM}/one-per-device" not in case.withheld
+    ):
+        return False
+    return desk.busy_with(case.device, case.tenant)
+
+
+def _before_eviction(desk: Desk, case: Case) -> Case:
+    """What an eviction starts from: every device it holds, and whether it would be restarted."""
+    tenant = desk.scene.tenants[case.tenant]
+    restarts = tenant.restart_policy not in (None, "", "no")
+    uses = desk.scene.uses_of(case.tenant)
+    worst = case.reason if case.reason not in ("quota-soft",) else "quota-hard"
+    return replace(
+        case,
+        target=target_of(tenant),
+        reason=worst,
+        devices=tuple(sorted({case.device, *(use.device for use in uses)})),
+        is_restart_settled=not (restarts and tenant.runtime in ladder.HAS_RESTART_POLICY),
+        old_restart=tenant.restart_policy,
+    )
+
+
+def _needs_no_hold(case: Case) -> bool:
+    """A hold is for deciding and for switching a restart policy off; without either it only
+    delays.
+    """
+    return case.is_restart_settled and not (case.is_emergency and case.target.cgroup is not None)
+
+
+def _is_paused(desk: Desk, case: Case) -> bool:
+    tenant = desk.scene.tenants.get(case.tenant)
+    return tenant is not None and tenant.is_paused
+
+
+def _order(desk: Desk, case: Case, kind: Kind) -> None:
+    params: list[tuple[str, str]] = []
+    if kind is Kind.THROTTLE:
+        params = [("cpu_cores", str(desk.cfg.ladder.throttle_cpu_cores))]
+    if kind is Kind.STOP:
+        params = [("grace_s", f"{max(0.0, case.grace_s):.3f}")]
+    if kind is Kind.PAGE:
+        text = f"{case.target.name} cannot be ended: its processes or its bytes stay"
+        params = [("severity", "critical"), ("summary", text)]
+    if kind is Kind.CORDON:
+        state = replace(desk.device(case.device), cordoned_by=case.incident)
+        desk.devices[case.device] = state
+    desk.order(
+        kind,
+        case.incident,
+        _why(case),
+        target=case.target,
+        device=case.device,
+        params=params,
+        ttl_s=desk.cfg.ladder.hold_ttl_s if kind is Kind.FREEZE else None,
+    )
+
+
+def _why(case: Case) -> str:
+    lane = " (emergency lane)" if case.is_emergency else ""
+    return f"{case.reason}{lane}: {size(case.bytes_at_open)} held, {size(case.limit_bytes)} allowed"
+
+
+def _rung_text(case: Case, event: Event) -> str:
+    if case.rung is Rung.DONE:
+        return "over" if event is Event.FREED else "ended: the tenant is not there any more"
+    return f"{case.rung.value}: {_why(case)}"
+
+
+def _close(desk: Desk, before: Case, done: Case, event: Event) -> None:
+    desk.cases.pop(before.tenant, None)
+    now, wall = desk.scene.snap.at, desk.scene.snap.wall
+    if before.rung not in AFTER_EVICTION and before.rung is not Rung.HELD:
+        return
+    for device in before.devices or (before.device,):
+        state = desk.device(device)
+        wait = 0.0 if event is Event.FREED else desk.cfg.ladder.cooldown_s
+        desk.devices[device] = replace(state, cooldown_until=now + wait)
+    if before.rung in AFTER_EVICTION:
+        desk.memory = replace(
+            desk.memory,
+            released={**desk.memory.released, **dict.fromkeys(before.devices, now)},
+        )
+        tenant = desk.scene.tenants.get(before.tenant)
+        owner = tenant.owner_key if tenant is not None else None
+        owner = owner or before.target.name
+        desk.tombstones[owner] = tombstone.bury(desk.cfg, desk.tombstones, owner, wall)
+    desk.debts = [
+        replace(debt, due_wall=wall + desk.cfg.ladder.tombstone_window_s)
+        if debt.tenant == before.tenant and debt.kind is Kind.RESTART_BACK
+        else debt
+        for debt in desk.debts
+    ]
+
+
+def _wake_for(desk: Desk, case: Case) -> None:
+    """When the case becomes due by itself."""
+    wait = {
+        Rung.HELD: desk.cfg.ladder.restart_wait_s,
+        Rung.TERMED: case.grace_s,
+        Rung.KILLED: desk.cfg.ladder.verify_s,
+        Rung.STOPPED: desk.cfg.ladder.stuck_s,
+    }.get(case.rung)
+    if wait is None:
+        return
+    if case.rung is Rung.HELD and case.is_restart_settled:
+        wait = 0.0
+    desk.wakes.append(case.since + wait)
+
+
+def open_cases(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
+    """A case for every tenant with a quota finding; those to be evicted in victim order."""
+    newcomers = [t for t in said if t not in desk.cases and said[t][1].device is not None]
+    for tenant_id in sorted(newcomers, key=lambda t: _victim_order(desk, t, said[t])):
+        verdict, finding = said[tenant_id]
+        tenant = desk.scene.tenants[tenant_id]
+        reason = "quota-soft" if verdict.is_soft else "quota-hard"
+        case = new_case(desk, tenant, finding, reason, is_emergency=verdict.is_emergency)
+        desk.cases[tenant_id] = case
+        move(desk, case, Event.NOTICED)
+        if verdict.is_convicted:
+            move(desk, desk.cases[tenant_id], Event.CONVICTED)
+
+
+def _victim_order(
+    desk: Desk, tenant_id: TenantId, said: tuple[Judgement, Finding]
+) -> tuple[bool, int, float, str]:
+    verdict, finding = said
+    ratio = (finding.used_bytes or 0) / max(1, finding.limit_bytes or 1)
+    return (
+        not verdict.is_convicted,
+        desk.scene.tenants[tenant_id].cls,
+        -ratio,
+        tenant_id,
+    )
+
+
+def new_case(
+    desk: Desk, tenant: Tenant, finding: Finding, reason: str, *, is_emergency: bool
+) -> Case:
+    """A case on the first rung."""
+    now = desk.scene.snap.at
+    device = finding.device
+    if device is None:
+        raise ValueError("a case needs the device of its finding")
+    return Case(
+        incident=desk.incident(f"tenant/{tenant.id}", finding),
+        tenant=tenant.id,
+        device=device,
+        rung=Rung.WATCH,
+        since=now,
+        opened_at=now,
+        reason=reason,
+        is_emergency=is_emergency,
+        target=target_of(tenant),
+        grace_s=ladder.grace_s(desk.cfg, tenant, is_emergency=is_emergency),
+        bytes_at_open=finding.used_bytes or 0,
+        limit_bytes=finding.limit_bytes or 0,
+    )
+
+
+def restore_reserves(desk: Desk, findings: list[Finding]) -> None:
+    """Free a breached reserve: one victim at a time, those over quota first (DESIGN 4.5)."""
+    for finding in findings:
+        if finding.rule != "reserve" or not finding.is_confirmed or finding.device is None:
+            continue
+        device = desk.scene.devices[finding.device]
+        if any(busy == device.id for busy, _ in desk.busy()):
+            continue
+        missing = (finding.limit_bytes or 0) - (finding.used_bytes or 0)
+        ranked = victims.rank(desk.scene, device.id, TenantClass.PROTECTED)
+        ranked = [u for u in ranked if desk.scene.tenants[u.tenant].cls < TenantClass.HIGH]
+        if not desk.cfg.reserve.evict_within_quota:
+            ranked = [
+                u for u in ranked if victims.relative_overrun(desk.scene.tenants[u.tenant], u) > 1
+            ]
+        needed = victims.target_bytes(desk.cfg, device, missing)
+        for use in victims.smallest_set(ranked, needed, desk.scene)[:1]:
+            _evict_for_reserve(desk, finding, use.tenant, use.used_bytes)
+
+
+def _evict_for_reserve(desk: Desk, finding: Finding, tenant_id: TenantId, used: int) -> None:
+    tenant = desk.scene.tenants[tenant_id]
+    claim = replace(finding, tenant=tenant_id, used_bytes=used, limit_bytes=tenant.hard_bytes or 0)
+    case = desk.cases.get(tenant_id)
+    if case is None:
+        case = new_case(desk, tenant, claim, "reserve", is_emergency=False)
+    elif case.rung in IN_FLIGHT or case.rung is Rung.STUCK:
+        return
+    else:
+        case = replace(case, reason="reserve")
+    desk.cases[tenant_id] = case
+    if case.rung is Rung.WATCH:
+        move(desk, case, Event.NOTICED)
+    move(desk, desk.cases[tenant_id], Event.CONVICTED)

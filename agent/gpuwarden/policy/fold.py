@@ -1,0 +1,218 @@
+"""What a tick adds to memory before anything is judged: episodes, device states, silences."""
+
+from dataclasses import replace
+
+from gpuwarden.config import Config
+from gpuwarden.model.device import Device, Sight
+from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.memory import DeviceMemory, Episode, Memory, episode_key
+from gpuwarden.model.snapshot import Health
+from gpuwarden.model.tenant import Use
+from gpuwarden.policy.scene import Limits, Scene
+from gpuwarden.policy.xid_scope import LOCKING
+
+
+def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
+    """Memory with this tick's facts folded in. A new boot keeps only what wall time and owners
+    carry.
+    """
+    snap = scene.snap
+    if memory.boot_id != snap.boot_id:
+        memory = _reborn(memory, scene)
+    if snap.at - memory.last_at > cfg.sampling.gap_s:
+        memory = replace(memory, episodes=_unconfirmed(memory))
+    return replace(
+        memory,
+        last_at=snap.at,
+        episodes=_episodes(cfg, memory, scene),
+        devices=_devices(cfg, memory, scene),
+    )
+
+
+def _reborn(memory: Memory, scene: Scene) -> Memory:
+    """First tick, or first after a reboot: pids, grace clocks and cooldowns mean nothing any
+    more.
+    """
+    return Memory(
+        boot_id=scene.snap.boot_id,
+        started_at=scene.snap.at,
+        last_at=scene.snap.at,
+        serial=memory.serial,
+        tombstones=memory.tombstones,
+        debts=tuple(d for d in memory.debts if d.kind.value == "restart-back"),
+        devices={
+            device: DeviceMemory(cordoned_by=old.cordoned_by)
+            for device, old in memory.devices.items()
+            if old.cordoned_by is not None
+        },
+    )
+
+
+def _unconfirmed(memory: Memory) -> dict[str, Episode]:
+    """After a silence nobody looked: what was confirmed before it must be confirmed again."""
+    return {
+        key: replace(e, hard_lists=0, hard_since=None, confirmed_at=None, soft_since=None)
+        for key, e in memory.episodes.items()
+    }
+
+
+def _episodes(cfg: Config, memory: Memory, scene: Scene) -> dict[str, Episode]:
+    fresh: dict[str, Episode] = {}
+    now = scene.snap.at
+    for use in scene.noteworthy:
+        key = episode_key(use.tenant, use.device)
+        episode = memory.episodes.get(key)
+        if not scene.is_claimable(use):
+            if episode is not None:  # not seen now: neither better nor worse, but not confirmed
+                fresh[key] = replace(episode, hard_lists=0, confirmed_at=None)
+            continue
+        if episode is None:
+            episode = Episode(tenant=use.tenant, device=use.device)
+        kept = _advance(cfg, episode, use, scene.limits[use.tenant], now)
+        if kept is not None:
+            fresh[key] = kept
+    return fresh
+
+
+def _advance(
+    cfg: Config,
+    episode: Episode,
+    use: Use,
+    limit: Limits,
+    now: float,
+) -> Episode | None:
+    """One episode by one tick; ``None`` once it has cleared."""
+    soft, trip, hard = limit
+    if use.listed_at <= episode.last_listed_at and episode.limit_bytes == hard:
+        return _aged(cfg, episode, now)
+    if episode.limit_bytes not in (0, hard) and hard < episode.limit_bytes:
+        # The quota was lowered live: the ladder starts afresh, it does not continue at a kill.
+        episode = replace(
+            episode, hard_lists=0, hard_since=None, confirmed_at=None, soft_since=None
+        )
+    is_new_list = use.listed_at > episode.last_listed_at
+    hard_lists, hard_since = episode.hard_lists, episode.hard_since
+    soft_since, clear_since = episode.soft_since, episode.clear_since
+    confirmed_at = episode.confirmed_at
+    if is_new_list:
+        if use.used_bytes > trip:
+            hard_lists += 1
+            hard_since = use.listed_at if hard_since is None else hard_since
+        else:
+            hard_lists, hard_since, confirmed_at = 0, None, None
+        if use.used_bytes > soft:
+            soft_since = use.listed_at if soft_since is None else soft_since
+            clear_since = None
+        elif use.used_bytes <= cfg.quota.clear_ratio * soft:
+            soft_since = None
+            clear_since = use.listed_at if clear_since is None else clear_since
+        else:
+            clear_since = None
+    if hard_lists >= 2 and confirmed_at is None:
+        confirmed_at = now
+    if clear_since is not None and now - clear_since >= cfg.quota.clear_hold_s:
+        return None
+    is_breach = episode.is_breach or hard_lists > 0
+    if soft_since is not None and now - soft_since >= cfg.quota.soft_hold_s:
+        is_breach = True
+    if not is_breach and use.used_bytes <= cfg.quota.clear_ratio * soft:
+        return None
+    return replace(
+        episode,
+        soft_since=soft_since,
+        hard_lists=hard_lists,
+        hard_since=hard_since,
+        confirmed_at=confirmed_at,
+        last_listed_at=max(use.listed_at, episode.last_listed_at),
+        used_bytes=use.used_bytes,
+        peak_bytes=max(episode.peak_bytes, use.used_bytes),
+        limit_bytes=hard,
+        clear_since=clear_since,
+        is_breach=is_breach,
+    )
+
+
+def _aged(cfg: Config, episode: Episode, now: float) -> Episode | None:
+    """An episode without a new list: only time has passed."""
+    clear, soft = episode.clear_since, episode.soft_since
+    if clear is not None and now - clear >= cfg.quota.clear_hold_s:
+        return None
+    if soft is not None and not episode.is_breach and now - soft >= cfg.quota.soft_hold_s:
+        return replace(episode, is_breach=True)
+    return episode
+
+
+def _devices(cfg: Config, memory: Memory, scene: Scene) -> dict[DeviceId, DeviceMemory]:
+    result = dict(memory.devices)
+    red_since = _red_services(scene)
+    unattributed = dict(scene.snap.unattributed)
+    for device in scene.snap.devices:
+        old = result.get(device.id)
+        new = old or DeviceMemory(sight=device.sight, sight_since=scene.snap.at)
+        if new.sight is not device.sight:
+            new = replace(new, sight=device.sight, sight_since=scene.snap.at)
+        new = _fold_reserve(new, device, scene)
+        new = _fold_lock(new, device, scene, red_since)
+        if device.id in unattributed:
+            new = _fold_unattributed(cfg, new, unattributed[device.id], scene.snap.at)
+        if new is not old:
+            result[device.id] = new
+    return result
+
+
+def _fold_reserve(old: DeviceMemory, device: Device, scene: Scene) -> DeviceMemory:
+    reserve = scene.reserve_bytes(device)
+    if reserve == 0:
+        return old if old.reserve_since is None else replace(old, reserve_since=None)
+    free = scene.free_bytes(device)
+    if free is None:
+        return old if old.reserve_since is None else replace(old, reserve_since=None)
+    if free < reserve and old.reserve_since is None:
+        return replace(old, reserve_since=scene.snap.at)
+    if free >= reserve and old.reserve_since is not None:
+        return replace(old, reserve_since=None)
+    return old
+
+
+def _fold_lock(old: DeviceMemory, device: Device, scene: Scene, red: set[DeviceId]) -> DeviceMemory:
+    """Locked: an Xid that stops the device, or the driver asks for a recovery. Free again:
+    neither is
+    asked any more and no service on the device is red."""
+    for event in scene.snap.events:
+        if event.device == device.id and event.kind == "xid" and event.code in LOCKING:
+            why = f"Xid {event.code}"
+            since = event.at if old.locked_since is None else old.locked_since
+            old = replace(old, locked_since=since, locked_why=why)
+    asks = device.recovery_action is not None and device.recovery_action > 0
+    if asks and old.locked_since is None:
+        return replace(
+            old,
+            locked_since=scene.snap.at,
+            locked_why=f"driver asks for recovery action {device.recovery_action}",
+        )
+    is_over = not asks and device.sight is Sight.OK and device.id not in red
+    if old.locked_since is not None and is_over and scene.snap.at - old.locked_since > 1.0:
+        return replace(old, locked_since=None, locked_why="", last_resort="")
+    return old
+
+
+def _red_services(scene: Scene) -> set[DeviceId]:
+    """Devices on which some service is known to be red."""
+    return {
+        use.device
+        for state in scene.snap.services
+        if state.health is Health.RED and state.tenant is not None
+        for use in scene.uses_of(state.tenant)
+    }
+
+
+def _fold_unattributed(cfg: Config, old: DeviceMemory, size: int, now: float) -> DeviceMemory:
+    floor = old.unattributed_floor_bytes
+    if floor is None or size < floor:
+        return replace(old, unattributed_floor_bytes=size, unattributed_since=None)
+    if size - floor > cfg.quota.unattributed_margin_bytes:
+        if old.unattributed_since is None:
+            return replace(old, unattributed_since=now)
+    elif old.unattributed_since is not None:
+        return replace(old, unattributed_since=None)
+    return old

@@ -1,0 +1,221 @@
+"""The escalation ladder as a table: which rung follows which event, and what entering a rung
+orders.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from gpuwarden.config import Config
+from gpuwarden.model.action import Kind
+from gpuwarden.model.device import Sight
+from gpuwarden.model.memory import Case, Rung
+from gpuwarden.model.tenant import Tenant, TenantClass
+from gpuwarden.policy.scene import Scene
+
+
+class Event(StrEnum):
+    """What can happen to a case."""
+
+    NOTHING = "nothing"
+    NOTICED = "noticed"
+    """A hard overrun in one list, not yet confirmed; or a soft one held long enough."""
+    PERSISTS = "persists"
+    CONVICTED = "convicted"
+    """Confirmed: the tenant has to go."""
+    READY = "ready"
+    """Held, and nothing will bring it back: TERM may follow."""
+    NO_GRACE = "no-grace"
+    GRACE_OVER = "grace-over"
+    STILL_THERE = "still-there"
+    GIVE_UP = "give-up"
+    FREED = "freed"
+    """Its cgroup is empty and its bytes are back (or, before TERM, it has cleared by itself)."""
+    GONE = "gone"
+    """What stands under its name is not what was judged."""
+
+
+TABLE: dict[tuple[Rung, Event], Rung] = {
+    (Rung.WATCH, Event.NOTICED): Rung.WARNED,
+    (Rung.WATCH, Event.CONVICTED): Rung.HELD,
+    (Rung.WATCH, Event.FREED): Rung.DONE,
+    (Rung.WATCH, Event.GONE): Rung.DONE,
+    (Rung.WARNED, Event.PERSISTS): Rung.THROTTLED,
+    (Rung.WARNED, Event.CONVICTED): Rung.HELD,
+    (Rung.WARNED, Event.FREED): Rung.DONE,
+    (Rung.WARNED, Event.GONE): Rung.DONE,
+    (Rung.THROTTLED, Event.CONVICTED): Rung.HELD,
+    (Rung.THROTTLED, Event.FREED): Rung.DONE,
+    (Rung.THROTTLED, Event.GONE): Rung.DONE,
+    (Rung.HELD, Event.READY): Rung.TERMED,
+    (Rung.HELD, Event.NO_GRACE): Rung.KILLED,
+    (Rung.HELD, Event.FREED): Rung.DONE,
+    (Rung.HELD, Event.GONE): Rung.DONE,
+    (Rung.TERMED, Event.GRACE_OVER): Rung.KILLED,
+    (Rung.TERMED, Event.FREED): Rung.DONE,
+    (Rung.TERMED, Event.GONE): Rung.DONE,
+    (Rung.KILLED, Event.STILL_THERE): Rung.STOPPED,
+    (Rung.KILLED, Event.FREED): Rung.DONE,
+    (Rung.KILLED, Event.GONE): Rung.DONE,
+    (Rung.STOPPED, Event.GIVE_UP): Rung.STUCK,
+    (Rung.STOPPED, Event.FREED): Rung.DONE,
+    (Rung.STOPPED, Event.GONE): Rung.DONE,
+    (Rung.STUCK, Event.FREED): Rung.DONE,
+    (Rung.STUCK, Event.GONE): Rung.DONE,
+}
+
+STOP_WITH_TERM = frozenset({"systemd-service", "systemd-scope", "slurm", "containerd", "crio"})
+"""Owners whose manager would bring it back, and has no restart policy to switch off: it is asked to
+stop at the same time as TERM is sent."""
+HAS_RESTART_POLICY = frozenset({"docker", "podman"})
+
+
+def step(rung: Rung, event: Event) -> Rung:
+    """The next rung; an event that says nothing to a rung leaves it."""
+    return TABLE.get((rung, event), rung)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the findings say of a tenant this tick."""
+
+    is_noticed: bool = False
+    is_convicted: bool = False
+    is_emergency: bool = False
+    is_soft: bool = False
+
+
+def event_of(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
+    """The one event that counts for a case now; the strongest first."""
+    now = scene.snap.at
+    standing = scene.standings.get(case.tenant)
+    if case.rung in (Rung.WATCH, Rung.WARNED, Rung.THROTTLED):
+        return _early(cfg, case, said, scene)
+    if standing is not None and not standing.identity_holds:
+        return Event.GONE
+    if has_gone(case, scene):
+        return Event.FREED
+    if case.rung is Rung.HELD:
+        waited = now - case.since >= cfg.ladder.restart_wait_s
+        if not (case.is_restart_settled or waited):
+            return Event.NOTHING
+        return Event.NO_GRACE if case.grace_s <= 0 else Event.READY
+    if case.rung is Rung.TERMED:
+        if _has_shrunk(cfg, case, scene):
+            return Event.FREED
+        return Event.GRACE_OVER if now - case.since >= case.grace_s else Event.NOTHING
+    if case.rung is Rung.KILLED:
+        return Event.STILL_THERE if now - case.since >= cfg.ladder.verify_s else Event.NOTHING
+    if case.rung is Rung.STOPPED:
+        return Event.GIVE_UP if now - case.since >= cfg.ladder.stuck_s else Event.NOTHING
+    return Event.NOTHING
+
+
+def _early(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
+    if case.tenant not in scene.tenants:
+        return Event.GONE
+    if said.is_convicted:
+        return Event.CONVICTED
+    if said.is_noticed and case.rung is Rung.WATCH:
+        return Event.NOTICED
+    if said.is_soft and scene.snap.at - case.since >= cfg.quota.throttle_after_s:
+        return Event.PERSISTS
+    if not (said.is_noticed or said.is_soft):
+        return Event.FREED
+    return Event.NOTHING
+
+
+def has_gone(case: Case, scene: Scene) -> bool:
+    """Its cgroup is empty and, on each device it held, a list taken since shows none of its bytes.
+
+    A device that cannot be seen proves nothing: then the empty cgroup alone has to do once the
+    driver itself has lost the device, and nothing does while it is merely blind.
+    """
+    standing = scene.standings.get(case.tenant)
+    if standing is None or standing.is_populated is None:
+        return False
+    if standing.is_populated or standing.live_pids:
+        return False
+    holding = {use.device for use in scene.uses_of(case.tenant)}
+    for device_id in case.devices or (case.device,):
+        device = scene.devices.get(device_id)
+        if device is None or device.sight is Sight.LOST:
+            continue
+        if device.sight is Sight.BLIND:
+            return False
+        if device_id in holding or device.listed_at is None or device.listed_at <= case.since:
+            return False
+    return True
+
+
+def _has_shrunk(cfg: Config, case: Case, scene: Scene) -> bool:
+    """Asked to end, it gave the bytes back instead: enough, unless someone protected was harmed."""
+    if case.is_emergency or case.reason != "quota-hard" or case.limit_bytes <= 0:
+        return False
+    device = scene.devices.get(case.device)
+    if device is None or device.listed_at is None or device.listed_at <= case.since:
+        return False
+    for use in scene.uses_of(case.tenant):
+        if use.device == case.device:
+            return (
+                scene.is_harm_fresh(use)
+                and use.used_bytes <= cfg.quota.clear_ratio * case.limit_bytes
+            )
+    return False
+
+
+def grace_s(cfg: Config, tenant: Tenant, *, is_emergency: bool) -> float:
+    """Seconds between TERM and KILL; an emergency shortens it and never lengthens it."""
+    grace = min(tenant.grace_s, cfg.ladder.grace_max_s)
+    return min(grace, cfg.ladder.emergency_grace_s) if is_emergency else grace
+
+
+def class_grace_s(cfg: Config, cls: TenantClass) -> float:
+    """Grace of a class when neither label nor policy says otherwise."""
+    ladder = cfg.ladder
+    return {
+        TenantClass.HIGH: ladder.grace_high_s,
+        TenantClass.NORMAL: ladder.grace_normal_s,
+        TenantClass.LOW: ladder.grace_low_s,
+        TenantClass.BEST_EFFORT: ladder.grace_best_effort_s,
+        TenantClass.PROTECTED: ladder.grace_max_s,
+    }[cls]
+
+
+def orders(case: Case) -> tuple[Kind, ...]:
+    """What entering the case's rung orders, in order of execution."""
+    rung = case.rung
+    if rung is Rung.WARNED:
+        return (Kind.WARN,)
+    if rung is Rung.THROTTLED:
+        return (Kind.THROTTLE,) if case.target.cgroup is not None else ()
+    if rung is Rung.HELD:
+        freeze = (Kind.FREEZE,) if case.target.cgroup is not None else ()
+        settle = () if case.is_restart_settled else (Kind.RESTART_OFF,)
+        return freeze + settle
+    if rung is Rung.TERMED:
+        thaw = (Kind.THAW,) if case.frozen_since is not None else ()
+        stop = (Kind.STOP,) if case.target.runtime in STOP_WITH_TERM else ()
+        return (Kind.TERM, *thaw, *stop)
+    if rung is Rung.KILLED:
+        thaw = (Kind.THAW,) if case.frozen_since is not None else ()
+        stop = (Kind.STOP,) if case.target.runtime in STOP_WITH_TERM else ()
+        return (Kind.KILL, *thaw, *stop)
+    if rung is Rung.STOPPED:
+        return (Kind.STOP,)
+    if rung is Rung.STUCK:
+        return (Kind.CORDON, Kind.PAGE)
+    return ()
+
+
+def enter(case: Case, rung: Rung, now: float) -> Case:
+    """The case on its new rung."""
+    return replace(
+        case,
+        rung=rung,
+        since=now,
+        acted=(),
+        frozen_since=now
+        if rung is Rung.HELD and case.target.cgroup is not None
+        else case.frozen_since,
+        is_throttled=case.is_throttled or rung is Rung.THROTTLED,
+    )

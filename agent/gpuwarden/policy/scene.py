@@ -1,0 +1,155 @@
+"""A snapshot with its indexes, built once a pass so that no rule searches."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gpuwarden.config import Config
+from gpuwarden.model.device import Device, Sight
+from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.snapshot import Snapshot
+from gpuwarden.model.tenant import Standing, Tenant, TenantClass, Use
+
+
+class Limits(NamedTuple):
+    """A tenant's limits of GPU memory on a device, bytes."""
+
+    soft: int
+    trip: int
+    """Above this a hard overrun trips."""
+    hard: int
+
+
+@dataclass(slots=True)
+class Scene:
+    """Read-only indexes over one snapshot; those few passes need are made when first asked for."""
+
+    cfg: Config
+    snap: Snapshot
+    tenants: dict[TenantId, Tenant]
+    devices: dict[DeviceId, Device]
+    standings: dict[TenantId, Standing]
+    seen: frozenset[DeviceId]
+    """Devices whose sight is OK."""
+    claimable_since: float
+    """Lists taken before this are too old to claim anything from."""
+    limits: dict[TenantId, "Limits"]
+    """Of every tenant with a quota."""
+    noteworthy: list[Use]
+    """Uses over their soft limit, and uses with an open episode."""
+    headroom: dict[DeviceId, int]
+    """Smallest distance on a device from any tenant's use to its hard trip, bytes."""
+    pressing: set[DeviceId]
+    """Devices where growth will cross a hard trip within ``sampling.urgent_headroom_s``."""
+    _by_device: dict[DeviceId, list[Use]] | None = None
+    _by_tenant: dict[TenantId, list[Use]] | None = None
+    _protected: dict[DeviceId, list[Tenant]] | None = None
+
+    @staticmethod
+    def of(
+        cfg: Config,
+        snap: Snapshot,
+        episodes: AbstractSet[tuple[TenantId, DeviceId]] = frozenset(),
+    ) -> "Scene":
+        """Index a snapshot; ``episodes`` are the uses already under watch."""
+        limits = {
+            t.id: Limits(
+                t.hard_bytes if t.soft_bytes is None else t.soft_bytes,
+                hard_trip_bytes(cfg, t.hard_bytes),
+                t.hard_bytes,
+            )
+            for t in snap.tenants
+            if t.hard_bytes is not None
+        }
+        scene = Scene(
+            cfg=cfg,
+            snap=snap,
+            tenants={t.id: t for t in snap.tenants},
+            devices={d.id: d for d in snap.devices},
+            standings={s.tenant: s for s in snap.standings},
+            seen=frozenset(d.id for d in snap.devices if d.sight is Sight.OK),
+            claimable_since=snap.at - 2 * cfg.sampling.list_every_s,
+            limits=limits,
+            noteworthy=[],
+            headroom={},
+            pressing=set(),
+        )
+        scene._scan(episodes)
+        return scene
+
+    def _scan(self, episodes: AbstractSet[tuple[TenantId, DeviceId]]) -> None:
+        """The one pass over all uses that every tick pays for."""
+        limits, headroom, note = self.limits, self.headroom, self.noteworthy.append
+        urgent_s = self.cfg.sampling.urgent_headroom_s
+        for use in self.snap.uses:
+            limit = limits.get(use.tenant)
+            if limit is None:
+                continue
+            used, device = use.used_bytes, use.device
+            room = limit[1] - used
+            if room > 0:
+                if room < headroom.get(device, room + 1):
+                    headroom[device] = room
+                growth = use.growth_bytes_s
+                if growth > 0 and room < growth * urgent_s:
+                    self.pressing.add(device)
+            if used > limit[0] or (use.tenant, device) in episodes:
+                note(use)
+
+    def uses_on(self, device: DeviceId) -> Sequence[Use]:
+        """Who holds bytes on a device."""
+        if self._by_device is None:
+            self._by_device = {}
+            for use in self.snap.uses:
+                self._by_device.setdefault(use.device, []).append(use)
+        return self._by_device.get(device, ())
+
+    def uses_of(self, tenant: TenantId) -> Sequence[Use]:
+        """Where a tenant holds bytes."""
+        if self._by_tenant is None:
+            self._by_tenant = {}
+            for use in self.snap.uses:
+                self._by_tenant.setdefault(use.tenant, []).append(use)
+        return self._by_tenant.get(tenant, ())
+
+    def is_claimable(self, use: Use) -> bool:
+        """Whether a use is recent enough, and its device seen, to claim anything from it."""
+        return use.device in self.seen and use.listed_at >= self.claimable_since
+
+    def is_harm_fresh(self, use: Use) -> bool:
+        """Whether a use is recent enough to begin or raise an eviction (never on stale data)."""
+        if not self.is_claimable(use):
+            return False
+        device = self.devices[use.device]
+        if device.at is None or self.snap.at - device.at > 2 * self.cfg.sampling.fast_max_s:
+            return False
+        return self.snap.at - use.listed_at <= self.cfg.sampling.harm_age_s
+
+    def protected_on(self, device: DeviceId) -> Sequence[Tenant]:
+        """Protected tenants that hold bytes on a device."""
+        if self._protected is None:
+            self._protected = {}
+            guarded = {t.id: t for t in self.snap.tenants if t.cls is TenantClass.PROTECTED}
+            for use in self.snap.uses if guarded else ():
+                tenant = guarded.get(use.tenant)
+                if tenant is not None:
+                    self._protected.setdefault(use.device, []).append(tenant)
+        return self._protected.get(device, ())
+
+    def reserve_bytes(self, device: Device) -> int:
+        """Bytes to keep free on a device: the larger of the two settings; 0 means none."""
+        reserve = self.cfg.reserve
+        return max(reserve.bytes, int(reserve.ratio * device.total_bytes))
+
+    def free_bytes(self, device: Device) -> int | None:
+        """Free bytes of a device, or ``None`` when its use is not known."""
+        if device.used_bytes is None or device.sight is not Sight.OK:
+            return None
+        return max(0, device.total_bytes - device.reserved_bytes - device.used_bytes)
+
+
+def hard_trip_bytes(cfg: Config, quota_bytes: int) -> int:
+    """Bytes above which a hard overrun trips: quota + max(64 MiB, 2 %) by default (DESIGN 4.3)."""
+    margin = max(cfg.quota.hard_margin_bytes, int(cfg.quota.hard_margin_ratio * quota_bytes))
+    return quota_bytes + margin

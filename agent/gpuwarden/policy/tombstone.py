@@ -1,0 +1,60 @@
+"""Rule tombstone: an owner evicted again and again comes back; it is held until the window is
+over.
+"""
+
+from dataclasses import replace
+
+from gpuwarden.config import Config
+from gpuwarden.model.finding import Finding, Severity
+from gpuwarden.model.memory import Memory, Tombstone
+from gpuwarden.policy.scene import Scene
+
+
+def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
+    """One finding a live tenant whose owner is held."""
+    if not memory.tombstones:
+        return []
+    findings = []
+    for tenant in scene.snap.tenants:
+        stone = memory.tombstones.get(tenant.owner_key or "")
+        if stone is None or stone.held_until_wall is None:
+            continue
+        if scene.snap.wall >= stone.held_until_wall:
+            continue
+        findings.append(
+            Finding(
+                rule="tombstone",
+                key=f"tombstone {tenant.id}",
+                severity=Severity.ERROR,
+                summary=(f"{tenant.name} came back after {len(stone.evicted_wall)} evictions"),
+                tenant=tenant.id,
+                evidence=(("owner", stone.owner_key),),
+            )
+        )
+    return findings
+
+
+def bury(cfg: Config, stones: dict[str, Tombstone], owner_key: str, wall: float) -> Tombstone:
+    """The owner's tombstone after one more eviction; held once ``tombstone_evictions`` fall in
+    a window.
+    """
+    old = stones.get(owner_key) or Tombstone(owner_key=owner_key)
+    window = cfg.ladder.tombstone_window_s
+    recent = (*(w for w in old.evicted_wall if 0 <= wall - w <= window), wall)
+    held = wall + window if len(recent) >= cfg.ladder.tombstone_evictions else None
+    return replace(
+        old,
+        evicted_wall=recent[-100:],
+        held_until_wall=held if held is not None else old.held_until_wall,
+    )
+
+
+def weather(cfg: Config, stones: dict[str, Tombstone], wall: float) -> dict[str, Tombstone]:
+    """Tombstones whose window is over are taken away."""
+    window = cfg.ladder.tombstone_window_s
+    return {
+        key: stone
+        for key, stone in stones.items()
+        if (stone.held_until_wall is not None and wall < stone.held_until_wall)
+        or any(0 <= wall - w <= window for w in stone.evicted_wall)
+    }

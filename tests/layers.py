@@ -1,0 +1,131 @@
+"""The "May import" table of the house, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PACKAGE = "gpuwarden"
+NUMERIC = frozenset({"numpy", "scipy", "pandas", "river"})
+SKETCHES = frozenset({"ddsketch", "datasketches"})
+
+# Standard library that neither reads the world nor the time: all that pure code may use of it.
+PURE_STDLIB = frozenset(
+    [
+        "__future__",
+        "abc",
+        "bisect",
+        "collections",
+        "copy",
+        "dataclasses",
+        "decimal",
+        "enum",
+        "fnmatch",
+        "fractions",
+        "functools",
+        "hashlib",
+        "heapq",
+        "ipaddress",
+        "itertools",
+        "json",
+        "math",
+        "operator",
+        "re",
+        "statistics",
+        "string",
+        "textwrap",
+        "types",
+        "typing",
+    ]
+)
+ALL = frozenset({"*"})
+NOTHING: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What the modules under one dotted prefix may import."""
+
+    own: frozenset[str]  # layers of this package, beside itself; {"*"} is everything
+    third: frozenset[str] = ALL  # third-party packages; {"*"} is everything that is not NUMERIC
+    is_pure: bool = False  # PURE_STDLIB only, and no IMPURE_CALLS
+
+
+# The "May import" table of the house. `errors` are the words every shell module speaks; `clock` and `log`
+# are what pure code does without. node and aggregator read `config` because a loop is handed its settings.
+LAYERS: dict[str, Layer] = {
+    "": Layer(own=NOTHING, third=NOTHING, is_pure=True),  # gpuwarden/__init__.py: a version
+    "__main__": Layer(own=ALL),
+    "cli": Layer(own=ALL),
+    "node.wiring": Layer(own=ALL),
+    "aggregator.wiring": Layer(own=ALL),
+    "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
+    "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
+    "clock": Layer(own=NOTHING, third=NOTHING),
+    "log": Layer(own=frozenset({"errors"})),
+    "ports": Layer(own=frozenset({"model"}), third=NOTHING),
+    "config": Layer(own=frozenset({"model", "errors", "config_types"})),
+    "config_types": Layer(own=frozenset({"model", "errors"})),
+    "config_files": Layer(
+        own=frozenset({"model", "errors", "config", "config_types", "config_faults", "toml_places"})
+    ),
+    "config_faults": Layer(
+        own=frozenset({"model", "errors", "config", "config_types", "toml_places"})
+    ),
+    "toml_places": Layer(own=frozenset({"errors"})),
+    "policy": Layer(
+        own=frozenset({"model", "config", "config_types", "evaluate.fast"}),
+        third=NOTHING,
+        is_pure=True,
+    ),
+    "policy.fleet": Layer(
+        own=frozenset({"model", "config", "config_types", "policy", "evaluate", "evaluate.fast"}),
+        third=NUMERIC | SKETCHES,
+        is_pure=True,
+    ),
+    "evaluate": Layer(
+        own=frozenset({"model", "evaluate.fast"}), third=NUMERIC | SKETCHES, is_pure=True
+    ),
+    "evaluate.fast": Layer(own=frozenset({"model"}), third=frozenset({"ddsketch"}), is_pure=True),
+    "wire": Layer(own=frozenset({"model", "errors"})),
+    "client": Layer(own=frozenset({"wire"})),
+    "adapters": Layer(
+        own=frozenset(
+            {"ports", "model", "config", "config_types", "wire", "errors", "clock", "log"}
+        )
+    ),
+    "sim": Layer(
+        own=frozenset(
+            {"ports", "model", "config", "config_types", "wire", "errors", "clock", "log"}
+        )
+    ),
+    "node": Layer(
+        own=frozenset(
+            {"policy", "ports", "model", "wire", "config", "config_types", "errors", "clock", "log"}
+        )
+    ),
+    "aggregator": Layer(
+        own=frozenset(
+            {
+                "policy",
+                "policy.fleet",
+                "ports",
+                "model",
+                "wire",
+                "config",
+                "config_types",
+                "errors",
+                "clock",
+                "log",
+            }
+        )
+    ),
+}
+
+
+def layer_of(module: str) -> str | None:
+    """The longest entry of LAYERS that holds this module; None when the table does not know it."""
+    parts = module.split(".") if module else []
+    for length in range(len(parts), 0, -1):
+        if (key := ".".join(parts[:length])) in LAYERS:
+            return key
+    return "" if not module else None

@@ -1,0 +1,147 @@
+"""What a marker needs, and whether this machine has it.
+
+One probe a marker: it returns None when the thing is there, else one line that says what is missing
+and how to get it. Probes have deadlines and change nothing. `.services/env`, written by
+`scripts/services up`, is the only place a Docker or Slurm address is taken from: a test never talks to
+a daemon that somebody else's containers or jobs depend on.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVICES_ENV = ROOT / ".services" / "env"
+SERVICE_VARIABLES = ("DOCKER_HOST", "SLURM_CONF")
+
+ASK_TIMEOUT_S = 10.0
+
+
+def services_environment(path: Path = SERVICES_ENV) -> dict[str, str]:
+    """The variables of running services: `export NAME=value` lines; empty when none runs."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["export"]:
+            name, _, value = words[1].partition("=")
+            found[name] = value
+    return found
+
+
+def _programs(*names: str, package: str) -> str | None:
+    absent = [name for name in names if shutil.which(name) is None]
+    if not absent:
+        return None
+    return f"no {' and no '.join(absent)} on PATH (Debian: apt-get install {package})"
+
+
+def _root() -> str | None:
+    return None if os.geteuid() == 0 else "not root: cannot make cgroups or signal other users"
+
+
+def _docker() -> str | None:
+    address = services_environment().get("DOCKER_HOST", "")
+    if not address:
+        return "no private dockerd (as root: scripts/services up docker)"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(ASK_TIMEOUT_S)
+            sock.connect(address.removeprefix("unix://"))
+            sock.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+            answer = sock.recv(64)
+    except OSError as error:
+        return f"the private dockerd at {address} does not answer: {error}"
+    return None if b" 200 " in answer else f"the private dockerd at {address} is ill: {answer!r}"
+
+
+def _slurm() -> str | None:
+    conf = services_environment().get("SLURM_CONF", "")
+    if not conf:
+        return "no private Slurm (as root: scripts/services up slurm)"
+    try:
+        asked = subprocess.run(
+            ["scontrol", "ping"],
+            env={**os.environ, "SLURM_CONF": conf},
+            capture_output=True,
+            text=True,
+            timeout=ASK_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"scontrol ping: {error}"
+    return (
+        None if asked.returncode == 0 else f"scontrol ping: {asked.stdout or asked.stderr}".strip()
+    )
+
+
+def _gpu() -> str | None:
+    version = Path("/proc/driver/nvidia/version")
+    return None if version.exists() else f"no NVIDIA driver: {version} does not exist"
+
+
+def _postgres() -> str | None:
+    if shutil.which("postgres") or list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+        return None
+    return "no PostgreSQL server (Debian: apt-get install postgresql)"
+
+
+def _kubernetes() -> str | None:
+    if Path(os.environ.get("KUBECONFIG", "/nonexistent")).is_file():
+        return None
+    return "no Kubernetes: KUBECONFIG does not name a file"
+
+
+def _systemd() -> str | None:
+    # sd_booted(3): this folder exists exactly when systemd is the init that runs.
+    if Path("/run/systemd/system").is_dir():
+        return _programs("systemd-run", package="systemd")
+    return "systemd is not the running init"
+
+
+def _vm() -> str | None:
+    return _programs("qemu-system-x86_64", package="qemu-system-x86")
+
+
+def _lxc() -> str | None:
+    return _root() or _programs("lxc-start", "lxc-stop", package="lxc")
+
+
+def _slow() -> str | None:
+    return "minutes long; runs where it is required (scripts/test --require slow)"
+
+
+PROBES: Mapping[str, Callable[[], str | None]] = {
+    "alertmanager": lambda: _programs(
+        "prometheus-alertmanager", "amtool", package="prometheus-alertmanager"
+    ),
+    "docker": _docker,
+    "go": lambda: _programs("go", package="golang-go"),
+    "gpu": _gpu,
+    "kubernetes": _kubernetes,
+    "lxc": _lxc,
+    "podman": lambda: _programs("podman", package="podman"),
+    "postgres": _postgres,
+    "promtool": lambda: _programs("promtool", package="prometheus"),
+    "root": _root,
+    "slow": _slow,
+    "slurm": _slurm,
+    "systemd": _systemd,
+    "vm": _vm,
+}
+
+
+@functools.cache
+def missing(marker: str) -> str | None:
+    """Why tests with this marker cannot run here, or None. Asked once a run."""
+    return PROBES[marker]()
