@@ -46,10 +46,12 @@ def devices(
     for index in range(min(gpus, DEVICES_MAX) if code == layout.SUCCESS else 0):
         if index in skip or (indexes is not None and index not in indexes):
             continue
-        gpu = open_gpu(library, marks, index, len(found))
+        # Until the parent has the inventory, marks name a GPU by its index: there is no ordinal yet.
+        gpu = open_gpu(library, marks, index, index)
         found.append(gpu)
-        if gpu.is_open:
-            found.extend(_slices(library, marks, gpu, len(found) - 1))
+        if gpu.is_open and _is_mig_on(library, marks, index, gpu.pointer):
+            gpu.flags |= layout.IS_MIG_PARENT
+            found.extend(_slices(library, marks, gpu, len(found) - 1, index))
         if len(found) >= DEVICES_MAX:
             break
     return code, found[:DEVICES_MAX]
@@ -57,17 +59,7 @@ def devices(
 
 def open_gpu(library: Library, marks: Marks, index: int, ordinal: int) -> Handle:
     """The GPU at this index now, with its identity; the code of the first call that failed."""
-    pointer = ctypes.c_void_p()
-    code = library.call(
-        marks,
-        ordinal,
-        "nvmlDeviceGetHandleByIndex_v2",
-        ctypes.c_uint(index),
-        ctypes.byref(pointer),
-    )
-    gpu = Handle(code=code, index=index, parent=-1, pointer=pointer.value)
-    if code == layout.SUCCESS:
-        gpu.code, gpu.uuid = library.text(marks, ordinal, "nvmlDeviceGetUUID", 95, gpu.pointer)
+    gpu = _handle_at(library, marks, index, ordinal)
     if not gpu.is_open:
         return gpu
     _, gpu.name = library.text(marks, ordinal, "nvmlDeviceGetName", 95, gpu.pointer)
@@ -79,8 +71,8 @@ def open_gpu(library: Library, marks: Marks, index: int, ordinal: int) -> Handle
     return gpu
 
 
-def identify(library: Library, marks: Marks, index: int, ordinal: int) -> tuple[bytes, bool] | None:
-    """UUID at this index now and whether MIG is on; None when it does not answer."""
+def _handle_at(library: Library, marks: Marks, index: int, ordinal: int) -> Handle:
+    """The GPU at this index, opened and named by its UUID; the code says what failed."""
     pointer = ctypes.c_void_p()
     code = library.call(
         marks,
@@ -89,12 +81,20 @@ def identify(library: Library, marks: Marks, index: int, ordinal: int) -> tuple[
         ctypes.c_uint(index),
         ctypes.byref(pointer),
     )
-    if code != layout.SUCCESS:
+    gpu = Handle(code=code, index=index, parent=-1, pointer=pointer.value)
+    if code == layout.SUCCESS:
+        gpu.code, gpu.uuid = library.text(marks, ordinal, "nvmlDeviceGetUUID", 95, gpu.pointer)
+    return gpu
+
+
+def identify(library: Library, marks: Marks, index: int, ordinal: int) -> tuple[bytes, ...] | None:
+    """UUIDs at this index now: the GPU's and its slices'; None when it does not answer."""
+    gpu = _handle_at(library, marks, index, ordinal)
+    if not gpu.is_open:
         return None
-    code, uuid = library.text(marks, ordinal, "nvmlDeviceGetUUID", 95, pointer)
-    if code != layout.SUCCESS:
-        return None
-    return uuid, _is_mig_on(library, marks, ordinal, pointer)
+    if not _is_mig_on(library, marks, ordinal, gpu.pointer):
+        return (gpu.uuid,)
+    return (gpu.uuid, *(s.uuid for s in _slices(library, marks, gpu, -1, ordinal)))
 
 
 def _is_mig_on(library: Library, marks: Marks, ordinal: int, pointer: ctypes.c_void_p) -> bool:
@@ -110,11 +110,8 @@ def _is_mig_on(library: Library, marks: Marks, ordinal: int, pointer: ctypes.c_v
     return code == layout.SUCCESS and current.value == 1
 
 
-def _slices(library: Library, marks: Marks, gpu: Handle, ordinal: int) -> list[Handle]:
-    """The MIG slices of a GPU; marks it as their parent when MIG is on."""
-    if not _is_mig_on(library, marks, ordinal, gpu.pointer):
-        return []
-    gpu.flags |= layout.IS_MIG_PARENT
+def _slices(library: Library, marks: Marks, gpu: Handle, parent: int, ordinal: int) -> list[Handle]:
+    """The MIG slices of a GPU that is cut up; ``parent`` is its ordinal in the inventory."""
     code, most = library.number(marks, ordinal, "nvmlDeviceGetMaxMigDeviceCount", gpu.pointer)
     found: list[Handle] = []
     for place in range(min(most, 64) if code == layout.SUCCESS else 0):
@@ -129,7 +126,7 @@ def _slices(library: Library, marks: Marks, gpu: Handle, ordinal: int) -> list[H
         )
         if code != layout.SUCCESS:  # NOT_FOUND: an empty place
             continue
-        slice_ = Handle(code=code, index=place, parent=ordinal, pointer=pointer.value)
+        slice_ = Handle(code=code, index=place, parent=parent, pointer=pointer.value)
         slice_.flags = layout.IS_MIG_SLICE
         slice_.pci, slice_.minor = gpu.pci, gpu.minor
         slice_.code, slice_.uuid = library.text(

@@ -270,7 +270,8 @@ class SlowLoop:
             now is None
         ):  # it does not answer any more: its memory call says why, the set is the same
             return True
-        return handle.is_open and now == (handle.uuid, bool(handle.flags & layout.IS_MIG_PARENT))
+        slices = (h.uuid for h in self._handles if h.parent == ordinal)
+        return handle.is_open and now == (handle.uuid, *slices)
 
     def _frame(self, kind: int, ordinal: int, payload: bytes, at: float) -> bytes:
         return frame(kind, payload, thread=layout.SLOW, ordinal=ordinal, at=at)
