@@ -260,8 +260,16 @@ class Status(Protocol):
     """Where readers (metrics, gRPC) get an immutable picture of the last tick."""
 
     def publish(
-        self, snapshot: Snapshot, decision: Decision, outcomes: Sequence[Outcome]
+        self,
+        snapshot: Snapshot,
+        decision: Decision,
+        outcomes: Sequence[Outcome],
+        incidents: tuple[Incident, ...],
     ) -> None: ...
+
+    def conclude(self, outcomes: Sequence[Outcome]) -> None:
+        """Outcomes as they come in; those of workers come ticks after their action."""
+        ...
 
 
 class Watchdog(Protocol):

@@ -62,7 +62,7 @@ class Node:
         if decision.plan is not None:
             self.ports.probe.steer(decision.plan)
         self.last = replace(decision, memory=self.memory)
-        self.ports.status.publish(snapshot, self.last, outcomes)
+        self.ports.status.publish(snapshot, self.last, outcomes, self.archive.incidents)
         self.ports.watchdog.pet(_summary(self.cfg, snapshot, decision))
         return self.last
 
@@ -100,6 +100,7 @@ class Node:
             except Unavailable:
                 self._lose_journal(self._clock.now())
         self._reach("concluded", outcomes)
+        self.ports.status.conclude(outcomes)
         for outcome in outcomes:
             if outcome.result is not Result.STARTED:
                 self._open_actions.pop(outcome.action, None)
