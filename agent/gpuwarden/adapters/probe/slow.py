@@ -9,10 +9,10 @@ import time
 
 from gpuwarden.adapters.probe import inventory, layout
 from gpuwarden.adapters.probe.channel import Channel, frame
+from gpuwarden.adapters.probe.fast import GONE_CODES, Plan
 from gpuwarden.adapters.probe.library import Handle, Library, Marks
 from gpuwarden.adapters.probe.limits import Requests
 from gpuwarden.adapters.probe.lists import Lister
-from gpuwarden.adapters.probe.fast import GONE_CODES, Plan
 from gpuwarden.adapters.probe.shared import Listed
 from gpuwarden.adapters.probe.specs import CLASSES_S, FAST_S, FIELDS, NUMBERED, SPECS, TEXTS, Spec
 from gpuwarden.adapters.probe.symbols import NUMBERS
