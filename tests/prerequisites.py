@@ -19,7 +19,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES_ENV = ROOT / ".services" / "env"
-SERVICE_VARIABLES = ("DOCKER_HOST", "SLURM_CONF")
+SERVICE_VARIABLES = (
+    "DOCKER_HOST",
+    "PODMAN_HOST",
+    "CONTAINERS_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    "SLURM_CONF",
+)
 
 ASK_TIMEOUT_S = 10.0
 
@@ -50,10 +56,11 @@ def _root() -> str | None:
     return None if os.geteuid() == 0 else "not root: cannot make cgroups or signal other users"
 
 
-def _docker() -> str | None:
-    address = services_environment().get("DOCKER_HOST", "")
+def _pings(service: str, variable: str) -> str | None:
+    """Docker's API, which Podman speaks too."""
+    address = services_environment().get(variable, "")
     if not address:
-        return "no private dockerd (as root: scripts/services up docker)"
+        return f"no private {service} (as root: scripts/services up {service})"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(ASK_TIMEOUT_S)
@@ -61,8 +68,8 @@ def _docker() -> str | None:
             sock.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
             answer = sock.recv(64)
     except OSError as error:
-        return f"the private dockerd at {address} does not answer: {error}"
-    return None if b" 200 " in answer else f"the private dockerd at {address} is ill: {answer!r}"
+        return f"the private {service} at {address} does not answer: {error}"
+    return None if b" 200 " in answer else f"the private {service} at {address} is ill: {answer!r}"
 
 
 def _slurm() -> str | None:
@@ -114,7 +121,7 @@ def _vm() -> str | None:
 
 
 def _lxc() -> str | None:
-    return _root() or _programs("lxc-start", "lxc-stop", package="lxc")
+    return _root() or _programs("lxc-start", "lxc-create", "busybox", package="lxc busybox-static")
 
 
 def _slow() -> str | None:
@@ -125,12 +132,12 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "alertmanager": lambda: _programs(
         "prometheus-alertmanager", "amtool", package="prometheus-alertmanager"
     ),
-    "docker": _docker,
+    "docker": lambda: _pings("docker", "DOCKER_HOST"),
     "go": lambda: _programs("go", package="golang-go"),
     "gpu": _gpu,
     "kubernetes": _kubernetes,
     "lxc": _lxc,
-    "podman": lambda: _programs("podman", package="podman"),
+    "podman": lambda: _pings("podman", "PODMAN_HOST"),
     "postgres": _postgres,
     "promtool": lambda: _programs("promtool", package="prometheus"),
     "root": _root,

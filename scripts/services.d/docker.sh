@@ -13,22 +13,14 @@ docker_lacks() {
         echo "not root"
     elif ! command -v dockerd >/dev/null || ! command -v docker >/dev/null; then
         echo "dockerd is not installed (apt-get install docker.io busybox-static)"
-    elif ! docker_busybox >/dev/null; then
+    elif ! static_busybox >/dev/null; then
         echo "no static busybox for the test image (apt-get install busybox-static)"
     fi
-}
-
-docker_busybox() { # -> path of a busybox that needs no library
-    local path
-    path=$(command -v busybox) || return 1
-    ! ldd "$path" >/dev/null 2>&1 && echo "$path"
 }
 
 docker_answers() { docker_cli version >/dev/null 2>&1; }
 
 docker_exports() { export_line DOCKER_HOST "unix://$DOCKER_SOCK"; }
-
-cgroup_mounts() { awk '/ - cgroup2? / {print $5}' /proc/self/mountinfo; }
 
 docker_up() {
     mkdir -p "$DOCKER_DIR" "$RUN/docker"
@@ -43,22 +35,10 @@ docker_up() {
         --containerd-namespace "gpuwarden-$$" --containerd-plugins-namespace "gpuwarden-$$-plugins"
 }
 
-docker_ready() { # an image without a registry
-    local tree=$DOCKER_DIR/busybox
-    rm -rf "$tree"
-    mkdir -p "$tree"/{bin,dev,etc,proc,root,run,sys,tmp,var}
-    chmod 1777 "$tree/tmp"
-    cp "$(docker_busybox)" "$tree/bin/busybox"
-    "$tree/bin/busybox" --install -s "$tree/bin" 2>/dev/null
-    find "$tree/bin" -type l -exec ln -sfn busybox {} \;
-    echo 'root:x:0:0:root:/root:/bin/sh' >"$tree/etc/passwd"
-    echo 'root:x:0:' >"$tree/etc/group"
-    tar -C "$tree" --sort=name --mtime=@0 --numeric-owner --owner=0 --group=0 -cf - . |
-        docker_cli import --change 'CMD ["sh"]' - "$DOCKER_IMAGE" >/dev/null
-}
+docker_ready() { busybox_tar | docker_cli import --change 'CMD ["sh"]' - "$DOCKER_IMAGE" >/dev/null; }
 
 docker_down() {
-    local ids=() id mount path pid
+    local ids=() id mount
     if docker_answers; then
         mapfile -t ids < <(docker_cli ps --all --quiet --no-trunc)
         # A frozen process obeys no signal, KILL included, on cgroup v1.
@@ -68,15 +48,8 @@ docker_down() {
         [ "${#ids[@]}" -eq 0 ] || docker_cli rm --force --volumes "${ids[@]}" >/dev/null 2>&1 || true
     fi
     stop docker
-    # Shims outlive a daemon that was killed; our folder in their arguments tells ours from others'.
-    for path in /proc/[0-9]*; do
-        pid=${path#/proc/}
-        if tr '\0' ' ' <"$path/cmdline" 2>/dev/null | grep -qF "$RUN/docker"; then
-            [ "$pid" = $$ ] || kill -KILL "$pid" 2>/dev/null || true
-        fi
-    done
-    awk -v a="$DOCKER_DIR/" -v b="$RUN/docker" 'index($5, a) == 1 || index($5, b) == 1 {print $5}' \
-        /proc/self/mountinfo | sort -r | while read -r path; do umount -l "$path" || true; done
+    kill_by_argument "$RUN/docker" # shims outlive a daemon that was killed
+    unmount_below "$DOCKER_DIR/" "$RUN/docker"
     if [ -e "$STATE/docker.groups" ]; then
         cgroup_mounts | while read -r mount; do
             for id in "${ids[@]}"; do

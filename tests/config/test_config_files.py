@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gpuwarden.config import Config
 from gpuwarden.config_files import DROP_INS_MAX, FILE_MAX_BYTES, Loaded, load
 from gpuwarden.errors import ConfigError
 from gpuwarden.toml_places import places
-from hypothesis import given
-from hypothesis import strategies as st
 
 EXPECTED_S = "expected seconds >= 0 or a duration such as 10s"
 HINT = '(did you mean "warmup_s"?)'

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from gpuwarden.errors import Unsupported
 from gpuwarden.model.action import Kind, Result
 from gpuwarden.model.decision import Incident
@@ -26,8 +29,6 @@ from gpuwarden.wire.convert_node import from_device
 from gpuwarden.wire.convert_work import from_incident, to_incident
 from gpuwarden.wire.fields import text
 from gpuwarden.wire.v1 import node_pb2 as pb
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 EMPTY = Snapshot(at=0.0, wall=0.0, boot_id="b")
 WORDS = st.sampled_from(["", "a", "héllo", "\x1b[2J\n", "docker:" + "f" * 64, "\u202e"])

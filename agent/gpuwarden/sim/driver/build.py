@@ -25,8 +25,7 @@ COMPILE_TIMEOUT_S = 300.0
 
 LIBRARY = "libnvidia-ml.so.1"
 DRIVER = tuple(
-    "driverd boards clients holdings limits compute dynamics events kmsg control queries"
-    " injections json".split()
+    ["driverd", "boards", "clients", "holdings", "limits", "compute", "dynamics", "events", "kmsg", "control", "queries", "injections", "json"]
 )
 WORKLOAD = ("workload", "simclient", "hog", "serve")
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra")
