@@ -24,14 +24,7 @@ SOURCES = Path(__file__).resolve().parent
 COMPILE_TIMEOUT_S = 300.0
 
 LIBRARY = "libnvidia-ml.so.1"
-<<<<<<< HEAD
-DRIVER = tuple(
-    ["driverd", "boards", "clients", "holdings", "limits", "compute", "dynamics", "events", "kmsg", "control", "queries", "injections", "json"]
-)
-WORKLOAD = ("workload", "simclient", "hog", "serve")
-=======
 WORKLOAD = frozenset({"workload.c", "simclient.c", "hog.c", "serve.c"})
->>>>>>> simdriver
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra")
 
 
