@@ -13,6 +13,7 @@ from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.limiter import choose_limiter
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
+from gpuwarden.adapters.own_cost import OwnCost
 from gpuwarden.adapters.pager import WebhookPager
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
@@ -242,6 +243,7 @@ def _recover(cfg: Config) -> Recovered:
 
 def _sources(parts: Parts, reloader: Reloader) -> Sources:
     started = parts.clock.wall()
+    own_cost = OwnCost(parts.clock)
 
     def agent() -> AgentInfo:
         node = parts.node
@@ -268,14 +270,14 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts["dropped", "workers"] = parts.workers.dropped
         counts["journal_failures", ""] = parts.journal.failures
         counts["scrape_failures", "services"] = parts.services.failures
-        counts.update(parts.probe.counters())
+        counts.update((("probe", name), total) for name, total in parts.probe.totals().items())
         return counts
 
     return Sources(
         agent=agent,
         details=lambda: parts.probe.details,
         counters=counters,
-        durations=lambda: parts.probe.durations(),
+        durations=lambda: own_cost(parts.probe.children()),
     )
 
 
