@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gpuwarden
 from gpuwarden import config_files
+from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.limiter import choose_limiter
@@ -192,7 +193,7 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
         services=services,
         journal=journal,
         pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
-        status=board,
+        status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
         steps=NoSteps(),
