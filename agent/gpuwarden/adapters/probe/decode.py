@@ -1,9 +1,8 @@
 """From raw NVML bytes to plain data, with the sanity rules: what cannot be is dropped and counted."""
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import struct
 
 from gpuwarden.adapters.probe import layout
 from gpuwarden.adapters.probe.specs import FIELDS, NUMBERED, TEXTS, Out

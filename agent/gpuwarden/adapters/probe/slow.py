@@ -9,10 +9,10 @@ import time
 
 from gpuwarden.adapters.probe import inventory, layout
 from gpuwarden.adapters.probe.channel import Channel, frame
+from gpuwarden.adapters.probe.fast import GONE_CODES, Plan
 from gpuwarden.adapters.probe.library import Handle, Library, Marks
 from gpuwarden.adapters.probe.limits import Requests
 from gpuwarden.adapters.probe.lists import Lister
-from gpuwarden.adapters.probe.fast import GONE_CODES, Plan
 from gpuwarden.adapters.probe.shared import Listed
 from gpuwarden.adapters.probe.specs import CLASSES_S, FAST_S, FIELDS, NUMBERED, SPECS, TEXTS, Spec
 from gpuwarden.adapters.probe.symbols import NUMBERS
@@ -244,7 +244,9 @@ class SlowLoop:
             if not handle.is_open:
                 continue
             at = time.monotonic()
-            frames.append(self._frame(layout.FACTS, ordinal, self._facts.read(ordinal, every_s), at))
+            frames.append(
+                self._frame(layout.FACTS, ordinal, self._facts.read(ordinal, every_s), at)
+            )
             if not handle.flags & layout.IS_MIG_SLICE:
                 fields = self._facts.fields(ordinal, every_s)
                 frames.append(self._frame(layout.FIELDS, ordinal, fields, at))
