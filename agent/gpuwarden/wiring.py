@@ -14,7 +14,7 @@ from gpuwarden.adapters.limiter import choose_limiter
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.pager import WebhookPager
-from gpuwarden.adapters.probe.parent import ProbeParent
+from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
 from gpuwarden.adapters.run_claim import RunClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
@@ -87,7 +87,7 @@ class Parts:
     notify: SdNotify
     claim: RunClaim
     journal: FileJournal
-    probe: ProbeParent
+    probe: NvmlProbe
     runtimes: HostRuntimes
     services: ServiceWatch
     workers: ThreadWorkers
@@ -176,7 +176,7 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
     journal = FileJournal(cfg.agent.state_dir / "journal", cfg.agent.journal_max_bytes)
     recovered = _recover(cfg)
     cgroups = CgroupFs()
-    probe = ProbeParent(cfg, clock)
+    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now())
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
     workers = ThreadWorkers()

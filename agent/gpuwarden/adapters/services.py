@@ -1,5 +1,6 @@
 """Objectives of protected services: one thread scrapes each one's histogram over loopback."""
 
+import contextlib
 import http.client
 import os
 import threading
@@ -64,10 +65,8 @@ class ServiceWatch:
 
     def states(self, now: float) -> Sequence[ServiceState]:
         """Each service as last judged; one not read for ``window_s`` is unknown."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
-        except BlockingIOError:
-            pass
         states = []
         for watched in self._watched:
             state = replace(watched.state, tenant=self._tenants.get(watched.cfg.name))
