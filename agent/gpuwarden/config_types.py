@@ -5,7 +5,7 @@ names.
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer
 
 from gpuwarden.model.tenant import TenantClass
 
@@ -112,4 +112,8 @@ def _before(parse: Any) -> BeforeValidator:
 Bytes = Annotated[int, _before(parse_bytes)]
 Seconds = Annotated[float, _before(parse_seconds)]
 Ratio = Annotated[float, _before(parse_ratio)]
-Class = Annotated[TenantClass, _before(parse_class)]
+Class = Annotated[
+    TenantClass,
+    _before(parse_class),
+    PlainSerializer(lambda cls: cls.label, return_type=str, when_used="json"),
+]

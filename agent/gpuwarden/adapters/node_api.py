@@ -45,7 +45,7 @@ class NodeApi:
         operator_gids: tuple[int, ...] = (),
         socket_mode: int = 0o666,
         limits: RelayLimits | None = None,
-        handlers: Sequence[grpc.GenericRpcHandler[Any, Any]] = (),
+        handlers: "Sequence[grpc.GenericRpcHandler[Any, Any]]" = (),
     ) -> None:
         """Bind both sockets; nothing is accepted before ``start``.
 

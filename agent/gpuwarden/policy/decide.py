@@ -120,9 +120,11 @@ def _record(desk: Desk, findings: list[Finding]) -> None:
         if not (is_new or newly_sure):
             continue
         subject = _subject(desk, finding)
-        opened = subject in desk.incidents
+        opened = subject not in desk.incidents or any(
+            n.kind is NoteKind.OPENED and n.text == finding.summary for n in desk.notes
+        )
         incident = desk.incident(subject, finding)
-        if opened and is_new:
+        if is_new and not opened:
             desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
         if newly_sure:
             desk.note(incident, NoteKind.DECIDED, f"confirmed: {finding.summary}", finding)

@@ -78,6 +78,7 @@ def to_device(device: Device) -> pb.Device:
         reserved_bytes=device.reserved_bytes,
         used_bytes=device.used_bytes,
         at=device.at,
+        listed_at=device.listed_at,
         sight=to_enum(pb.Sight, "SIGHT", device.sight),
         pci=text_or_none(device.pci),
         parent=text_or_none(device.parent),
@@ -95,6 +96,7 @@ def from_device(message: pb.Device) -> Device:
         reserved_bytes=message.reserved_bytes,
         used_bytes=known(message, "used_bytes"),
         at=known(message, "at"),
+        listed_at=known(message, "listed_at"),
         sight=from_enum(pb.Sight, "SIGHT", message.sight, Sight),
         pci=known(message, "pci"),
         parent=known(message, "parent"),
@@ -161,6 +163,8 @@ def _to_use(use: Use) -> pb.Use:
         used_bytes=use.used_bytes,
         listed_at=use.listed_at,
         unknown_rows=use.unknown_rows,
+        grown_bytes=use.grown_bytes,
+        growth_bytes_s=use.growth_bytes_s,
     )
 
 
@@ -171,6 +175,8 @@ def _from_use(message: pb.Use) -> Use:
         used_bytes=message.used_bytes,
         listed_at=message.listed_at,
         unknown_rows=message.unknown_rows,
+        grown_bytes=message.grown_bytes,
+        growth_bytes_s=message.growth_bytes_s,
     )
 
 

@@ -144,6 +144,7 @@ def to_case(case: Case) -> pb.Case:
         is_restart_settled=case.is_restart_settled,
         old_restart=text_or_none(case.old_restart),
         acted=[text(kind) for kind in case.acted],
+        withheld=[text(entry) for entry in case.withheld],
         devices=[text(device) for device in case.devices],
     )
 
@@ -167,6 +168,7 @@ def from_case(message: pb.Case) -> Case:
         is_restart_settled=message.is_restart_settled,
         old_restart=known(message, "old_restart"),
         acted=tuple(message.acted),
+        withheld=tuple(message.withheld),
         devices=tuple(DeviceId(device) for device in message.devices),
     )
 
@@ -177,6 +179,7 @@ def to_debt(debt: Debt) -> pb.Debt:
         kind=to_enum(pb.ActionKind, "ACTION_KIND", debt.kind),
         target=_to_target(debt.target),
         incident=text(debt.incident),
+        device=text_or_none(debt.device),
         old=to_pairs(debt.old),
         since_wall=debt.since_wall,
         due_wall=debt.due_wall,
@@ -189,6 +192,7 @@ def from_debt(message: pb.Debt) -> Debt:
         kind=from_enum(pb.ActionKind, "ACTION_KIND", message.kind, Kind),
         target=_from_target(message.target),
         incident=IncidentId(message.incident),
+        device=known(message, "device"),
         old=from_pairs(message.old),
         since_wall=message.since_wall,
         due_wall=known(message, "due_wall"),

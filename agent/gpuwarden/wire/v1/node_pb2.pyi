@@ -796,6 +796,7 @@ class Device(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     IS_MIG_PARENT_FIELD_NUMBER: _builtins.int
     RECOVERY_ACTION_FIELD_NUMBER: _builtins.int
+    LISTED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     index: _builtins.int
     name: _builtins.str
@@ -811,6 +812,8 @@ class Device(_message.Message):
     is_mig_parent: _builtins.bool
     recovery_action: _builtins.int
     """NVML field 230: 0 none, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset."""
+    listed_at: _builtins.float
+    """When its processes were last listed."""
     def __init__(
         self,
         *,
@@ -826,13 +829,16 @@ class Device(_message.Message):
         parent: _builtins.str | None = ...,
         is_mig_parent: _builtins.bool = ...,
         recovery_action: _builtins.int | None = ...,
+        listed_at: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_listed_at", b"_listed_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "listed_at", b"listed_at", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "used_bytes", b"used_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "id", b"id", "index", b"index", "is_mig_parent", b"is_mig_parent", "name", b"name", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "reserved_bytes", b"reserved_bytes", "sight", b"sight", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_listed_at", b"_listed_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "id", b"id", "index", b"index", "is_mig_parent", b"is_mig_parent", "listed_at", b"listed_at", "name", b"name", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "reserved_bytes", b"reserved_bytes", "sight", b"sight", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__at: _TypeAlias = _typing.Literal["at"]  # noqa: Y015
     _WhichOneofArgType__at: _TypeAlias = _typing.Literal["_at", b"_at"]  # noqa: Y015
+    _WhichOneofReturnType__listed_at: _TypeAlias = _typing.Literal["listed_at"]  # noqa: Y015
+    _WhichOneofArgType__listed_at: _TypeAlias = _typing.Literal["_listed_at", b"_listed_at"]  # noqa: Y015
     _WhichOneofReturnType__parent: _TypeAlias = _typing.Literal["parent"]  # noqa: Y015
     _WhichOneofArgType__parent: _TypeAlias = _typing.Literal["_parent", b"_parent"]  # noqa: Y015
     _WhichOneofReturnType__pci: _TypeAlias = _typing.Literal["pci"]  # noqa: Y015
@@ -843,6 +849,8 @@ class Device(_message.Message):
     _WhichOneofArgType__used_bytes: _TypeAlias = _typing.Literal["_used_bytes", b"_used_bytes"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__at) -> _WhichOneofReturnType__at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__listed_at) -> _WhichOneofReturnType__listed_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parent) -> _WhichOneofReturnType__parent | None: ...
     @_typing.overload
@@ -1010,12 +1018,18 @@ class Use(_message.Message):
     USED_BYTES_FIELD_NUMBER: _builtins.int
     LISTED_AT_FIELD_NUMBER: _builtins.int
     UNKNOWN_ROWS_FIELD_NUMBER: _builtins.int
+    GROWN_BYTES_FIELD_NUMBER: _builtins.int
+    GROWTH_BYTES_S_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     device: _builtins.str
     used_bytes: _builtins.int
     listed_at: _builtins.float
     unknown_rows: _builtins.int
     """Rows whose size the driver withheld: then used_bytes is a lower bound."""
+    grown_bytes: _builtins.int
+    """Change over the growth window; negative when it shrank."""
+    growth_bytes_s: _builtins.float
+    """Bytes a second between the last two lists."""
     def __init__(
         self,
         *,
@@ -1024,10 +1038,12 @@ class Use(_message.Message):
         used_bytes: _builtins.int = ...,
         listed_at: _builtins.float = ...,
         unknown_rows: _builtins.int = ...,
+        grown_bytes: _builtins.int = ...,
+        growth_bytes_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "listed_at", b"listed_at", "tenant", b"tenant", "unknown_rows", b"unknown_rows", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "grown_bytes", b"grown_bytes", "growth_bytes_s", b"growth_bytes_s", "listed_at", b"listed_at", "tenant", b"tenant", "unknown_rows", b"unknown_rows", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1621,6 +1637,7 @@ class Case(_message.Message):
     OLD_RESTART_FIELD_NUMBER: _builtins.int
     ACTED_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
     incident: _builtins.str
     tenant: _builtins.str
     device: _builtins.str
@@ -1645,6 +1662,10 @@ class Case(_message.Message):
 
     @_builtins.property
     def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def withheld(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """kind/budget already reported as withheld."""
+
     def __init__(
         self,
         *,
@@ -1666,10 +1687,11 @@ class Case(_message.Message):
         old_restart: _builtins.str | None = ...,
         acted: _abc.Iterable[_builtins.str] | None = ...,
         devices: _abc.Iterable[_builtins.str] | None = ...,
+        withheld: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "frozen_since", b"frozen_since", "old_restart", b"old_restart", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "acted", b"acted", "bytes_at_open", b"bytes_at_open", "device", b"device", "devices", b"devices", "frozen_since", b"frozen_since", "grace_s", b"grace_s", "incident", b"incident", "is_emergency", b"is_emergency", "is_restart_settled", b"is_restart_settled", "is_throttled", b"is_throttled", "limit_bytes", b"limit_bytes", "old_restart", b"old_restart", "opened_at", b"opened_at", "reason", b"reason", "rung", b"rung", "since", b"since", "target", b"target", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "acted", b"acted", "bytes_at_open", b"bytes_at_open", "device", b"device", "devices", b"devices", "frozen_since", b"frozen_since", "grace_s", b"grace_s", "incident", b"incident", "is_emergency", b"is_emergency", "is_restart_settled", b"is_restart_settled", "is_throttled", b"is_throttled", "limit_bytes", b"limit_bytes", "old_restart", b"old_restart", "opened_at", b"opened_at", "reason", b"reason", "rung", b"rung", "since", b"since", "target", b"target", "tenant", b"tenant", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frozen_since: _TypeAlias = _typing.Literal["frozen_since"]  # noqa: Y015
     _WhichOneofArgType__frozen_since: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since"]  # noqa: Y015
@@ -1695,6 +1717,7 @@ class Debt(_message.Message):
     OLD_FIELD_NUMBER: _builtins.int
     SINCE_WALL_FIELD_NUMBER: _builtins.int
     DUE_WALL_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     kind: Global___ActionKind.ValueType
     """The undo that settles it."""
@@ -1702,6 +1725,7 @@ class Debt(_message.Message):
     since_wall: _builtins.float
     due_wall: _builtins.float
     """Absent: when its case ends."""
+    device: _builtins.str
     @_builtins.property
     def target(self) -> Global___Target: ...
     @_builtins.property
@@ -1716,13 +1740,19 @@ class Debt(_message.Message):
         old: _abc.Iterable[Global___NamedText] | None = ...,
         since_wall: _builtins.float = ...,
         due_wall: _builtins.float | None = ...,
+        device: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_due_wall", b"_due_wall", "due_wall", b"due_wall", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_due_wall", b"_due_wall", "device", b"device", "due_wall", b"due_wall", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_due_wall", b"_due_wall", "due_wall", b"due_wall", "incident", b"incident", "kind", b"kind", "old", b"old", "since_wall", b"since_wall", "target", b"target", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_due_wall", b"_due_wall", "device", b"device", "due_wall", b"due_wall", "incident", b"incident", "kind", b"kind", "old", b"old", "since_wall", b"since_wall", "target", b"target", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
+    _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
     _WhichOneofReturnType__due_wall: _TypeAlias = _typing.Literal["due_wall"]  # noqa: Y015
     _WhichOneofArgType__due_wall: _TypeAlias = _typing.Literal["_due_wall", b"_due_wall"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__device) -> _WhichOneofReturnType__device | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__due_wall) -> _WhichOneofReturnType__due_wall | None: ...
 
 Global___Debt: _TypeAlias = Debt  # noqa: Y015

@@ -1,0 +1,294 @@
+"""Everything slower: regular process lists, facts in classes of 5, 15 and 60 s, limit requests."""
+
+from __future__ import annotations
+
+import ctypes
+import select
+import struct
+import time
+
+from gpuwarden.adapters.probe import inventory, layout
+from gpuwarden.adapters.probe.channel import Channel, frame
+from gpuwarden.adapters.probe.fast import GONE_CODES, Plan
+from gpuwarden.adapters.probe.library import Handle, Library, Marks
+from gpuwarden.adapters.probe.limits import Requests
+from gpuwarden.adapters.probe.lists import Lister
+from gpuwarden.adapters.probe.shared import Listed
+from gpuwarden.adapters.probe.specs import CLASSES_S, FAST_S, FIELDS, NUMBERED, SPECS, TEXTS, Spec
+from gpuwarden.adapters.probe.symbols import NUMBERS
+
+_FINAL = frozenset({layout.NOT_SUPPORTED, layout.FUNCTION_NOT_FOUND})
+_TO_FALLBACK = frozenset(
+    {layout.NOT_SUPPORTED, layout.FUNCTION_NOT_FOUND, layout.ARGUMENT_VERSION_MISMATCH}
+)
+_SAMPLES = 1024
+_LATE_S = 0.05
+"""Work due within this is done in the same wake-up: an empty wake-up costs more than a call."""
+
+
+class Facts:
+    """The slow calls of one thread, on buffers made once."""
+
+    def __init__(self, library: Library, marks: Marks, handles: list[Handle]) -> None:
+        self._library = library
+        self._marks = marks
+        self._handles = handles
+        self._buffer = ctypes.create_string_buffer(max(spec.size for spec in NUMBERED))
+        self._base = ctypes.addressof(self._buffer)
+        self._numbers = {id(spec): number for number, spec in enumerate(NUMBERED)}
+        self._final: set[tuple[int, int]] = set()
+        """(ordinal, number) that this device can never answer."""
+        self._final_fields: set[tuple[int, int]] = set()
+        self._samples = ctypes.create_string_buffer(_SAMPLES * layout.UTILIZATION_SAMPLE.size)
+        self._seen_us = [0] * len(handles)
+        # One entry more than asked for: the library has written one past the end on NVLink queries.
+        self._values = ctypes.create_string_buffer((len(FIELDS) + 1) * layout.FIELD_VALUE.size)
+
+    def read(self, ordinal: int, every_s: int) -> bytes:
+        """Payload of a FACTS frame: each call of this class with its code and raw answer."""
+        parts: list[bytes] = []
+        for spec in SPECS:
+            if spec.every_s == every_s:
+                parts.append(self._fact(ordinal, spec))
+        return b"".join(parts)
+
+    def _fact(self, ordinal: int, spec: Spec) -> bytes:
+        number = self._numbers[id(spec)]
+        if (ordinal, number) in self._final:
+            return self._fact(ordinal, spec.fallback) if spec.fallback else b""
+        code = self._call(ordinal, spec)
+        if code in _TO_FALLBACK and spec.fallback is not None:
+            self._final.add((ordinal, number))
+            return self._fact(ordinal, spec.fallback)
+        if code in _FINAL:
+            self._final.add((ordinal, number))
+        answer = self._buffer.raw[: spec.size] if code == layout.SUCCESS else b""
+        return layout.FACT.pack(number, code & 0xFFFF, len(answer)) + answer
+
+    def _call(self, ordinal: int, spec: Spec) -> int:
+        ctypes.memset(self._base, 0, spec.size)
+        if spec.version:
+            struct.pack_into("=I", self._buffer, 0, spec.version)
+        for offset, value in spec.preset:
+            struct.pack_into("=I", self._buffer, offset, value)
+        return self._library.call(
+            self._marks,
+            ordinal,
+            spec.symbol,
+            self._handles[ordinal].pointer,
+            *(ctypes.c_uint(value) for value in spec.ints),
+            *(ctypes.c_void_p(self._base + offset) for offset in spec.pointers),
+        )
+
+    def fields(self, ordinal: int, every_s: int) -> bytes:
+        """Payload of a FIELDS frame: raw values of this class, asked for in one call."""
+        size = layout.FIELD_VALUE.size
+        asked = [
+            n
+            for n, field in enumerate(FIELDS)
+            if field.every_s == every_s and (ordinal, n) not in self._final_fields
+        ]
+        for place, n in enumerate(asked):
+            layout.FIELD_VALUE.pack_into(
+                self._values, place * size, FIELDS[n].id, FIELDS[n].scope, 0, 0, 0, 0, 0
+            )
+        if not asked:
+            return b""
+        code = self._library.call(
+            self._marks,
+            ordinal,
+            "nvmlDeviceGetFieldValues",
+            self._handles[ordinal].pointer,
+            ctypes.c_int(len(asked)),
+            self._values,
+        )
+        if code != layout.SUCCESS:
+            return b""
+        raw = self._values.raw[: len(asked) * size]
+        for n, (_, _, _, _, _, field_code, _) in zip(
+            asked, layout.FIELD_VALUE.iter_unpack(raw), strict=True
+        ):
+            if field_code in _FINAL:
+                self._final_fields.add((ordinal, n))
+        return raw
+
+    def texts(self, ordinal: int) -> bytes:
+        """Payload of a TEXTS frame: strings in the order of TEXTS, each with its length."""
+        parts: list[bytes] = []
+        for number, text in enumerate(TEXTS):
+            code, value = self._library.text(
+                self._marks, ordinal, text.symbol, text.size, self._handles[ordinal].pointer
+            )
+            parts.append(layout.FACT.pack(number, code & 0xFFFF, len(value)) + value)
+        return b"".join(parts)
+
+    def utilization(self, ordinal: int) -> bytes:
+        """Payload of a PROCESS_UTILIZATION frame: samples newer than those of the last call."""
+        count = ctypes.c_uint(_SAMPLES)
+        code = self._library.call(
+            self._marks,
+            ordinal,
+            "nvmlDeviceGetProcessUtilization",
+            self._handles[ordinal].pointer,
+            self._samples,
+            ctypes.byref(count),
+            ctypes.c_ulonglong(self._seen_us[ordinal]),
+        )
+        if code != layout.SUCCESS:  # NOT_FOUND: no sample newer than the last
+            return b""
+        size = layout.UTILIZATION_SAMPLE.size
+        raw = self._samples.raw[: min(count.value, _SAMPLES) * size]
+        for sample in layout.UTILIZATION_SAMPLE.iter_unpack(raw):
+            self._seen_us[ordinal] = max(self._seen_us[ordinal], sample[2])
+        return raw
+
+
+class SlowLoop:
+    """The slow thread. ``run`` returns when told to stop or when the devices are not those any more."""
+
+    def __init__(
+        self,
+        library: Library,
+        marks: Marks,
+        handles: list[Handle],
+        channel: Channel,
+        listed: Listed,
+        plan: Plan,
+        requests: Requests,
+        stop_fd: int,
+    ) -> None:
+        self._library = library
+        self._marks = marks
+        self._handles = handles
+        self._channel = channel
+        self._listed = listed
+        self._plan = plan
+        self._requests = requests
+        self._stop_fd = stop_fd
+        self._facts = Facts(library, marks, handles)
+        self._lister = Lister(library, marks)
+        self._memory = ctypes.create_string_buffer(layout.MEMORY_RECORD.size)
+        self._gpus: int | None = None
+        self.gone: tuple[int, int] | None = None
+
+    def run(self) -> None:
+        poller = select.poll()
+        poller.register(self._requests.fd, select.POLLIN)
+        poller.register(self._stop_fd, select.POLLIN)
+        now = time.monotonic()
+        due = dict.fromkeys(CLASSES_S, now)
+        list_due = now
+        for ordinal, handle in enumerate(self._handles):
+            if handle.is_open:
+                self._send(layout.TEXTS, ordinal, self._facts.texts(ordinal))
+        while self.gone is None:
+            now = time.monotonic()
+            if now >= list_due - _LATE_S:
+                self.lists(now)
+                list_due = now + self._plan.list_every_s
+            for every_s in CLASSES_S:
+                if now >= due[every_s] - _LATE_S and self.gone is None:
+                    self.pass_class(every_s)
+                    due[every_s] = max(due[every_s] + every_s, now + every_s / 2)
+            self._marks.finish(now)
+            wait_s = min(list_due, *due.values()) - time.monotonic()
+            for fd, _ in poller.poll(max(0.0, wait_s * 1000.0)):
+                if fd == self._stop_fd or not self._requests.serve(self._marks):
+                    return
+
+    def lists(self, now: float) -> None:
+        """The regular list of every device, unless it was listed within the gap; sent as one."""
+        frames: list[bytes] = []
+        notes: list[tuple[int, float, int]] = []
+        for ordinal, handle in enumerate(self._handles):
+            if not handle.is_open or handle.flags & layout.IS_MIG_PARENT:
+                continue
+            at = time.monotonic()
+            if at - self._listed.at[ordinal] < self._plan.list_gap_s:
+                continue
+            memory = self._read_memory(ordinal)
+            if memory is None:
+                continue
+            payload = self._lister.read(handle, ordinal, memory, is_full=True)
+            frames.append(self._frame(layout.LIST, ordinal, payload, at))
+            notes.append((ordinal, at, layout.MEMORY_RECORD.unpack(memory)[5]))
+        if self._channel.send(frames):
+            for note in notes:
+                self._listed.note(*note)
+        else:
+            self._marks.dropped += 1
+
+    def _read_memory(self, ordinal: int) -> bytes | None:
+        """Bytes in use beside the list, so that the two belong to the same moment."""
+        handle = self._handles[ordinal]
+        if handle.flags & layout.IS_MEMORY_V1:
+            v1 = ctypes.create_string_buffer(layout.MEMORY_V1.size)
+            code = self._library.call(
+                self._marks, ordinal, "nvmlDeviceGetMemoryInfo", handle.pointer, v1
+            )
+            total, free, used = layout.MEMORY_V1.unpack(v1.raw)
+            record = layout.MEMORY_RECORD.pack(layout.MEMORY_V2_VERSION, 0, total, 0, free, used)
+            return record if code == layout.SUCCESS else None
+        struct.pack_into("=II", self._memory, 0, layout.MEMORY_V2_VERSION, 0)
+        code = self._library.call(
+            self._marks, ordinal, "nvmlDeviceGetMemoryInfo_v2", handle.pointer, self._memory
+        )
+        return self._memory.raw if code == layout.SUCCESS else None
+
+    def pass_class(self, every_s: int) -> None:
+        """All calls of one class on every device; with the fastest, whether the devices are the same."""
+        if every_s == FAST_S and not self._is_same_inventory():
+            return
+        frames: list[bytes] = []
+        for ordinal, handle in enumerate(self._handles):
+            if not handle.is_open:
+                continue
+            at = time.monotonic()
+            frames.append(self._frame(layout.FACTS, ordinal, self._facts.read(ordinal, every_s), at))
+            if not handle.flags & layout.IS_MIG_SLICE:
+                fields = self._facts.fields(ordinal, every_s)
+                frames.append(self._frame(layout.FIELDS, ordinal, fields, at))
+            if every_s == FAST_S:
+                samples = self._facts.utilization(ordinal)
+                frames.append(self._frame(layout.PROCESS_UTILIZATION, ordinal, samples, at))
+        if not self._channel.send(frames):
+            self._marks.dropped += 1
+
+    def _is_same_inventory(self) -> bool:
+        """Compare count and UUID by index with the inventory; a difference ends this child."""
+        code, gpus = inventory.count(self._library, self._marks)
+        if code in GONE_CODES:
+            self.gone = (code, NUMBERS["nvmlDeviceGetCount_v2"])
+        elif code == layout.SUCCESS and (
+            gpus != self._first_count(gpus)
+            or not all(
+                self._is_same(ordinal, handle)
+                for ordinal, handle in enumerate(self._handles)
+                if not handle.flags & layout.IS_MIG_SLICE
+            )
+        ):
+            self.gone = (layout.INVENTORY_CHANGED, 0)
+        return self.gone is None
+
+    def _first_count(self, gpus: int) -> int:
+        if self._gpus is None:
+            self._gpus = gpus
+        return self._gpus
+
+    def _is_same(self, ordinal: int, handle: Handle) -> bool:
+        now = inventory.identify(self._library, self._marks, handle.index, ordinal)
+        if (
+            now is None
+        ):  # it does not answer any more: its memory call says why, the set is the same
+            return True
+        slices = (h.uuid for h in self._handles if h.parent == ordinal)
+        return handle.is_open and now == (handle.uuid, *slices)
+
+    def _frame(self, kind: int, ordinal: int, payload: bytes, at: float) -> bytes:
+        return frame(kind, payload, thread=layout.SLOW, ordinal=ordinal, at=at)
+
+    def _send(self, kind: int, ordinal: int, payload: bytes, at: float = 0.0) -> bool:
+        if self._channel.send([self._frame(kind, ordinal, payload, at)]):
+            return True
+        self._marks.dropped += 1
+        return False
