@@ -155,6 +155,8 @@ class Memory:
     """Subject (``tenant/<id>``, ``device/<uuid>``, ``node``) -> its open incident."""
     claims: Mapping[str, float] = field(default_factory=dict)
     """Finding key -> since when it has been claimed without a break."""
+    paged: Mapping[str, float] = field(default_factory=dict)
+    """Finding key -> when somebody was last paged about it."""
     confirmed: frozenset[str] = frozenset()
     """Finding keys whose confirmation has been noted."""
     applied: Mapping[str, str] = field(default_factory=dict)
