@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from gpuwarden.adapters.cgroup_owner import owner_of, owner_of_bytes, owner_of_cgroup_lines
-from gpuwarden.adapters.cgroup_path import nested_in
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gpuwarden.adapters.cgroup_owner import owner_of, owner_of_bytes, owner_of_cgroup_lines
+from gpuwarden.adapters.cgroup_path import nested_in
 
 RECORDED = Path(__file__).parent.parent / "data" / "cgroup_paths.jsonl"
 A = "3ccfa00432798ff38f85839de1e396f771b4acbe9f4ddea0a761c39b9790a782"

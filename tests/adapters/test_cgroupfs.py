@@ -7,13 +7,13 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from gpuwarden.adapters.cgroup_owner import owner_of
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.errors import GpuwardenError, Refused, Unsupported
 from gpuwarden.model.ids import CgroupId
 from gpuwarden.model.owner import CgroupOwner
 from gpuwarden.model.tenant import HostLimits
-
 from tests.adapters.trees import (
     CGROUP_ROOT,
     build,
@@ -225,7 +225,7 @@ def test_group_of_the_agent_is_refused(v2: Path, own: str) -> None:
     assert (v2 / SCOPE[1:] / "cgroup.freeze").read_text() == "0\n"
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid()])
+@pytest.mark.parametrize("pid", [1, os.getpid()], ids=["init", "agent"])
 def test_group_that_holds_the_agent_or_init_is_refused(v2: Path, pid: int) -> None:
     (v2 / SCOPE[1:] / "inner/cgroup.procs").write_text(f"{pid}\n")
     cgroups = CgroupFs(str(v2), nobody)

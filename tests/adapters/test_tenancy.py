@@ -1,6 +1,7 @@
 """Which tenant a process belongs to."""
 
 import pytest
+
 from gpuwarden.adapters.cgroup_owner import owner_of
 from gpuwarden.adapters.tenancy import is_nested, key_of, tenant_id
 from gpuwarden.model.ids import Pid, TenantId

@@ -73,7 +73,7 @@ def wait_gone(pid: int, timeout_s: float = 10.0) -> bool:
 
 def real_hierarchies() -> list[str]:
     """Folders below ``CGROUP_ROOT`` in which this process may make groups; ``.`` on a pure v2 host."""
-    names = ("freezer", "unified", "pids", "memory", "cpu")
+    names: tuple[str, ...] = ("freezer", "unified", "pids", "memory", "cpu")
     if (CGROUP_ROOT / "cgroup.controllers").exists():
         names = (".",)
     return [name for name in names if os.access(CGROUP_ROOT / name / "cgroup.procs", os.W_OK)]

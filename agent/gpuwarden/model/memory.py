@@ -36,7 +36,9 @@ class Episode:
     tenant: TenantId
     device: DeviceId
     soft_since: float | None = None
-    """Since when it has been over soft without a list that showed it at or under."""
+    """Since when it has been over soft without a list at or under the clear line."""
+    over_since: float | None = None
+    """Since when every list has shown it over soft."""
     hard_lists: int = 0
     """Consecutive lists over the hard trip; the second confirms."""
     hard_since: float | None = None

@@ -7,7 +7,7 @@ from gpuwarden.model.action import Kind
 from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, TenantId
-from gpuwarden.model.memory import IN_FLIGHT, Case, Rung
+from gpuwarden.model.memory import IN_FLIGHT, Case, Rung, episode_key
 from gpuwarden.model.snapshot import Health
 from gpuwarden.model.tenant import Tenant, TenantClass
 from gpuwarden.policy import guard, ladder, tombstone, victims
@@ -51,12 +51,20 @@ def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement
             is_noticed=True,
             is_convicted=convicted,
             is_emergency=convicted and harmed_on(desk, finding.device, findings) is not None,
-            is_soft=not is_hard,
+            is_soft=not is_hard and _is_over(desk, finding.tenant, finding.device),
         )
         old = said.get(finding.tenant)
         if old is None or _weight(verdict, finding) > _weight(*old):
             said[finding.tenant] = (verdict, finding)
     return said
+
+
+def _is_over(desk: Desk, tenant: TenantId, device: DeviceId) -> bool:
+    """Whether every list for ``throttle_after_s`` has shown it over soft: a dip starts it again."""
+    episode = desk.memory.episodes.get(episode_key(tenant, device))
+    if episode is None or episode.over_since is None:
+        return False
+    return desk.scene.snap.at - episode.over_since >= desk.cfg.quota.throttle_after_s
 
 
 def _may_convict(cfg: Config, tenant: Tenant) -> bool:

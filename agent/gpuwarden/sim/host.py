@@ -44,9 +44,9 @@ class SimOptions:
 class Workload:
     """One running workload process. ``pid`` is its host pid."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: bytearray) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self._output = output
+        self._output = bytearray()
 
     @property
     def pid(self) -> int:
@@ -63,6 +63,11 @@ class Workload:
     @property
     def process(self) -> subprocess.Popen[bytes]:
         return self._process
+
+    def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Until its memory is there (``serve``: until it listens); Unavailable when it fails."""
+        if not self._output:
+            self._output += read_until(self._process, b"ready", f"workload {self.pid}", timeout_s)
 
     def is_running(self) -> bool:
         return self._process.poll() is None
@@ -181,6 +186,7 @@ class SimHost:
                     "--dir",
                     str(self._folder),
                     "--stdin-holds",
+                    *([] if self._given_folder else ["--owns-dir"]),
                     *self.options.arguments(),
                 ],
                 stdin=subprocess.PIPE,  # closes when this process dies, however it dies
@@ -263,10 +269,10 @@ class SimHost:
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        workload = Workload(process, bytearray())
+        workload = Workload(process)
         self._workloads.append(workload)
         if wait:
-            workload._output += read_until(process, b"ready", f"workload {command}", timeout_s)
+            workload.wait_ready(timeout_s)
         return workload
 
     def bytes_of(self, pid: int, device: int | str = 0) -> int:

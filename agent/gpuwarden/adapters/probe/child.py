@@ -30,6 +30,7 @@ from gpuwarden.adapters.probe.slow import SlowLoop
 from gpuwarden.adapters.probe.symbols import NUMBERS
 
 _PR_SET_NAME = 15
+_WATCH_LATE_S = 0.005
 _STACK_BYTES = 512 * 1024
 
 
@@ -154,8 +155,10 @@ class Child:
         poller = select.poll()
         poller.register(self._channel.fd, 0)  # hang-up and errors are always reported
         poller.register(self._stop_fd, select.POLLIN)
-        while not poller.poll(self._options.fast_deadline_s * 500.0):
+        wait_s = deadlines[0] / 2
+        while not poller.poll(wait_s * 1000.0):
             now = time.monotonic()
+            wait_s = deadlines[0] / 2
             for thread, deadline_s in enumerate(deadlines):
                 since, _, number = layout.MARK.unpack_from(self._shared, thread * layout.MARK.size)
                 last_since, due_s = said[thread]
@@ -163,7 +166,9 @@ class Child:
                     due_s = deadline_s
                 if number and now - since > due_s:
                     self._channel.send([frame(layout.LATE, b"", thread=thread)])
-                    said[thread] = (since, min(2 * (now - since), 60.0))
+                    said[thread] = (since, min(2 * (now - since), now - since + 60.0))
+                elif number and thread != layout.EVENTS:
+                    wait_s = min(wait_s, max(since + due_s - now, 0.0) + _WATCH_LATE_S)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ BEAT_S = 1.0
 _LEAST_S = 0.005
 """Never two passes closer than this, whatever is asked: a full socket must not become a busy loop."""
 _MEMORY = layout.MEMORY_RECORD
-_GONE_CODES = frozenset(
+GONE_CODES = frozenset(
     {layout.UNINITIALIZED, layout.DRIVER_NOT_LOADED, layout.LIB_RM_VERSION_MISMATCH}
 )
 
@@ -208,9 +208,10 @@ class FastLoop:
         """Who is to be listed in this pass: (ordinal, used), at most once per gap each."""
         found: list[tuple[int, int]] = []
         is_pending = False
+        gone, there = 0, 0
         for n, (_, code, _, _, _, used) in enumerate(_MEMORY.iter_unpack(records)):
-            if code in _GONE_CODES:
-                self.gone = (code, NUMBERS["nvmlDeviceGetMemoryInfo_v2"])
+            gone += code in GONE_CODES
+            there += self._handles[n].is_open
             if code or self._handles[n].flags & layout.IS_MIG_PARENT:
                 self.plan.wanted.discard(n)
                 continue
@@ -222,4 +223,6 @@ class FastLoop:
                 continue
             found.append((n, used))
         self._listed.is_pending = is_pending
+        if gone and gone >= there:  # of one device alone it is that device's trouble
+            self.gone = (layout.UNINITIALIZED, NUMBERS["nvmlDeviceGetMemoryInfo_v2"])
         return found

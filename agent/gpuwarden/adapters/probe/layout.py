@@ -10,6 +10,9 @@ and a payload of raw NVML bytes wherever NVML gave bytes: the child translates n
 
 import struct
 
+Error = struct.error
+"""Raised for bytes that do not fit a layout."""
+
 HEADER = struct.Struct("=IBBHd")
 """length of the payload, frame type, thread, device ordinal (``NO_DEVICE``: none), at."""
 MESSAGE_MAX = 192 * 1024
@@ -66,7 +69,7 @@ ROW = struct.Struct("=IIQII")
 ROW_535 = struct.Struct("=IIQIIQ")
 """The 32 bytes of early 535 drivers: one more counter, of protected memory, at the end."""
 NOT_AVAILABLE = 0xFFFFFFFFFFFFFFFF
-ROWS_MAX = 2048
+ROWS_MAX = 2000
 """Rows of one list that a message can carry; the count still says how many there were."""
 
 FACT = struct.Struct("=HHI")

@@ -9,12 +9,13 @@ import time
 
 from gpuwarden.adapters.probe import inventory, layout
 from gpuwarden.adapters.probe.channel import Channel, frame
+from gpuwarden.adapters.probe.fast import GONE_CODES, Plan
 from gpuwarden.adapters.probe.library import Handle, Library, Marks
 from gpuwarden.adapters.probe.limits import Requests
 from gpuwarden.adapters.probe.lists import Lister
-from gpuwarden.adapters.probe.fast import Plan
 from gpuwarden.adapters.probe.shared import Listed
 from gpuwarden.adapters.probe.specs import CLASSES_S, FAST_S, FIELDS, NUMBERED, SPECS, TEXTS, Spec
+from gpuwarden.adapters.probe.symbols import NUMBERS
 
 _FINAL = frozenset({layout.NOT_SUPPORTED, layout.FUNCTION_NOT_FOUND})
 _TO_FALLBACK = frozenset(
@@ -196,7 +197,9 @@ class SlowLoop:
                     return
 
     def lists(self, now: float) -> None:
-        """The regular list of every device, unless it was listed within the gap."""
+        """The regular list of every device, unless it was listed within the gap; sent as one."""
+        frames: list[bytes] = []
+        notes: list[tuple[int, float, int]] = []
         for ordinal, handle in enumerate(self._handles):
             if not handle.is_open or handle.flags & layout.IS_MIG_PARENT:
                 continue
@@ -207,8 +210,13 @@ class SlowLoop:
             if memory is None:
                 continue
             payload = self._lister.read(handle, ordinal, memory, is_full=True)
-            if self._send(layout.LIST, ordinal, payload, at):
-                self._listed.note(ordinal, at, layout.MEMORY_RECORD.unpack(memory)[5])
+            frames.append(self._frame(layout.LIST, ordinal, payload, at))
+            notes.append((ordinal, at, layout.MEMORY_RECORD.unpack(memory)[5]))
+        if self._channel.send(frames):
+            for note in notes:
+                self._listed.note(*note)
+        else:
+            self._marks.dropped += 1
 
     def _read_memory(self, ordinal: int) -> bytes | None:
         """Bytes in use beside the list, so that the two belong to the same moment."""
@@ -231,33 +239,38 @@ class SlowLoop:
         """All calls of one class on every device; with the fastest, whether the devices are the same."""
         if every_s == FAST_S and not self._is_same_inventory():
             return
+        frames: list[bytes] = []
         for ordinal, handle in enumerate(self._handles):
             if not handle.is_open:
                 continue
             at = time.monotonic()
-            frames = [self._frame(layout.FACTS, ordinal, self._facts.read(ordinal, every_s), at)]
+            frames.append(
+                self._frame(layout.FACTS, ordinal, self._facts.read(ordinal, every_s), at)
+            )
             if not handle.flags & layout.IS_MIG_SLICE:
                 fields = self._facts.fields(ordinal, every_s)
                 frames.append(self._frame(layout.FIELDS, ordinal, fields, at))
             if every_s == FAST_S:
                 samples = self._facts.utilization(ordinal)
                 frames.append(self._frame(layout.PROCESS_UTILIZATION, ordinal, samples, at))
-            if not self._channel.send(frames):
-                self._marks.dropped += 1
+        if not self._channel.send(frames):
+            self._marks.dropped += 1
 
     def _is_same_inventory(self) -> bool:
         """Compare count and UUID by index with the inventory; a difference ends this child."""
         code, gpus = inventory.count(self._library, self._marks)
-        if code == layout.SUCCESS and gpus == self._first_count(gpus):
-            for ordinal, handle in enumerate(self._handles):
-                if handle.flags & layout.IS_MIG_SLICE:
-                    continue
-                if not self._is_same(ordinal, handle):
-                    self.gone = (layout.INVENTORY_CHANGED, 0)
-                    return False
-            return True
-        self.gone = (code if code != layout.SUCCESS else layout.INVENTORY_CHANGED, 0)
-        return False
+        if code in GONE_CODES:
+            self.gone = (code, NUMBERS["nvmlDeviceGetCount_v2"])
+        elif code == layout.SUCCESS and (
+            gpus != self._first_count(gpus)
+            or not all(
+                self._is_same(ordinal, handle)
+                for ordinal, handle in enumerate(self._handles)
+                if not handle.flags & layout.IS_MIG_SLICE
+            )
+        ):
+            self.gone = (layout.INVENTORY_CHANGED, 0)
+        return self.gone is None
 
     def _first_count(self, gpus: int) -> int:
         if self._gpus is None:

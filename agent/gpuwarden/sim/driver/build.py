@@ -24,11 +24,7 @@ SOURCES = Path(__file__).resolve().parent
 COMPILE_TIMEOUT_S = 300.0
 
 LIBRARY = "libnvidia-ml.so.1"
-DRIVER = tuple(
-    "driverd boards clients holdings limits compute dynamics events kmsg control queries"
-    " injections json".split()
-)
-WORKLOAD = ("workload", "simclient", "hog", "serve")
+WORKLOAD = frozenset({"workload.c", "simclient.c", "hog.c", "serve.c"})
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra")
 
 
@@ -156,11 +152,12 @@ def _compile(compiler: Compiler, extra_flags: tuple[str, ...], folder: Path) -> 
     (folder / "lib").mkdir()
     common = [*compiler.command, *FLAGS, *extra_flags, "-I", str(folder), "-I", str(SOURCES)]
     shared = ["-fPIC", "-fvisibility=hidden", "-shared", "-pthread", f"-Wl,-soname,{LIBRARY}"]
-    library = [str(path) for path in sorted(SOURCES.glob("nvml_*.c"))]
+    sources = sorted(SOURCES.glob("*.c"))
+    library = [str(path) for path in sources if path.name.startswith("nvml_")]
+    workload = [str(path) for path in sources if path.name in WORKLOAD]
+    driver = [str(path) for path in sources if str(path) not in (*library, *workload)]
     _run([*common, *shared, "-o", f"lib/{LIBRARY}", *library, "stubs.c"], folder)
-    driver = [str(SOURCES / f"{name}.c") for name in DRIVER]
     _run([*common, "-o", "driverd", *driver, "-lm"], folder)
-    workload = [str(SOURCES / f"{name}.c") for name in WORKLOAD]
     _run([*common, *compiler.static, "-o", "workload", *workload], folder)
     (folder / "lib" / "libnvidia-ml.so").symlink_to(LIBRARY)
     folder.chmod(0o755)  # containers run as other users

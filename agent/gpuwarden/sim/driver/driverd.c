@@ -4,7 +4,7 @@
  *
  * Prints "ready" on standard output once clients can connect, and ends on SIGTERM, SIGINT, the
  * control command "shutdown", or when its standard input closes (with --stdin-holds), so that it
- * cannot outlive the program that started it.
+ * cannot outlive the program that started it. With --owns-dir the folder goes with it.
  */
 #define _GNU_SOURCE
 #include "driver.h"
@@ -110,12 +110,12 @@ static uint64_t number(const char *text, uint64_t low, uint64_t high, const char
   return v;
 }
 
-static int hold_by_stdin;
+static int hold_by_stdin, owns_dir;
 
 static void options(int argc, char **argv, const char **profile, uint32_t *devices, uint32_t *fans, const char **mig) {
   static const struct option known[] = {{"dir", 1, 0, 'd'}, {"devices", 1, 0, 'n'}, {"profile", 1, 0, 'p'},
                                         {"seed", 1, 0, 's'}, {"fans", 1, 0, 'f'}, {"mig", 1, 0, 'm'},
-                                        {"stdin-holds", 0, 0, 'h'}, {0, 0, 0, 0}};
+                                        {"stdin-holds", 0, 0, 'h'}, {"owns-dir", 0, 0, 'o'}, {0, 0, 0, 0}};
   for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
     switch (c) {
       case 'd': driver.dir = optarg; break;
@@ -125,6 +125,7 @@ static void options(int argc, char **argv, const char **profile, uint32_t *devic
       case 'f': *fans = (uint32_t)number(optarg, 0, 8, "--fans: expected 0 to 8"); break;
       case 'm': *mig = optarg; break;
       case 'h': hold_by_stdin = 1; break;
+      case 'o': owns_dir = 1; break;
       default: exit(2);
     }
   }
@@ -218,6 +219,7 @@ static void leave(void) {
     path_in_dir(names[i], path, sizeof path);
     unlink(path);
   }
+  if (owns_dir) rmdir(driver.dir);
 }
 
 int main(int argc, char **argv) {

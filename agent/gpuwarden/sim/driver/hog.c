@@ -60,6 +60,7 @@ static void grow(const struct options *o, uint64_t size, uint64_t rate) {
   if (o->load) call(fd, SIM_LOAD, device, o->load, 0, NULL, &reply);
   leave_zombie_memory(o->zombie_s);
   ready();
+  while (o->start_when && access(o->start_when, F_OK)) pause_ms(5);
   pause_ms(o->start_after_ms);
   uint64_t last = now_ns(), longest = 2000000ull * o->step_ms;
   double owed = 0;
@@ -83,7 +84,7 @@ static void grow(const struct options *o, uint64_t size, uint64_t rate) {
   wait_for_hangup(fd);
 }
 
-/* --size --rate [--start-size] [--start-after-ms] [--step-ms] [--children N: that many more
+/* --size --rate [--start-size] [--start-when FILE: grows once it is there] [--start-after-ms] [--step-ms] [--children N: that many more
  * processes share size and rate] [--lock-up-at BYTES [--persistent] [--xid N]] [--zombie-s N: a
  * forked child keeps the connection for so long] */
 int run_hog(const struct options *o) {

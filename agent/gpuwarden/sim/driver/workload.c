@@ -5,8 +5,8 @@
  *   workload serve --size 2GiB --port 9000                serves inference requests
  *
  * All take --device N (the n-th of NVIDIA_VISIBLE_DEVICES), --load N (steady demand, thousandths
- * of the device), --kind compute|graphics|mps, --ignore-term, --seed N. Prints "ready" when its
- * memory is there. The options of one command are above its function.
+ * of the device), --kind compute|graphics|mps, --ignore-term, --seed N, --exit-after-ms N (ends by
+ * itself with status 0). Prints "ready" when its memory is there. The options of one command are above its function.
  */
 #define _GNU_SOURCE
 #include "workload.h"
@@ -17,9 +17,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static void obey_term(int number) { _exit(128 + number); }
+static void time_is_up(int number) { (void)number; _exit(0); }
 
 /* "8GiB", "512MiB", "2GiB/s", "1048576" */
 static uint64_t bytes(const char *text, const char *option, int is_rate) {
@@ -55,7 +57,7 @@ static uint32_t kind(const char *text) {
   fail("--kind: expected compute, graphics or mps, got \"%s\"", text);
 }
 
-enum { SIZE = 256, START, RATE, DEVICE, TERM, CHILDREN, LOCK, PERSISTENT, XID, LOAD, STEP, PORT, DEMAND, INTERVAL, LOW, HIGH, SLO, TIMEOUT, AFTER, ZOMBIE, KIND, SEED };
+enum { SIZE = 256, START, RATE, DEVICE, TERM, CHILDREN, LOCK, PERSISTENT, XID, LOAD, STEP, PORT, DEMAND, INTERVAL, LOW, HIGH, SLO, TIMEOUT, AFTER, WHEN, EXIT, ZOMBIE, KIND, SEED };
 
 static void one_option(int c, const char *name, struct options *o) {
   switch (c) {
@@ -78,6 +80,8 @@ static void one_option(int c, const char *name, struct options *o) {
     case SLO: o->slo_ms = number(optarg, name, 600000); break;
     case TIMEOUT: o->timeout_ms = number(optarg, name, 600000); break;
     case AFTER: o->start_after_ms = number(optarg, name, 600000); break;
+    case WHEN: o->start_when = optarg; break;
+    case EXIT: o->exit_after_ms = number(optarg, name, 600000); break;
     case ZOMBIE: o->zombie_s = number(optarg, name, 3600); break;
     case KIND: o->kind = kind(optarg); break;
     case SEED: o->seed = strtoull(optarg, NULL, 10); break;
@@ -91,7 +95,7 @@ static void parse(int argc, char **argv, struct options *o) {
       {"ignore-term", 0, 0, TERM}, {"children", 1, 0, CHILDREN}, {"lock-up-at", 1, 0, LOCK}, {"persistent", 0, 0, PERSISTENT},
       {"xid", 1, 0, XID}, {"load", 1, 0, LOAD}, {"step-ms", 1, 0, STEP}, {"port", 1, 0, PORT}, {"demand", 1, 0, DEMAND},
       {"interval-ms", 1, 0, INTERVAL}, {"base-low-ms", 1, 0, LOW}, {"base-high-ms", 1, 0, HIGH}, {"slo-ms", 1, 0, SLO},
-      {"timeout-ms", 1, 0, TIMEOUT}, {"start-after-ms", 1, 0, AFTER}, {"zombie-s", 1, 0, ZOMBIE}, {"kind", 1, 0, KIND},
+      {"timeout-ms", 1, 0, TIMEOUT}, {"start-after-ms", 1, 0, AFTER}, {"start-when", 1, 0, WHEN}, {"exit-after-ms", 1, 0, EXIT}, {"zombie-s", 1, 0, ZOMBIE}, {"kind", 1, 0, KIND},
       {"seed", 1, 0, SEED}, {0, 0, 0, 0}};
   int at = 0;
   for (int c; (c = getopt_long(argc, argv, "", known, &at)) != -1;) one_option(c, c == '?' ? "" : known[at].name, o);
@@ -109,6 +113,11 @@ int main(int argc, char **argv) {
   struct sigaction interrupt = {.sa_handler = obey_term};
   sigaction(SIGINT, &interrupt, NULL);
   signal(SIGPIPE, SIG_IGN);
+  if (o.exit_after_ms) {
+    signal(SIGALRM, time_is_up);
+    struct itimerval due = {.it_value = {o.exit_after_ms / 1000, o.exit_after_ms % 1000 * 1000}};
+    setitimer(ITIMER_REAL, &due, NULL);
+  }
   if (!strcmp(argv[1], "hold")) return run_hold(&o);
   if (!strcmp(argv[1], "hog")) return run_hog(&o);
   if (!strcmp(argv[1], "serve")) return run_serve(&o);

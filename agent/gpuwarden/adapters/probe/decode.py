@@ -1,0 +1,241 @@
+"""From raw NVML bytes to plain data, with the sanity rules: what cannot be is dropped and counted."""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gpuwarden.adapters.probe import layout
+from gpuwarden.adapters.probe.specs import FIELDS, NUMBERED, TEXTS, Out
+from gpuwarden.model.device import ProcessUse
+from gpuwarden.model.ids import DeviceId
+
+PID_MAX = 4_194_304
+"""Largest pid the kernel ever gives (include/linux/threads.h, PID_MAX_LIMIT)."""
+_TOTAL_MAX = 1 << 50
+_FIELD_FORMATS = ("d", "I", "Q", "Q", "q", "i", "H")
+"""nvmlValueType_t: double, unsigned int, unsigned long, unsigned long long, signed long long, signed
+int, unsigned short."""
+_FIELD_BY_ID = {(field.id, field.scope): field for field in FIELDS}
+_UUID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/")
+
+_EVENTS = {
+    0x1: "ecc",
+    0x2: "ecc",
+    0x8: "xid",
+    0x200: "ecc",
+    0x400: "ecc",
+    0x800: "ecc",
+    0x1000: "ecc",
+    0x2000: "ecc",
+    0x4000: "lost",
+    0x8000: "recovery-action",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One device of a child's inventory. ``id`` None: it could not be opened or named."""
+
+    code: int
+    index: int
+    parent: int
+    flags: int
+    id: DeviceId | None
+    name: str
+    pci: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryReading:
+    """One memory record. ``fault`` says why the numbers cannot be true; then they are not to be used."""
+
+    code: int
+    total: int
+    reserved: int
+    used: int
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """One process list. ``code``: of the compute list, without which there is no list."""
+
+    code: int
+    memory: MemoryReading
+    rows: tuple[ProcessUse, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+def text(raw: bytes) -> str:
+    """A driver's string: up to the first NUL, printable, whatever its bytes."""
+    shown = raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "?" for c in shown)
+
+
+def inventory(payload: bytes) -> list[Entry]:
+    """The devices of an INVENTORY frame; an unusable or doubled UUID names nothing."""
+    found: list[Entry] = []
+    seen: set[str] = set()
+    for code, index, parent, flags, _, uuid, name, pci in layout.RECORD.iter_unpack(payload):
+        ident: DeviceId | None = None
+        if code == layout.SUCCESS:
+            said = text(uuid)
+            if said and said not in seen and _UUID_CHARS.issuperset(said):
+                seen.add(said)
+                ident = DeviceId(said)
+        found.append(
+            Entry(
+                code=code,
+                index=index,
+                parent=parent,
+                flags=flags,
+                id=ident,
+                name=text(name),
+                pci=text(pci) or None,
+            )
+        )
+    return found
+
+
+def memory(record: bytes, offset: int = 0) -> MemoryReading:
+    """One memory record, judged."""
+    _, code, total, reserved, free, used = layout.MEMORY_RECORD.unpack_from(record, offset)
+    fault = ""
+    if code == layout.SUCCESS:
+        if not 0 < total <= _TOTAL_MAX:
+            fault = f"total of {total} bytes"
+        elif used > total or reserved > total or free > total:
+            fault = f"{used} used, {reserved} reserved, {free} free of {total} bytes"
+    return MemoryReading(code=code, total=total, reserved=reserved, used=used, fault=fault)
+
+
+def rows(device: DeviceId, payload: bytes) -> Rows:
+    """The rows of a LIST frame: compute, graphics and MPS lists as one, each pid once.
+
+    A size that the driver withholds (all ones) is None and beats nothing; rows that cannot be (a pid
+    no kernel gives, more bytes than the device has) are dropped and said.
+    """
+    reading = memory(payload)
+    head = layout.LIST_HEAD.unpack_from(payload, layout.MEMORY_RECORD.size)
+    code, _, _, _, _, _, stride, _ = head
+    if code != layout.SUCCESS:
+        return Rows(code=code, memory=reading)
+    start = layout.MEMORY_RECORD.size + layout.LIST_HEAD.size
+    row = layout.ROW_535 if stride == layout.ROW_535.size else layout.ROW
+    body = payload[start : start + (len(payload) - start) // row.size * row.size]
+    sizes: dict[int, int | None] = {}
+    faults: list[str] = []
+    for pid, _, used, *_ in row.iter_unpack(body):
+        size = None if used == layout.NOT_AVAILABLE else used
+        if not 0 < pid <= PID_MAX:
+            faults.append(f"pid {pid} in a process list")
+        elif size is not None and size > reading.total:
+            faults.append(f"pid {pid} with {size} of {reading.total} bytes")
+        elif size is not None:
+            sizes[pid] = max(size, sizes.get(pid) or 0)
+        else:
+            sizes.setdefault(pid, None)
+    told = sum(count for list_code, count in _pairs(head) if list_code == layout.SUCCESS)
+    if told > len(body) // row.size:
+        faults.append(f"{told} rows, of which {len(body) // row.size} were taken")
+    return Rows(
+        code=code,
+        memory=reading,
+        rows=tuple(
+            ProcessUse(pid=None, raw_pid=pid, device=device, used_bytes=size)
+            for pid, size in sizes.items()
+        ),
+        faults=tuple(faults),
+    )
+
+
+def _pairs(head: tuple[int, ...]) -> list[tuple[int, int]]:
+    return [(head[n], head[n + 1]) for n in (0, 2, 4)]
+
+
+def facts(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
+    """Values of a FACTS frame by key, and what could not be believed. A failed call: key with None."""
+    values: dict[str, float | None] = {}
+    faults: list[str] = []
+    offset = 0
+    while offset + layout.FACT.size <= len(payload):
+        number, code, length = layout.FACT.unpack_from(payload, offset)
+        offset += layout.FACT.size
+        answer = payload[offset : offset + length]
+        offset += length
+        if number >= len(NUMBERED):
+            continue
+        for out in NUMBERED[number].outs:
+            values[out.key] = None
+            if code == layout.SUCCESS:
+                values[out.key] = _judge(out, answer, faults)
+    return values, faults
+
+
+def _judge(out: Out, answer: bytes, faults: list[str]) -> float | None:
+    raw = struct.unpack_from("=" + out.format, answer, out.offset)[0]
+    if raw in (0xFFFFFFFF, layout.NOT_AVAILABLE):
+        return None
+    value = float(raw * out.scale)
+    if not out.low <= value <= out.high:
+        faults.append(f"{out.key} of {value:g}")
+        return None
+    return value
+
+
+def fields(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
+    """Values of a FIELDS frame by key, and what could not be believed."""
+    values: dict[str, float | None] = {}
+    faults: list[str] = []
+    usable = len(payload) // layout.FIELD_VALUE.size * layout.FIELD_VALUE.size
+    for number, scope, _, _, kind, code, bits in layout.FIELD_VALUE.iter_unpack(payload[:usable]):
+        field = _FIELD_BY_ID.get((number, scope))
+        if field is None:
+            continue
+        values[field.key] = None
+        if code != layout.SUCCESS:
+            continue
+        if kind >= len(_FIELD_FORMATS):
+            faults.append(f"{field.key} of value type {kind}")
+            continue
+        raw = struct.unpack_from("=" + _FIELD_FORMATS[kind], struct.pack("=Q", bits))[0]
+        if raw in (0xFFFFFFFF, layout.NOT_AVAILABLE):
+            continue
+        value = float(raw) * field.scale
+        if 0.0 <= value <= field.high:
+            values[field.key] = value
+        else:
+            faults.append(f"{field.key} of {value:g}")
+    return values, faults
+
+
+def texts(payload: bytes) -> dict[str, str | None]:
+    """Strings of a TEXTS frame by key; None where the driver has none."""
+    values: dict[str, str | None] = {}
+    offset = 0
+    while offset + layout.FACT.size <= len(payload):
+        number, code, length = layout.FACT.unpack_from(payload, offset)
+        offset += layout.FACT.size
+        if number < len(TEXTS):
+            said = text(payload[offset : offset + length])
+            values[TEXTS[number].key] = said if code == layout.SUCCESS and said else None
+        offset += length
+    return values
+
+
+def utilization(payload: bytes) -> Mapping[int, tuple[float, float, float, float]]:
+    """Newest SM, memory, encoder and decoder ratios by pid; impossible percentages are left out."""
+    newest: dict[int, tuple[int, tuple[float, float, float, float]]] = {}
+    usable = len(payload) // layout.UTILIZATION_SAMPLE.size * layout.UTILIZATION_SAMPLE.size
+    for pid, _, stamp, *ratios in layout.UTILIZATION_SAMPLE.iter_unpack(payload[:usable]):
+        if not 0 < pid <= PID_MAX or max(ratios) > 100:
+            continue
+        if pid not in newest or stamp > newest[pid][0]:
+            sm, mem, enc, dec = (ratio / 100.0 for ratio in ratios)
+            newest[pid] = (stamp, (sm, mem, enc, dec))
+    return {pid: ratios for pid, (_, ratios) in newest.items()}
+
+
+def event_kind(kind: int) -> str:
+    """The word for an NVML event type."""
+    return _EVENTS.get(kind, "clock" if kind == 0x10 else "other")

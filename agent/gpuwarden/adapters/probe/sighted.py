@@ -1,0 +1,154 @@
+"""What the parent knows of each device: newest memory, newest list, slow facts, and whether it is seen."""
+
+from dataclasses import dataclass, field
+
+from gpuwarden.adapters.probe import decode, layout
+from gpuwarden.adapters.probe.decode import Entry, MemoryReading
+from gpuwarden.model.device import Device, Listing, Sight
+from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.snapshot import Gap, GapKind
+
+LOST_CODES = frozenset({layout.GPU_IS_LOST, layout.GPU_NOT_FOUND, layout.NOT_FOUND, layout.UNKNOWN})
+"""UNKNOWN is what HandleByIndex and everything after it say of a board that fell off the bus."""
+_KINDS = {
+    layout.NOT_SUPPORTED: GapKind.UNSUPPORTED,
+    layout.FUNCTION_NOT_FOUND: GapKind.UNSUPPORTED,
+    layout.NO_PERMISSION: GapKind.DENIED,
+    layout.GPU_IS_LOST: GapKind.GONE,
+    layout.UNKNOWN: GapKind.GONE,
+    layout.NOT_FOUND: GapKind.GONE,
+    layout.GPU_NOT_FOUND: GapKind.GONE,
+    layout.DRIVER_NOT_LOADED: GapKind.GONE,
+}
+_TODO = {
+    layout.NO_PERMISSION: "run the agent as root, outside any device cgroup",
+    layout.GPU_IS_LOST: "read the kernel log for its Xid; it needs a reset or a reboot",
+    layout.RESET_REQUIRED: "nvidia-smi --gpu-reset once nothing runs on it",
+    layout.DRIVER_NOT_LOADED: "load the driver: modprobe nvidia",
+    layout.LIBRARY_NOT_FOUND: "install the NVIDIA driver's libnvidia-ml.so.1 or set nvml.library",
+    layout.LIB_RM_VERSION_MISMATCH: "library and kernel module differ: reboot or reload the driver",
+}
+
+
+def kind_of(code: int) -> GapKind:
+    """What sort of gap a return code makes."""
+    return _KINDS.get(code, GapKind.UNAVAILABLE)
+
+
+def advice(code: int) -> str:
+    """The driver's word and, where there is one, what to do about it."""
+    todo = _TODO.get(code)
+    return layout.code_name(code) + (f": {todo}" if todo else "")
+
+
+@dataclass(slots=True)
+class Known:
+    """One device, by its UUID, across children and index shifts."""
+
+    id: DeviceId
+    index: int
+    since: float
+    """When it was first heard of."""
+    place: int = -1
+    """Of a slice, among the slices of its GPU."""
+    name: str = ""
+    pci: str | None = None
+    parent: DeviceId | None = None
+    is_mig_parent: bool = False
+    total: int = 0
+    reserved: int = 0
+    used: int | None = None
+    at: float | None = None
+    """Monotonic seconds of the newest sample that could be believed."""
+    code: int = 0
+    is_current: bool = False
+    """The newest record was good: a pass that changed nothing renews it."""
+    is_missing: bool = False
+    """The driver counts its devices without this one."""
+    hung: str = ""
+    """The call on it that does not return, in words; empty: none."""
+    fault: str = ""
+    listing: Listing | None = None
+    facts: dict[str, tuple[float | str | None, float, float]] = field(default_factory=dict)
+    """key -> (value, taken at, seconds it stands for)."""
+    utilization: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
+
+    def enrol(self, entry: Entry, parent: DeviceId | None, index: int) -> None:
+        """Take over what a new inventory says of it; a slice carries the index of its GPU."""
+        self.index, self.name, self.pci, self.parent = index, entry.name, entry.pci, parent
+        self.place = entry.index if parent is not None else -1
+        self.is_mig_parent = bool(entry.flags & layout.IS_MIG_PARENT)
+        self.is_missing = False
+
+    def sample(self, reading: MemoryReading, at: float) -> None:
+        """Take a memory record; one that cannot be true or older than what is known changes nothing."""
+        if self.at is not None and at < self.at:
+            return
+        self.fault = reading.fault
+        self.code = reading.code
+        self.is_current = reading.code == layout.SUCCESS and not reading.fault
+        if self.is_current:
+            self.total, self.reserved, self.used = reading.total, reading.reserved, reading.used
+            self.at = at
+            self.hung = ""
+
+    def note_fact(self, key: str, value: float | str | None, at: float, stands_s: float) -> None:
+        self.facts[key] = (value, at, stands_s)
+
+    def sight(self, now: float, fresh_s: float) -> Sight:
+        """Whether it can be seen now: not hung, not lost, its newest sample good and young."""
+        # A slice that was taken apart answers like a lost device; only its GPU can be lost.
+        if self.is_missing or (self.code in LOST_CODES and self.parent is None):
+            return Sight.LOST
+        if self.hung or not self.is_current or self.at is None or now - self.at > fresh_s:
+            return Sight.BLIND
+        return Sight.OK
+
+    def device(self, sight: Sight, now: float) -> Device:
+        """As the model wants it: no size from a device that is not seen."""
+        action = self.fact("recovery_action", now)
+        return Device(
+            id=self.id,
+            index=self.index,
+            name=self.name,
+            total_bytes=self.total,
+            reserved_bytes=self.reserved,
+            used_bytes=self.used if sight is Sight.OK else None,
+            at=self.at,
+            sight=sight,
+            pci=self.pci,
+            parent=self.parent,
+            is_mig_parent=self.is_mig_parent,
+            recovery_action=int(action) if isinstance(action, float) else None,
+        )
+
+    def fact(self, key: str, now: float) -> float | str | None:
+        """A slow fact, unless it has outlived its class."""
+        value, at, stands_s = self.facts.get(key, (None, 0.0, 0.0))
+        return value if now - at <= stands_s else None
+
+    def gap(self, sight: Sight, now: float) -> Gap | None:
+        """Why it is not seen; None when it is."""
+        if sight is Sight.OK:
+            return None
+        if self.hung:
+            return Gap(source="nvml", subject=self.id, kind=GapKind.HUNG, detail=self.hung)
+        if self.is_missing:
+            detail = "the driver does not count it any more"
+            return Gap(source="nvml", subject=self.id, kind=GapKind.GONE, detail=detail)
+        if self.code:
+            kind = kind_of(self.code)
+            return Gap(source="nvml", subject=self.id, kind=kind, detail=advice(self.code))
+        if self.fault:
+            return Gap(source="nvml", subject=self.id, kind=GapKind.GARBAGE, detail=self.fault)
+        age = "never sampled" if self.at is None else f"newest sample is {now - self.at:.1f} s old"
+        return Gap(source="nvml", subject=self.id, kind=GapKind.STALE, detail=age)
+
+
+def listing(known: Known, payload: bytes, at: float) -> tuple[Listing | None, tuple[str, ...], int]:
+    """The list of a LIST frame, what in it could not be believed, and the code of the call."""
+    rows = decode.rows(known.id, payload)
+    if rows.code != layout.SUCCESS or rows.memory.fault:
+        return None, (*rows.faults, *filter(None, (rows.memory.fault,))), rows.code
+    taken = Listing(device=known.id, at=at, used_bytes=rows.memory.used, rows=rows.rows)
+    return taken, rows.faults, rows.code

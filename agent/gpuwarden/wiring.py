@@ -1,0 +1,290 @@
+"""Puts the agent together: configuration, ports, API, metrics; then lives until told to stop."""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import gpuwarden
+from gpuwarden import config_files
+from gpuwarden.adapters.announce import AnnouncedStatus
+from gpuwarden.adapters.cgroupfs import CgroupFs
+from gpuwarden.adapters.host import PsutilHost
+from gpuwarden.adapters.limiter import choose_limiter
+from gpuwarden.adapters.metrics_server import MetricsServer
+from gpuwarden.adapters.node_api import NodeApi
+from gpuwarden.adapters.own_cost import OwnCost
+from gpuwarden.adapters.pager import WebhookPager
+from gpuwarden.adapters.probe.parent import NvmlProbe
+from gpuwarden.adapters.procfs import ProcFs
+from gpuwarden.adapters.run_claim import RunClaim
+from gpuwarden.adapters.runtimes import HostRuntimes
+from gpuwarden.adapters.sdnotify import SdNotify
+from gpuwarden.adapters.services import ServiceWatch
+from gpuwarden.adapters.tenancy import tenant_id
+from gpuwarden.adapters.wakeups import Wakeups
+from gpuwarden.clock import Clock, SystemClock
+from gpuwarden.config import Config
+from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
+from gpuwarden.log import configure_log, get_log
+from gpuwarden.model.status import AgentInfo
+from gpuwarden.node.journal import FileJournal, Reading, read
+from gpuwarden.node.life import live
+from gpuwarden.node.loop import Node
+from gpuwarden.node.recover import Recovered, recover, resumed, unknown
+from gpuwarden.node.status import Board, Sources
+from gpuwarden.node.steps import NoSteps
+from gpuwarden.node.workers import ThreadWorkers
+from gpuwarden.ports import Ports
+
+EXIT_OK = 0
+EXIT_PROBLEM = 1
+
+
+@dataclass(slots=True)
+class Reloader:
+    """Reads the configuration again on HUP; a bad one is reported and the old one stays."""
+
+    path: Path | None
+    environ: Mapping[str, str]
+    flags: Mapping[str, object]
+    clock: Clock
+    journal: FileJournal
+    notify: SdNotify
+    config: Config
+    is_ok: bool = True
+    error: str = ""
+    loaded_wall: float = 0.0
+
+    def __call__(self) -> Config | None:
+        self.notify.reloading()
+        log = get_log()
+        try:
+            fresh = config_files.load(
+                self.path, environ=self.environ, flags=dict(self.flags)
+            ).config
+        except ConfigError as error:
+            self.is_ok, self.error = False, "; ".join(error.faults)[:1000]
+            log.error("config_rejected", faults=error.faults)
+            self.notify.reloaded(f"config rejected, the old one stays: {error.faults[0]}")
+            return None
+        self.is_ok, self.error, self.config = True, "", fresh
+        self.loaded_wall = self.clock.wall()
+        try:
+            self.journal.reconfigure(fresh.model_dump_json(by_alias=True))
+        except Unavailable as error:
+            log.error("journal_failed", detail=str(error))
+        log.info("config_reloaded", mode=fresh.agent.mode)
+        self.notify.reloaded(f"config reloaded: {fresh.agent.mode}")
+        return fresh
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything that has to be let go of again, in the order it was made."""
+
+    cfg: Config
+    clock: Clock
+    notify: SdNotify
+    claim: RunClaim
+    journal: FileJournal
+    probe: NvmlProbe
+    runtimes: HostRuntimes
+    services: ServiceWatch
+    workers: ThreadWorkers
+    board: Board
+    api: NodeApi
+    metrics: MetricsServer
+    node: Node
+
+    def close(self) -> None:
+        """Readers first, then the journal, then the probe (politely)."""
+        self.api.stop()
+        self.metrics.stop()
+        self.services.close()
+        self.runtimes.close()
+        self.workers.close()
+        try:
+            self.journal.remember(self.node.memory)
+        except Unavailable as error:
+            get_log().error("journal_failed", detail=str(error))
+        self.journal.close()
+        self.probe.close()
+        self.claim.release()
+
+
+def run_agent(
+    config_path: Path | None,
+    *,
+    flags: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> int:
+    """The daemon: returns its exit status (0 after TERM, 1 when it could not start)."""
+    environ = os.environ if environ is None else environ
+    clock = SystemClock()
+    try:
+        cfg = config_files.load(config_path, environ=environ, flags=dict(flags or {})).config
+    except ConfigError as error:
+        configure_log("console")
+        for fault in error.faults:
+            get_log().error("config_wrong", fault=fault)
+        return EXIT_PROBLEM
+    configure_log(cfg.agent.log_format)
+    try:
+        parts = build(cfg, clock, environ)
+    except GpuwardenError as error:
+        get_log().error("agent_cannot_start", reason=str(error))
+        return EXIT_PROBLEM
+    reloader = Reloader(
+        path=config_path,
+        environ=environ,
+        flags=dict(flags or {}),
+        clock=clock,
+        journal=parts.journal,
+        notify=parts.notify,
+        config=cfg,
+        loaded_wall=clock.wall(),
+    )
+    parts.board.sources = _sources(parts, reloader)
+    wakeups = Wakeups(
+        (
+            parts.probe.filenos,
+            parts.node.ports.processes.filenos,
+            parts.runtimes.filenos,
+            parts.services.filenos,
+            parts.workers.filenos,
+        )
+    )
+    wakeups.catch_signals()
+    parts.metrics.start()
+    parts.api.start()
+    get_log().info("agent_started", mode=cfg.agent.mode, version=gpuwarden.__version__)
+    parts.notify.ready(f"{cfg.agent.mode}: started")
+    try:
+        live(parts.node, clock, wakeups, reloader)
+    finally:
+        parts.notify.stopping()
+        get_log().info("agent_stopping")
+        parts.close()
+        wakeups.close()
+    return EXIT_OK
+
+
+def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
+    """Every part, made but not started; what was made is let go of when a later one fails."""
+    notify = SdNotify(environ)
+    claim = RunClaim(cfg.agent.run_dir)
+    journal = FileJournal(cfg.agent.state_dir / "journal", cfg.agent.journal_max_bytes)
+    recovered = _recover(cfg)
+    cgroups = CgroupFs()
+    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now())
+    runtimes = HostRuntimes(cfg, clock)
+    services = ServiceWatch(cfg.service, clock)
+    workers = ThreadWorkers()
+    board = Board(sources=_no_sources())
+    ports = Ports(
+        probe=probe,
+        processes=ProcFs(cgroups),
+        cgroups=cgroups,
+        runtimes=runtimes,
+        limiter=choose_limiter(cfg, probe),
+        host=PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir),
+        services=services,
+        journal=journal,
+        pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
+        status=AnnouncedStatus(board, get_log()),
+        watchdog=notify,
+        workers=workers,
+        steps=NoSteps(),
+        tenant_of=tenant_id,
+    )
+    lost = unknown(recovered, clock.now(), clock.wall())
+    memory = resumed(recovered.memory, lost)
+    node = Node(cfg, ports, clock, memory, recovered.incidents)
+    try:
+        journal.begin(cfg.model_dump_json(by_alias=True), memory)
+        if lost:
+            journal.conclude(lost)
+    except Unavailable as error:
+        # A full disk stops harm, not the watch: the loop withholds and keeps trying.
+        get_log().error("journal_failed", detail=str(error))
+        node.can_record = False
+    api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
+    metrics = MetricsServer(cfg.agent.metrics_listen, board, clock=clock)
+    return Parts(
+        cfg=cfg,
+        clock=clock,
+        notify=notify,
+        claim=claim,
+        journal=journal,
+        probe=probe,
+        runtimes=runtimes,
+        services=services,
+        workers=workers,
+        board=board,
+        api=api,
+        metrics=metrics,
+        node=node,
+    )
+
+
+def _recover(cfg: Config) -> Recovered:
+    reading = Reading()
+    recovered = recover(read(cfg.agent.state_dir / "journal", reading))
+    if reading.newer_schema:
+        raise Unavailable(
+            f"{cfg.agent.state_dir}/journal was written by a newer gpuwarden: upgrade this one, or "
+            "move the journal away"
+        )
+    if reading.gaps:
+        get_log().warning("journal_gaps", gaps=reading.gaps, records=reading.records)
+    return recovered
+
+
+def _sources(parts: Parts, reloader: Reloader) -> Sources:
+    started = parts.clock.wall()
+    own_cost = OwnCost(parts.clock)
+
+    def agent() -> AgentInfo:
+        node = parts.node
+        degraded = [] if node.can_record else ["journal cannot be written: harm is withheld"]
+        return AgentInfo(
+            version=gpuwarden.__version__,
+            pid=os.getpid(),
+            mode=node.cfg.agent.mode,
+            started_wall=started,
+            boot_id=node.memory.boot_id,
+            config_ok=reloader.is_ok,
+            config_error=reloader.error,
+            config_loaded_wall=reloader.loaded_wall,
+            limiter=node.ports.limiter.name,
+            driver_version=parts.probe.driver_version,
+            nvml_version=parts.probe.nvml_version,
+            journal_ok=node.can_record,
+            degraded=tuple(degraded),
+        )
+
+    def counters() -> Mapping[tuple[str, str], int]:
+        counts = {("port_errors", k): v for k, v in parts.node.observer.port_errors.items()}
+        counts["port_errors", "act"] = parts.node.actor.port_errors
+        counts["dropped", "workers"] = parts.workers.dropped
+        counts["journal_failures", ""] = parts.journal.failures
+        counts["scrape_failures", "services"] = parts.services.failures
+        counts.update((("probe", name), total) for name, total in parts.probe.totals().items())
+        return counts
+
+    return Sources(
+        agent=agent,
+        details=lambda: parts.probe.details,
+        counters=counters,
+        durations=lambda: own_cost(parts.probe.children()),
+    )
+
+
+def _no_sources() -> Sources:
+    """Before the agent is whole there is nothing to tell."""
+    info = AgentInfo(
+        version=gpuwarden.__version__, pid=os.getpid(), mode="", started_wall=0.0, boot_id=""
+    )
+    return Sources(agent=lambda: info, details=dict, counters=dict, durations=dict)
