@@ -361,8 +361,8 @@ def view(serial: int = 1, *, at: float = AT) -> View:
         },
         counters={
             ("ticks", ""): 36_000,
-            ("xid_events", f"{device_id(0)}|13"): 2,
-            ("actions", "term|done"): 1,
+            ("xid_events", f"{device_id(0)}/13"): 2,
+            ("actions", "term/done"): 1,
             ("made_up_elsewhere", "x"): 5,
         },
         durations={"tick_cpu_s": 0.0004, "rss_bytes": 41_000_000.0, "cpu_s_total": 12.5},

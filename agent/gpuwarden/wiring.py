@@ -8,10 +8,12 @@ from pathlib import Path
 
 import gpuwarden
 from gpuwarden import config_files
+from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.limiter import choose_limiter
-from gpuwarden.adapters.metrics_server import MetricsServer
+from gpuwarden.adapters.metrics import MetricsPage
+from gpuwarden.adapters.metrics_http import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.own_cost import OwnCost
 from gpuwarden.adapters.pager import WebhookPager
@@ -55,6 +57,8 @@ class Reloader:
     is_ok: bool = True
     error: str = ""
     loaded_wall: float = 0.0
+    accepted: int = 0
+    rejected: int = 0
 
     def __call__(self) -> Config | None:
         self.notify.reloading()
@@ -64,10 +68,12 @@ class Reloader:
                 self.path, environ=self.environ, flags=dict(self.flags)
             ).config
         except ConfigError as error:
+            self.rejected += 1
             self.is_ok, self.error = False, "; ".join(error.faults)[:1000]
             log.error("config_rejected", faults=error.faults)
             self.notify.reloaded(f"config rejected, the old one stays: {error.faults[0]}")
             return None
+        self.accepted += 1
         self.is_ok, self.error, self.config = True, "", fresh
         self.loaded_wall = self.clock.wall()
         try:
@@ -192,7 +198,7 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
         services=services,
         journal=journal,
         pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
-        status=board,
+        status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
         steps=NoSteps(),
@@ -210,7 +216,8 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
         get_log().error("journal_failed", detail=str(error))
         node.can_record = False
     api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
-    metrics = MetricsServer(cfg.agent.metrics_listen, board, clock=clock)
+    page = MetricsPage(board, clock=clock)
+    metrics = MetricsServer(cfg.agent.metrics_listen, page, clock=clock)
     return Parts(
         cfg=cfg,
         clock=clock,
@@ -265,19 +272,23 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         )
 
     def counters() -> Mapping[tuple[str, str], int]:
-        counts = {("port_errors", k): v for k, v in parts.node.observer.port_errors.items()}
-        counts["port_errors", "act"] = parts.node.actor.port_errors
+        counts = {("errors", k): v for k, v in parts.node.observer.port_errors.items()}
+        counts["errors", "act"] = parts.node.actor.port_errors
         counts["dropped", "workers"] = parts.workers.dropped
-        counts["journal_failures", ""] = parts.journal.failures
-        counts["scrape_failures", "services"] = parts.services.failures
-        counts.update((("probe", name), total) for name, total in parts.probe.totals().items())
+        counts["dropped", "journal"] = parts.journal.failures
+        counts["errors", "services"] = parts.services.failures
+        counts["config_reloads", "accepted"] = reloader.accepted
+        counts["config_reloads", "rejected"] = reloader.rejected
+        counts.update((("api", k), v) for k, v in parts.api.counts().items())
+        counts.update((("metrics", k), v) for k, v in parts.metrics.counts().items())
+        counts.update((("probe", k), v) for k, v in parts.probe.totals().items())
         return counts
 
     return Sources(
         agent=agent,
         details=lambda: parts.probe.details,
         counters=counters,
-        durations=lambda: own_cost(parts.probe.children()),
+        durations=lambda: {**own_cost(parts.probe.children()), **parts.node.durations},
     )
 
 

@@ -20,15 +20,15 @@ class OwnCost:
         self._at = float("-inf")
 
     def __call__(self, children: Sequence[int]) -> Mapping[str, float]:
-        """``agent_cpu_s_total``, ``agent_rss_bytes``, ``probe_cpu_s_total``, ``probe_rss_bytes``."""
+        """``cpu_s_total``, ``rss_bytes``, ``probe_cpu_s_total``, ``probe_rss_bytes``."""
         now = self._clock.now()
         if now - self._at >= EVERY_S:
             self._at = now
             cpu, rss = self._of(os.getpid())
             probe = [self._of(pid) for pid in children]
             self._last = {
-                "agent_cpu_s_total": cpu,
-                "agent_rss_bytes": rss,
+                "cpu_s_total": cpu,
+                "rss_bytes": rss,
                 "probe_cpu_s_total": sum(c for c, _ in probe),
                 "probe_rss_bytes": sum(r for _, r in probe),
             }

@@ -7,7 +7,7 @@ from gpuwarden.model.action import Kind
 from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, TenantId
-from gpuwarden.model.memory import IN_FLIGHT, Case, Rung
+from gpuwarden.model.memory import IN_FLIGHT, Case, Rung, episode_key
 from gpuwarden.model.snapshot import Health
 from gpuwarden.model.tenant import Tenant, TenantClass
 from gpuwarden.policy import guard, ladder, tombstone, victims
@@ -42,6 +42,8 @@ def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement
     for finding in findings:
         if finding.rule == "tombstone" and finding.tenant is not None:
             said.setdefault(finding.tenant, (Judgement(is_noticed=True), finding))
+        if finding.rule == "pressure" and finding.tenant is not None and finding.is_confirmed:
+            said.setdefault(finding.tenant, (_stalls(desk, finding, findings), finding))
         if finding.rule != "quota" or finding.tenant is None or finding.device is None:
             continue
         tenant = desk.scene.tenants[finding.tenant]
@@ -51,12 +53,33 @@ def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement
             is_noticed=True,
             is_convicted=convicted,
             is_emergency=convicted and harmed_on(desk, finding.device, findings) is not None,
-            is_soft=not is_hard,
+            is_soft=not is_hard and _is_over(desk, finding.tenant, finding.device),
         )
         old = said.get(finding.tenant)
         if old is None or _weight(verdict, finding) > _weight(*old):
             said[finding.tenant] = (verdict, finding)
     return said
+
+
+def _is_over(desk: Desk, tenant: TenantId, device: DeviceId) -> bool:
+    """Whether every list for ``throttle_after_s`` has shown it over soft: a dip starts it again."""
+    episode = desk.memory.episodes.get(episode_key(tenant, device))
+    if episode is None or episode.over_since is None:
+        return False
+    return desk.scene.snap.at - episode.over_since >= desk.cfg.quota.throttle_after_s
+
+
+def _stalls(desk: Desk, finding: Finding, findings: list[Finding]) -> Judgement:
+    """Stalling on host memory: slowed down first; ended when the host itself, or a protected service
+    on it, suffers."""
+    tenant = desk.scene.tenants[finding.tenant] if finding.tenant else None
+    red = any(f.rule == "slo" for f in findings)
+    short = any(f.rule == "host" and "memory" in f.key and f.is_confirmed for f in findings)
+    convicted = tenant is not None and (red or short) and _may_convict(desk.cfg, tenant)
+    throttled = tenant is not None and (
+        tenant.id in desk.cases and desk.cases[tenant.id].rung is Rung.THROTTLED
+    )
+    return Judgement(is_noticed=True, is_convicted=convicted and throttled, is_soft=True)
 
 
 def _may_convict(cfg: Config, tenant: Tenant) -> bool:
@@ -197,6 +220,10 @@ def _order(desk: Desk, case: Case, kind: Kind) -> None:
     params: list[tuple[str, str]] = []
     if kind is Kind.THROTTLE:
         params = [("cpu_cores", str(desk.cfg.ladder.throttle_cpu_cores))]
+        tenant = desk.scene.tenants.get(case.tenant)
+        if case.reason == "pressure" and tenant is not None and tenant.host.memory_bytes:
+            high = int(tenant.host.memory_bytes * desk.cfg.host.pressure_memory_ratio)
+            params = [("memory_high_bytes", str(high))]
     if kind is Kind.STOP:
         params = [("grace_s", f"{max(0.0, case.grace_s):.3f}")]
     if kind is Kind.PAGE:
@@ -275,6 +302,7 @@ def open_cases(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> N
         verdict, finding = said[tenant_id]
         tenant = desk.scene.tenants[tenant_id]
         reason = "quota-soft" if verdict.is_soft else "quota-hard"
+        reason = finding.rule if finding.rule in ("pressure", "tombstone") else reason
         case = new_case(desk, tenant, finding, reason, is_emergency=verdict.is_emergency)
         desk.cases[tenant_id] = case
         move(desk, case, Event.NOTICED)

@@ -8,8 +8,8 @@ from gpuwarden.policy.words import size
 
 
 def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
-    """Hard: over quota + margin (confirmed by a second list). Soft: over soft for
-    ``soft_hold_s``.
+    """Hard: over quota + margin (confirmed by a second list). Soft: over soft for ``soft_hold_s``,
+    claimed until the episode has cleared.
     """
     findings = []
     for episode in memory.episodes.values():
@@ -17,11 +17,8 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
             continue
         if episode.hard_lists > 0:
             findings.append(_hard(cfg, episode, scene))
-        elif (
-            episode.soft_since is not None
-            and scene.snap.at - episode.soft_since >= cfg.quota.soft_hold_s
-        ):
-            findings.append(_soft(cfg, episode, scene))
+        elif episode.is_breach:
+            findings.append(_soft(episode, scene))
     return findings
 
 
@@ -49,17 +46,18 @@ def _hard(cfg: Config, episode: Episode, scene: Scene) -> Finding:
     )
 
 
-def _soft(cfg: Config, episode: Episode, scene: Scene) -> Finding:
+def _soft(episode: Episode, scene: Scene) -> Finding:
     tenant = scene.tenants[episode.tenant]
-    since = scene.snap.at - (episode.soft_since or scene.snap.at)
+    if episode.over_since is not None:
+        since = scene.snap.at - (episode.soft_since or episode.over_since)
+        text = f"{tenant.name} has been over its soft quota for {since:.0f} s with"
+    else:
+        text = f"{tenant.name} went over its quota and is not well below it yet:"
     return Finding(
         rule="quota",
         key=f"quota-soft {episode.tenant} {episode.device}",
         severity=Severity.WARNING,
-        summary=(
-            f"{tenant.name} has been over its soft quota for {since:.0f} s with "
-            f"{size(episode.used_bytes)} (quota {size(episode.limit_bytes)})"
-        ),
+        summary=f"{text} {size(episode.used_bytes)} (quota {size(episode.limit_bytes)})",
         tenant=episode.tenant,
         device=episode.device,
         used_bytes=episode.used_bytes,

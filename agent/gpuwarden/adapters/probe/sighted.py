@@ -8,9 +8,7 @@ from gpuwarden.model.device import Device, Listing, Sight
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Gap, GapKind
 
-LOST_CODES = frozenset(
-    {layout.GPU_IS_LOST, layout.GPU_NOT_FOUND, layout.NOT_FOUND, layout.UNKNOWN}
-)
+LOST_CODES = frozenset({layout.GPU_IS_LOST, layout.GPU_NOT_FOUND, layout.NOT_FOUND, layout.UNKNOWN})
 """UNKNOWN is what HandleByIndex and everything after it say of a board that fell off the bus."""
 _KINDS = {
     layout.NOT_SUPPORTED: GapKind.UNSUPPORTED,
@@ -49,6 +47,8 @@ class Known:
 
     id: DeviceId
     index: int
+    since: float
+    """When it was first heard of."""
     place: int = -1
     """Of a slice, among the slices of its GPU."""
     name: str = ""

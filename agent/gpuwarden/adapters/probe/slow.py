@@ -244,7 +244,9 @@ class SlowLoop:
             if not handle.is_open:
                 continue
             at = time.monotonic()
-            frames.append(self._frame(layout.FACTS, ordinal, self._facts.read(ordinal, every_s), at))
+            frames.append(
+                self._frame(layout.FACTS, ordinal, self._facts.read(ordinal, every_s), at)
+            )
             if not handle.flags & layout.IS_MIG_SLICE:
                 fields = self._facts.fields(ordinal, every_s)
                 frames.append(self._frame(layout.FIELDS, ordinal, fields, at))
