@@ -168,7 +168,9 @@ def numeric_within_reach(root: Path) -> list[str]:
     """Ways by which starting the CLI or the agent would load the numeric stack (128 ms, 12 MiB)."""
     modules = {source.module: source for source in sources(root) if source.module is not None}
     starts = [
-        m for m in modules if (layer_of(m) or "").split(".")[0] in {"cli", "node", "adapters"}
+        m
+        for m in modules
+        if (layer_of(m) or "").split(".")[0] in {"cli", "wiring", "node", "adapters"}
     ]
     came_from: dict[str, str] = {}
     queue = deque(starts)

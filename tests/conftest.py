@@ -51,6 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A test keeps its name in every process that collects it: pytest-xdist compares them."""
+    return "own-pid" if isinstance(val, int) and val == os.getpid() else None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers():
         if mark.name not in prerequisites.PROBES:

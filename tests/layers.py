@@ -56,6 +56,7 @@ LAYERS: dict[str, Layer] = {
     "": Layer(own=NOTHING, third=NOTHING, is_pure=True),  # gpuwarden/__init__.py: a version
     "__main__": Layer(own=ALL),
     "cli": Layer(own=ALL),
+    "wiring": Layer(own=ALL),
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),

@@ -110,6 +110,15 @@ def test_counts_of_parallel_runs_are_not_doubled(tmp_path: Path) -> None:
     assert run(tmp_path, SUITE, "", "-n", "2")[2] == "1 0 4\n"
 
 
+def test_own_pid_as_a_parameter_gives_every_worker_the_same_names(tmp_path: Path) -> None:
+    suite = (
+        "import os, pytest\n"
+        "@pytest.mark.parametrize('pid', [1, os.getpid()])\n"
+        "def test_x(pid): pass\n"
+    )
+    assert run(tmp_path, suite, "", "-n", "2")[2] == "2 0 0\n"
+
+
 def test_docker_of_the_machine_is_never_used(tmp_path: Path) -> None:
     suite = (
         "import os\n"

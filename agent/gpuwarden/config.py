@@ -77,6 +77,10 @@ class LadderConfig(Section):
     tombstone_evictions: int = Field(default=3, ge=1, le=1000)
     tombstone_window_s: Seconds = 600.0
     allow_protected_restart: bool = False
+    page_after_s: Seconds = 5.0
+    """How long a claim that nobody acts on may stand before somebody is paged."""
+    page_again_s: Seconds = 600.0
+    """A claim that comes back is paged again only after this long."""
     locked_after_s: Seconds = 3.0
     """How long a device may stay locked after the offender is gone before the last resort."""
 
@@ -121,6 +125,10 @@ class HostConfig(Section):
     cpu_max_ratio: Ratio = 0.98
     filesystem_free_min_ratio: Ratio = 0.05
     hold_s: Seconds = 30.0
+    pressure_hold_s: Seconds = 10.0
+    """How long a tenant stalls on its own host memory before it is a breach."""
+    pressure_memory_ratio: Ratio = 0.8
+    """What a tenant in such a breach is throttled to, as a share of its host memory quota."""
     memory_high_ratio: Ratio = 0.9
     """memory.high as a share of a tenant's host memory quota."""
 
@@ -249,6 +257,7 @@ class Rules(Section):
     limits: Rule = Rule()
     tombstone: Rule = Rule()
     labels: Rule = Rule()
+    pressure: Rule = Rule()
 
 
 class Config(Section):

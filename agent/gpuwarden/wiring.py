@@ -8,11 +8,14 @@ from pathlib import Path
 
 import gpuwarden
 from gpuwarden import config_files
+from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.limiter import choose_limiter
+from gpuwarden.adapters.limiter_audit import AuditedLimiter
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
+from gpuwarden.adapters.own_cost import OwnCost
 from gpuwarden.adapters.pager import WebhookPager
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
@@ -54,6 +57,8 @@ class Reloader:
     is_ok: bool = True
     error: str = ""
     loaded_wall: float = 0.0
+    accepted: int = 0
+    rejected: int = 0
 
     def __call__(self) -> Config | None:
         self.notify.reloading()
@@ -63,10 +68,12 @@ class Reloader:
                 self.path, environ=self.environ, flags=dict(self.flags)
             ).config
         except ConfigError as error:
+            self.rejected += 1
             self.is_ok, self.error = False, "; ".join(error.faults)[:1000]
             log.error("config_rejected", faults=error.faults)
             self.notify.reloaded(f"config rejected, the old one stays: {error.faults[0]}")
             return None
+        self.accepted += 1
         self.is_ok, self.error, self.config = True, "", fresh
         self.loaded_wall = self.clock.wall()
         try:
@@ -186,12 +193,12 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
         processes=ProcFs(cgroups),
         cgroups=cgroups,
         runtimes=runtimes,
-        limiter=choose_limiter(cfg, probe),
+        limiter=AuditedLimiter(choose_limiter(cfg, probe)),
         host=PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir),
         services=services,
         journal=journal,
         pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
-        status=board,
+        status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
         steps=NoSteps(),
@@ -242,6 +249,7 @@ def _recover(cfg: Config) -> Recovered:
 
 def _sources(parts: Parts, reloader: Reloader) -> Sources:
     started = parts.clock.wall()
+    own_cost = OwnCost(parts.clock)
 
     def agent() -> AgentInfo:
         node = parts.node
@@ -263,11 +271,15 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         )
 
     def counters() -> Mapping[tuple[str, str], int]:
-        counts = {("port_errors", k): v for k, v in parts.node.observer.port_errors.items()}
-        counts["port_errors", "act"] = parts.node.actor.port_errors
+        counts = {("errors", k): v for k, v in parts.node.observer.port_errors.items()}
+        counts["errors", "act"] = parts.node.actor.port_errors
         counts["dropped", "workers"] = parts.workers.dropped
-        counts["journal_failures", ""] = parts.journal.failures
-        counts["scrape_failures", "services"] = parts.services.failures
+        counts["dropped", "journal"] = parts.journal.failures
+        counts["errors", "services"] = parts.services.failures
+        counts["config_reloads", "accepted"] = reloader.accepted
+        counts["config_reloads", "rejected"] = reloader.rejected
+        counts.update((("api", k), v) for k, v in parts.api.counts().items())
+        counts.update((("metrics", k), v) for k, v in parts.metrics.counts().items())
         counts.update(parts.probe.counters())
         return counts
 
@@ -275,7 +287,11 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         agent=agent,
         details=lambda: parts.probe.details,
         counters=counters,
-        durations=lambda: parts.probe.durations(),
+        durations=lambda: {
+            **own_cost(),
+            **parts.probe.durations(),
+            **parts.node.durations,
+        },
     )
 
 

@@ -36,7 +36,9 @@ class Episode:
     tenant: TenantId
     device: DeviceId
     soft_since: float | None = None
-    """Since when it has been over soft without a list that showed it at or under."""
+    """Since when it has been over soft without a list at or under the clear line."""
+    over_since: float | None = None
+    """Since when every list has shown it over soft."""
     hard_lists: int = 0
     """Consecutive lists over the hard trip; the second confirms."""
     hard_since: float | None = None
@@ -153,6 +155,8 @@ class Memory:
     """Subject (``tenant/<id>``, ``device/<uuid>``, ``node``) -> its open incident."""
     claims: Mapping[str, float] = field(default_factory=dict)
     """Finding key -> since when it has been claimed without a break."""
+    paged: Mapping[str, float] = field(default_factory=dict)
+    """Finding key -> when somebody was last paged about it."""
     confirmed: frozenset[str] = frozenset()
     """Finding keys whose confirmation has been noted."""
     applied: Mapping[str, str] = field(default_factory=dict)

@@ -53,6 +53,8 @@ class Tenant:
     restart_policy: str | None = None
     is_paused: bool = False
     is_never_victim: bool = False
+    memory_full_avg10: float | None = None
+    """PSI of its cgroup: percent of the last 10 s in which all of it stalled on memory."""
     is_described: bool = True
     """False while the runtime has not told its labels: nothing harmful may be decided about it."""
     cannot_act: str | None = None

@@ -1,6 +1,6 @@
 """The life of the node on one screen: observe, decide, intend, act, conclude, publish."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gpuwarden.clock import Clock
@@ -39,6 +39,8 @@ class Node:
         self.actor = Actor(ports, clock)
         self.can_record = True
         self.last: Decision | None = None
+        self.durations: Mapping[str, float] = {}
+        """Seconds the last tick took, by part."""
         self._clock = clock
         self._retry_at = 0.0
         self._open_actions: dict[str, Action] = {}
@@ -50,10 +52,14 @@ class Node:
 
     def tick(self, now: float, wall: float) -> Decision:
         """One pass."""
+        started = self._clock.now()
         self._conclude(self.ports.workers.finished())
         self.can_record = self.can_record or now >= self._retry_at
         snapshot = self.observer.look(now, wall, self.memory, can_record=self.can_record)
-        decision = self._intend(snapshot, decide(self.cfg, self.memory, snapshot))
+        observed = self._clock.now()
+        decision = decide(self.cfg, self.memory, snapshot)
+        decided = self._clock.now()
+        decision = self._intend(snapshot, decision)
         self.memory = decision.memory
         self._open_actions.update((a.id, a) for a in decision.actions)
         outcomes = self.actor.act(decision.actions)
@@ -62,6 +68,11 @@ class Node:
         if decision.plan is not None:
             self.ports.probe.steer(decision.plan)
         self.last = replace(decision, memory=self.memory)
+        self.durations = {
+            "tick_wall_s": self._clock.now() - started,
+            "observe_s": observed - started,
+            "decide_s": decided - observed,
+        }
         self.ports.status.publish(snapshot, self.last, outcomes, self.archive.incidents)
         self.ports.watchdog.pet(_summary(self.cfg, snapshot, decision))
         return self.last

@@ -12,7 +12,7 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Memory, Rung
 from gpuwarden.model.owner import ProcessFacts
-from gpuwarden.model.snapshot import Gap, GapKind, LimitReading, Snapshot
+from gpuwarden.model.snapshot import Gap, GapKind, Snapshot
 from gpuwarden.model.tenant import Standing, Tenant
 from gpuwarden.node.attribution import Attribution
 from gpuwarden.policy.admission import Who, admit
@@ -36,8 +36,9 @@ class Observer:
         self._first_seen: dict[TenantId, float] = {}
         self._epoch = -1
         self._is_stale = True
+        self._pressure_due = 0.0
+        self._pressure: dict[TenantId, float | None] = {}
         self._gaps: list[Gap] = []
-        self.limit_readings: tuple[LimitReading, ...] = ()
         self.port_errors: dict[str, int] = {}
         """Unexpected exceptions by port: each is a defect of an adapter, contained here."""
 
@@ -59,6 +60,7 @@ class Observer:
         exited = self._ask("processes", self._ports.processes.exited) or ()
         if changed or exited or self._is_stale:
             self._name_tenants(now)
+        self._read_pressure(now)
         devices = self._devices(view)
         services = self._ask("services", lambda: self._ports.services.states(now)) or ()
         gaps = (*view.gaps, *(self._ask("runtimes", self._ports.runtimes.gaps) or ()), *self._gaps)
@@ -73,7 +75,7 @@ class Observer:
             events=view.events,
             services=tuple(services),
             host=self._ask("host", lambda: self._ports.host.sample(now)),
-            limits=self.limit_readings,
+            limits=tuple(self._ask("limiter", self._ports.limiter.readings) or ()),
             limiter=self._ports.limiter.name,
             gaps=gaps,
             unattributed=tuple(sorted(self._attribution.unattributed.items())),
@@ -113,7 +115,8 @@ class Observer:
                 partial(self._admit, tenant_id, facts, first_seen, pids),
             )
             if tenant is not None:
-                tenants[tenant_id] = tenant
+                full = self._pressure.get(tenant_id)
+                tenants[tenant_id] = replace(tenant, memory_full_avg10=full) if full else tenant
         for gone in [t for t in self._first_seen if t not in tenants]:
             del self._first_seen[gone]
         self._tenants = tenants
@@ -129,6 +132,7 @@ class Observer:
             runtime="pgrp" if is_group else facts.owner.runtime,
             comm=facts.comm,
             unit=facts.owner.unit,
+            uid=facts.uid,
             is_never_victim=facts.owner.is_never_victim,
         )
         if told.user is None:
@@ -141,6 +145,21 @@ class Observer:
             pids=pids,
             first_seen=first_seen,
         )
+
+    def _read_pressure(self, now: float) -> None:
+        """PSI of tenants with a host-memory quota, on the host's slow schedule."""
+        if now < self._pressure_due:
+            return
+        self._pressure_due = now + self._cfg.sampling.host_every_s
+        for tenant in list(self._tenants.values()):
+            if tenant.host.memory_bytes is None or tenant.cgroup is None:
+                continue
+            told = self._ask("cgroups", partial(self._ports.cgroups.pressure, tenant.cgroup)) or {}
+            full = told.get("memory_full_avg10")
+            self._pressure[tenant.id] = full
+            self._tenants[tenant.id] = replace(tenant, memory_full_avg10=full)
+        for gone in [t for t in self._pressure if t not in self._tenants]:
+            del self._pressure[gone]
 
     def _standings(self, memory: Memory) -> tuple[Standing, ...]:
         """What the kernel says of every tenant under eviction, read now."""

@@ -99,6 +99,9 @@ class Board:
             self._counts["withheld", held.budget] += 1
         for event in snapshot.events:
             self._counts["driver_events", f"{event.kind}/{event.code}"] += 1
+            if event.kind == "xid":
+                self._counts["xid_events", f"{event.device}/{event.code}"] += 1
+                self._counts["xid_last_wall_s", f"{event.device}/{event.code}"] = int(snapshot.wall)
         for gap in snapshot.gaps:
             self._counts["gaps", f"{gap.source}/{gap.kind}"] += 1
         for note in decision.incidents:

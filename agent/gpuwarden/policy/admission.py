@@ -40,7 +40,32 @@ class Who:
     runtime: str
     comm: str = ""
     unit: str | None = None
+    uid: int | None = None
     is_never_victim: bool = False
+
+
+# Programs of the host that hold GPU memory for others. A name is anybody's to choose, so it counts for
+# root's own processes outside containers only.
+INFRASTRUCTURE = (
+    "nvidia-cuda-mps*",
+    "nvidia-persiste*",
+    "nvidia-fabric*",
+    "nv-hostengine*",
+    "nv-fabricmanage*",
+    "dcgm*",
+    "Xorg*",
+    "Xwayland*",
+    "gdm*",
+    "gpuwarden*",
+)
+_OUTSIDE = frozenset({"pgrp", "systemd-service", "systemd-scope"})
+
+
+def is_infrastructure(who: Who) -> bool:
+    """Whether a process is part of the host: MPS server, persistence daemon, display server, us."""
+    if who.uid != 0 or who.runtime not in _OUTSIDE:
+        return False
+    return any(fnmatch.fnmatchcase(who.comm, pattern) for pattern in INFRASTRUCTURE)
 
 
 def admit(
@@ -92,7 +117,11 @@ def admit(
         first_seen=first_seen,
         restart_policy=facts.restart_policy,
         is_paused=facts.is_paused,
-        is_never_victim=who.is_never_victim or (entry is not None and entry.never_victim),
+        is_never_victim=(
+            who.is_never_victim
+            or is_infrastructure(who)
+            or (entry is not None and entry.never_victim)
+        ),
         is_described=facts.described,
         cannot_act=facts.cannot_act,
         policy_faults=tuple(faults[:16]),

@@ -39,7 +39,7 @@ def plan(
     return ProbePlan(
         period_s=min(max(period, cfg.sampling.fast_min_s), cfg.sampling.fast_max_s),
         list_trigger_bytes=tuple(
-            sorted((d, max(1, min(trigger, room // 2))) for d, room in scene.headroom.items())
+            (d, max(1, min(trigger, scene.headroom.get(d, 2 * trigger) // 2))) for d in sorted(seen)
         ),
         list_now=tuple(sorted(urgent & seen)),
         list_every_s=cfg.sampling.list_every_s,

@@ -4,28 +4,33 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gpuwarden.config import Config
-from gpuwarden.model.decision import Decision, NoteKind
+from gpuwarden.model.decision import Decision
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT, Memory
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.policy import (
     cadence,
+    escalate,
     evict,
     fold,
     guard,
     host,
+    incidents,
     labels,
     lastresort,
     limits,
     locked,
+    pressure,
     quota,
     reserve,
+    room,
     sight,
     slo,
     tombstone,
     unattributed,
     upkeep,
+    verdict,
 )
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.scene import Scene
@@ -41,12 +46,11 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("unattributed", unattributed.find),
     ("tombstone", tombstone.find),
     ("host", host.find),
+    ("pressure", pressure.find),
     ("limits", limits.find),
     ("labels", labels.find),
 )
 
-QUIET_RULES = frozenset({"labels", "limits"})
-"""Rules whose findings stand in status but open no incident of their own."""
 MAX_FINDINGS = 512
 """Findings of one pass beyond this are counted, not judged (costs research: cap findings a
 pass).
@@ -60,16 +64,17 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     memory = fold.remember(cfg, memory, scene)
     findings = find_all(cfg, memory, scene)
     desk = Desk.over(cfg, scene, memory)
-    said = evict.judge(desk, findings)
+    said = verdict.judge(desk, findings)
     evict.advance(desk, said)
     evict.open_cases(desk, said)
-    evict.restore_reserves(desk, findings)
+    room.restore_reserves(desk, findings)
     upkeep.hold_owners(desk, findings)
     lastresort.resort(desk, findings)
+    paged = escalate.page(desk, findings)
     upkeep.settle(desk)
     upkeep.prevent(desk)
-    _record(desk, findings)
-    memory = replace(desk.remembered(), claims=_claims(desk.memory, findings, snap.at))
+    incidents.record(desk, findings)
+    memory = replace(desk.remembered(), claims=_claims(desk.memory, findings, snap.at), paged=paged)
     stale = [w.device for w in desk.withheld if w.budget == "stale" and w.device is not None]
     stale += _waiting(desk)
     return Decision(
@@ -103,69 +108,3 @@ def _waiting(desk: Desk) -> list[DeviceId]:
         for case in desk.cases.values()
         if case.rung not in IN_FLIGHT and any(w.endswith("/stale") for w in case.withheld)
     ]
-
-
-def _record(desk: Desk, findings: list[Finding]) -> None:
-    """Join each claim to its incident: the offender's where one stands accused on the device."""
-    confirmed = set()
-    for finding in findings:
-        if finding.rule in QUIET_RULES:
-            continue
-        if finding.is_confirmed:
-            confirmed.add(finding.key)
-        is_new = finding.key not in desk.memory.claims
-        newly_sure = finding.is_confirmed and finding.key not in desk.memory.confirmed
-        if finding.rule == "host" and not finding.is_confirmed:
-            continue
-        if not (is_new or newly_sure):
-            continue
-        subject = _subject(desk, finding)
-        opened = subject not in desk.incidents or any(
-            n.kind is NoteKind.OPENED and n.text == finding.summary for n in desk.notes
-        )
-        incident = desk.incident(subject, finding)
-        if is_new and not opened:
-            desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
-        if newly_sure:
-            desk.note(incident, NoteKind.DECIDED, f"confirmed: {finding.summary}", finding)
-    desk.memory = replace(desk.memory, confirmed=frozenset(confirmed))
-    _close_incidents(desk, findings)
-
-
-def _subject(desk: Desk, finding: Finding) -> str:
-    """Whose incident a finding belongs to."""
-    if finding.rule in ("quota", "tombstone") and finding.tenant is not None:
-        return f"tenant/{finding.tenant}"
-    devices: list[DeviceId] = []
-    if finding.device is not None:
-        devices = [finding.device]
-    elif finding.rule == "slo" and finding.tenant is not None:
-        devices = [u.device for u in desk.scene.uses_of(finding.tenant)]
-    accused = [c for c in desk.cases.values() if c.device in devices]
-    if accused and finding.rule in (
-        "reserve",
-        "locked",
-        "slo",
-        "sight",
-        "unattributed",
-    ):
-        first = min(accused, key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at))
-        return f"tenant/{first.tenant}"
-    if finding.device is not None:
-        return f"device/{finding.device}"
-    if finding.service is not None:
-        return f"service/{finding.service}"
-    return f"node/{finding.key}"
-
-
-def _close_incidents(desk: Desk, findings: list[Finding]) -> None:
-    """An incident is over when no case and no claim stands in it any more."""
-    standing = {_subject(desk, f) for f in findings if f.rule not in QUIET_RULES}
-    for subject, incident in list(desk.incidents.items()):
-        kind, _, key = subject.partition("/")
-        if subject in standing:
-            continue
-        if kind == "tenant" and any(str(t) == key for t in desk.cases):
-            continue
-        desk.note(incident, NoteKind.CLOSED, "closed: nothing of it stands any more")
-        del desk.incidents[subject]

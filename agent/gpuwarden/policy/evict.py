@@ -2,70 +2,18 @@
 
 from dataclasses import replace
 
-from gpuwarden.config import Config
 from gpuwarden.model.action import Kind
 from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.finding import Finding
-from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.ids import TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Case, Rung
-from gpuwarden.model.snapshot import Health
-from gpuwarden.model.tenant import Tenant, TenantClass
-from gpuwarden.policy import guard, ladder, tombstone, victims
+from gpuwarden.model.tenant import Tenant
+from gpuwarden.policy import guard, ladder, tombstone
 from gpuwarden.policy.desk import Desk, target_of
 from gpuwarden.policy.ladder import Event, Judgement
 from gpuwarden.policy.words import size
 
 AFTER_EVICTION = frozenset({Rung.TERMED, Rung.KILLED, Rung.STOPPED, Rung.STUCK})
-
-
-def harmed_on(desk: Desk, device: DeviceId, findings: list[Finding]) -> str | None:
-    """Which protected tenant is harmed on a device, and how, in words; ``None``: nobody is."""
-    protected = desk.scene.protected_on(device)
-    if not protected:
-        return None
-    state = desk.memory.devices.get(device)
-    if state is not None and state.locked_since is not None:
-        return f"GPU locked up under {protected[0].name} ({state.locked_why})"
-    for finding in findings:
-        if finding.rule == "reserve" and finding.device == device and finding.is_confirmed:
-            return f"the reserve of {protected[0].name} is breached"
-    ids = {tenant.id for tenant in protected}
-    for service in desk.scene.snap.services:
-        if service.health is Health.RED and service.tenant in ids:
-            return f"service {service.service} is red"
-    return None
-
-
-def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement, Finding]]:
-    """What this tick's findings say of each tenant: a confirmed hard overrun convicts."""
-    said: dict[TenantId, tuple[Judgement, Finding]] = {}
-    for finding in findings:
-        if finding.rule == "tombstone" and finding.tenant is not None:
-            said.setdefault(finding.tenant, (Judgement(is_noticed=True), finding))
-        if finding.rule != "quota" or finding.tenant is None or finding.device is None:
-            continue
-        tenant = desk.scene.tenants[finding.tenant]
-        is_hard = finding.key.startswith("quota-hard")
-        convicted = is_hard and finding.is_confirmed and _may_convict(desk.cfg, tenant)
-        verdict = Judgement(
-            is_noticed=True,
-            is_convicted=convicted,
-            is_emergency=convicted and harmed_on(desk, finding.device, findings) is not None,
-            is_soft=not is_hard,
-        )
-        old = said.get(finding.tenant)
-        if old is None or _weight(verdict, finding) > _weight(*old):
-            said[finding.tenant] = (verdict, finding)
-    return said
-
-
-def _may_convict(cfg: Config, tenant: Tenant) -> bool:
-    return guard.may_evict_class(cfg, tenant.cls, Rung.HELD)
-
-
-def _weight(verdict: Judgement, finding: Finding) -> tuple[bool, bool, float]:
-    ratio = (finding.used_bytes or 0) / max(1, finding.limit_bytes or 1)
-    return verdict.is_emergency, verdict.is_convicted, ratio
 
 
 def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
@@ -197,6 +145,10 @@ def _order(desk: Desk, case: Case, kind: Kind) -> None:
     params: list[tuple[str, str]] = []
     if kind is Kind.THROTTLE:
         params = [("cpu_cores", str(desk.cfg.ladder.throttle_cpu_cores))]
+        tenant = desk.scene.tenants.get(case.tenant)
+        if case.reason == "pressure" and tenant is not None and tenant.host.memory_bytes:
+            high = int(tenant.host.memory_bytes * desk.cfg.host.pressure_memory_ratio)
+            params = [("memory_high_bytes", str(high))]
     if kind is Kind.STOP:
         params = [("grace_s", f"{max(0.0, case.grace_s):.3f}")]
     if kind is Kind.PAGE:
@@ -275,6 +227,7 @@ def open_cases(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> N
         verdict, finding = said[tenant_id]
         tenant = desk.scene.tenants[tenant_id]
         reason = "quota-soft" if verdict.is_soft else "quota-hard"
+        reason = finding.rule if finding.rule in ("pressure", "tombstone") else reason
         case = new_case(desk, tenant, finding, reason, is_emergency=verdict.is_emergency)
         desk.cases[tenant_id] = case
         move(desk, case, Event.NOTICED)
@@ -317,39 +270,3 @@ def new_case(
         bytes_at_open=finding.used_bytes or 0,
         limit_bytes=finding.limit_bytes or 0,
     )
-
-
-def restore_reserves(desk: Desk, findings: list[Finding]) -> None:
-    """Free a breached reserve: one victim at a time, those over quota first (DESIGN 4.5)."""
-    for finding in findings:
-        if finding.rule != "reserve" or not finding.is_confirmed or finding.device is None:
-            continue
-        device = desk.scene.devices[finding.device]
-        if any(busy == device.id for busy, _ in desk.busy()):
-            continue
-        missing = (finding.limit_bytes or 0) - (finding.used_bytes or 0)
-        ranked = victims.rank(desk.scene, device.id, TenantClass.PROTECTED)
-        ranked = [u for u in ranked if desk.scene.tenants[u.tenant].cls < TenantClass.HIGH]
-        if not desk.cfg.reserve.evict_within_quota:
-            ranked = [
-                u for u in ranked if victims.relative_overrun(desk.scene.tenants[u.tenant], u) > 1
-            ]
-        needed = victims.target_bytes(desk.cfg, device, missing)
-        for use in victims.smallest_set(ranked, needed, desk.scene)[:1]:
-            _evict_for_reserve(desk, finding, use.tenant, use.used_bytes)
-
-
-def _evict_for_reserve(desk: Desk, finding: Finding, tenant_id: TenantId, used: int) -> None:
-    tenant = desk.scene.tenants[tenant_id]
-    claim = replace(finding, tenant=tenant_id, used_bytes=used, limit_bytes=tenant.hard_bytes or 0)
-    case = desk.cases.get(tenant_id)
-    if case is None:
-        case = new_case(desk, tenant, claim, "reserve", is_emergency=False)
-    elif case.rung in IN_FLIGHT or case.rung is Rung.STUCK:
-        return
-    else:
-        case = replace(case, reason="reserve")
-    desk.cases[tenant_id] = case
-    if case.rung is Rung.WATCH:
-        move(desk, case, Event.NOTICED)
-    move(desk, desk.cases[tenant_id], Event.CONVICTED)

@@ -82,6 +82,7 @@ class Judgement:
     is_convicted: bool = False
     is_emergency: bool = False
     is_soft: bool = False
+    """Over soft without a dip for as long as a throttle needs."""
 
 
 def event_of(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:

@@ -3,29 +3,26 @@
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.memory import Episode, Memory
-from gpuwarden.policy.scene import Scene, hard_trip_bytes
+from gpuwarden.policy.scene import Scene
 from gpuwarden.policy.words import size
 
 
 def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
-    """Hard: over quota + margin (confirmed by a second list). Soft: over soft for
-    ``soft_hold_s``.
+    """Hard: over quota + margin (confirmed by a second list). Soft: over soft for ``soft_hold_s``,
+    claimed until the episode has cleared.
     """
     findings = []
     for episode in memory.episodes.values():
-        if episode.tenant not in scene.tenants:
+        if episode.tenant not in scene.limits:
             continue
         if episode.hard_lists > 0:
-            findings.append(_hard(cfg, episode, scene))
-        elif (
-            episode.soft_since is not None
-            and scene.snap.at - episode.soft_since >= cfg.quota.soft_hold_s
-        ):
-            findings.append(_soft(cfg, episode, scene))
+            findings.append(_hard(episode, scene))
+        elif episode.is_breach:
+            findings.append(_soft(episode, scene))
     return findings
 
 
-def _hard(cfg: Config, episode: Episode, scene: Scene) -> Finding:
+def _hard(episode: Episode, scene: Scene) -> Finding:
     tenant = scene.tenants[episode.tenant]
     return Finding(
         rule="quota",
@@ -41,25 +38,25 @@ def _hard(cfg: Config, episode: Episode, scene: Scene) -> Finding:
         used_bytes=episode.used_bytes,
         limit_bytes=episode.limit_bytes,
         evidence=(
-            ("hard_trip_bytes", str(hard_trip_bytes(cfg, episode.limit_bytes))),
+            ("hard_trip_bytes", str(scene.limits[episode.tenant].trip)),
             ("lists_over", str(episode.hard_lists)),
-            ("listed_at", f"{episode.last_listed_at:.3f}"),
             ("peak_bytes", str(episode.peak_bytes)),
         ),
     )
 
 
-def _soft(cfg: Config, episode: Episode, scene: Scene) -> Finding:
+def _soft(episode: Episode, scene: Scene) -> Finding:
     tenant = scene.tenants[episode.tenant]
-    since = scene.snap.at - (episode.soft_since or scene.snap.at)
+    if episode.over_since is not None:
+        since = scene.snap.at - (episode.soft_since or episode.over_since)
+        text = f"{tenant.name} has been over its soft quota for {since:.0f} s with"
+    else:
+        text = f"{tenant.name} went over its quota and is not well below it yet:"
     return Finding(
         rule="quota",
         key=f"quota-soft {episode.tenant} {episode.device}",
         severity=Severity.WARNING,
-        summary=(
-            f"{tenant.name} has been over its soft quota for {since:.0f} s with "
-            f"{size(episode.used_bytes)} (quota {size(episode.limit_bytes)})"
-        ),
+        summary=f"{text} {size(episode.used_bytes)} (quota {size(episode.limit_bytes)})",
         tenant=episode.tenant,
         device=episode.device,
         used_bytes=episode.used_bytes,

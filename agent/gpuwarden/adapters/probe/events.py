@@ -128,9 +128,10 @@ class EventLoop:
             elif code != layout.TIMEOUT:
                 self._say_mask(code, 0)
                 return
-            elif (early_s := WAIT_MS / 1000 - (now - started)) > WAIT_MS / 2000:
-                if self._is_stopped(early_s):  # it did not wait: we do, or this would spin
-                    return
+            else:
+                early_s = WAIT_MS / 1000 - (now - started)
+                if early_s > WAIT_MS / 2000 and self._is_stopped(early_s):
+                    return  # the driver had not waited: we did, or this would spin
             self._marks.finish(now)
             self._flush()
 

@@ -1,5 +1,6 @@
 """What the parent knows of each device: newest memory, newest list, slow facts, and whether it is seen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gpuwarden.adapters.probe import decode, layout
@@ -8,9 +9,8 @@ from gpuwarden.model.device import Device, Listing, Sight
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Gap, GapKind
 
-LOST_CODES = frozenset(
-    {layout.GPU_IS_LOST, layout.GPU_NOT_FOUND, layout.NOT_FOUND, layout.UNKNOWN}
-)
+AT_KEY = "facts_at"
+LOST_CODES = frozenset({layout.GPU_IS_LOST, layout.GPU_NOT_FOUND, layout.NOT_FOUND, layout.UNKNOWN})
 """UNKNOWN is what HandleByIndex and everything after it say of a board that fell off the bus."""
 _KINDS = {
     layout.NOT_SUPPORTED: GapKind.UNSUPPORTED,
@@ -49,6 +49,8 @@ class Known:
 
     id: DeviceId
     index: int
+    since: float
+    """When it was first heard of."""
     place: int = -1
     """Of a slice, among the slices of its GPU."""
     name: str = ""
@@ -71,6 +73,8 @@ class Known:
     listing: Listing | None = None
     facts: dict[str, tuple[float | str | None, float, float]] = field(default_factory=dict)
     """key -> (value, taken at, seconds it stands for)."""
+    facts_at: float | None = None
+    """When the fastest class of them was read."""
     utilization: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
 
     def enrol(self, entry: Entry, parent: DeviceId | None, index: int) -> None:
@@ -106,7 +110,7 @@ class Known:
 
     def device(self, sight: Sight, now: float) -> Device:
         """As the model wants it: no size from a device that is not seen."""
-        action = self.fact("recovery_action", now)
+        action = self.fact("_recovery_action", now)
         return Device(
             id=self.id,
             index=self.index,
@@ -126,6 +130,15 @@ class Known:
         """A slow fact, unless it has outlived its class."""
         value, at, stands_s = self.facts.get(key, (None, 0.0, 0.0))
         return value if now - at <= stands_s else None
+
+    def details(self, now: float) -> Mapping[str, float | str | None]:
+        """Every slow fact that still stands, by the keys of ``adapters.device_facts``."""
+        found = {key: self.fact(key, now) for key in self.facts if not key.startswith("_")}
+        major, minor = self.fact("_capability_major", now), self.fact("_capability_minor", now)
+        if isinstance(major, float) and isinstance(minor, float):
+            found["cuda_capability"] = f"{major:.0f}.{minor:.0f}"
+        found[AT_KEY] = self.facts_at
+        return found
 
     def gap(self, sight: Sight, now: float) -> Gap | None:
         """Why it is not seen; None when it is."""

@@ -108,7 +108,7 @@ class Facts:
         for n, (_, _, _, _, _, field_code, _) in zip(
             asked, layout.FIELD_VALUE.iter_unpack(raw), strict=True
         ):
-            if field_code in _FINAL:
+            if field_code in _FINAL or (FIELDS[n].scope and field_code == layout.INVALID_ARGUMENT):
                 self._final_fields.add((ordinal, n))
         return raw
 
@@ -244,7 +244,9 @@ class SlowLoop:
             if not handle.is_open:
                 continue
             at = time.monotonic()
-            frames.append(self._frame(layout.FACTS, ordinal, self._facts.read(ordinal, every_s), at))
+            frames.append(
+                self._frame(layout.FACTS, ordinal, self._facts.read(ordinal, every_s), at)
+            )
             if not handle.flags & layout.IS_MIG_SLICE:
                 fields = self._facts.fields(ordinal, every_s)
                 frames.append(self._frame(layout.FIELDS, ordinal, fields, at))

@@ -94,8 +94,8 @@ class Worker:
 
     def _command(self, frames: int, requests: int, shared: int) -> list[str]:
         start = self.start
-        fixed = [sys.executable, "-I", "-S", "-c", _BOOT, _ROOT]
-        return fixed + [
+        return [
+            *(sys.executable, "-I", "-S", "-c", _BOOT, _ROOT),
             str(frames),
             str(requests),
             str(shared),
@@ -187,9 +187,8 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
 
-    def release(self, epoll: select.epoll) -> None:
-        """Stop watching a child that is not attached any more; its socket is closed then."""
-        epoll.unregister(self._frames.fileno())
+    def release(self) -> None:
+        """Close the frame socket of a child that is not attached and not watched any more."""
         self._frames.close()
 
     def has_ended(self) -> bool:

@@ -1,0 +1,127 @@
+"""Totals and own cost: the keys of ``View.counters`` and ``View.durations`` and their metrics.
+
+A counter's label values stand in its second key, joined by ``/`` in the order of ``labels``; the last one
+takes the rest. A key that is in no table is still exported, under ``other``: nothing is lost silently.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """One counter. ``kind`` gauge: a Unix time or the like, kept beside the counters."""
+
+    metric: str
+    help: str
+    labels: tuple[str, ...] = ()
+    kind: str = "counter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """One number of the agent's own cost."""
+
+    metric: str
+    help: str
+    kind: str = "gauge"
+
+
+TOTALS: Mapping[str, Total] = {
+    "ticks": Total(metric="ticks_total", help="Passes of observe, decide, act."),
+    "findings": Total(metric="findings_total", help="Findings begun, by rule.", labels=("rule",)),
+    "withheld": Total(
+        metric="withheld_total",
+        help="Actions not taken, by the budget or mode that stopped them.",
+        labels=("budget",),
+    ),
+    "actions": Total(
+        metric="actions_total", help="Actions by kind and result.", labels=("kind", "result")
+    ),
+    "gaps": Total(
+        metric="gaps_total",
+        help="Ticks in which something could not be seen, by source and reason.",
+        labels=("source", "kind"),
+    ),
+    "incidents": Total(
+        metric="incidents_total", help="Incidents opened and closed.", labels=("event",)
+    ),
+    "driver_events": Total(
+        metric="driver_events_total",
+        help="Events the driver reported, by kind and code.",
+        labels=("kind", "code"),
+    ),
+    "xid_events": Total(
+        metric="gpu_xid_events_total", help="Xid errors by device.", labels=("uuid", "xid")
+    ),
+    "xid_last_wall_s": Total(
+        metric="gpu_xid_last_timestamp_seconds",
+        help="When an Xid was last seen.",
+        labels=("uuid", "xid"),
+        kind="gauge",
+    ),
+    "port_errors": Total(
+        metric="port_errors_total",
+        help="Unexpected errors caught where a port is called.",
+        labels=("port",),
+    ),
+    "dropped": Total(
+        metric="dropped_total", help="What a full queue dropped, by queue.", labels=("queue",)
+    ),
+    "journal_failures": Total(
+        metric="journal_failures_total", help="Writes of the journal that failed."
+    ),
+    "scrape_failures": Total(
+        metric="scrape_failures_total",
+        help="Pages of others that could not be read.",
+        labels=("source",),
+    ),
+    "config_reloads": Total(
+        metric="config_reloads_total", help="Reloads by result.", labels=("result",)
+    ),
+    "api": Total(
+        metric="api_connections_total",
+        help="Connections to the node's socket, by what became of them.",
+        labels=("event",),
+    ),
+    "metrics": Total(
+        metric="metrics_requests_total",
+        help="Requests to the metrics page, by what became of them.",
+        labels=("event",),
+    ),
+    "probe/nvml_calls": Total(
+        metric="nvml_calls_total", help="Calls into the driver's library by the present probes."
+    ),
+    "probe/stuck_children": Total(
+        metric="probe_stuck_children",
+        help="Probe children left behind in a call that does not return.",
+        kind="gauge",
+    ),
+    "probe": Total(
+        metric="probe_events_total", help="What the probe counts of itself.", labels=("event",)
+    ),
+}
+"""By the counter's name, or by ``name/label`` where one member is a metric of its own."""
+
+COSTS: Mapping[str, Cost] = {
+    "tick_cpu_s": Cost(metric="tick_cpu_seconds", help="CPU of the last tick."),
+    "tick_wall_s": Cost(metric="tick_duration_seconds", help="Duration of the last tick."),
+    "agent_rss_bytes": Cost(metric="agent_resident_memory_bytes", help="Memory of the agent."),
+    "probe_rss_bytes": Cost(
+        metric="probe_resident_memory_bytes", help="Memory of the probe children."
+    ),
+    "agent_cpu_s_total": Cost(
+        metric="agent_cpu_seconds_total", help="CPU time of the agent.", kind="counter"
+    ),
+    "probe_cpu_s_total": Cost(
+        metric="probe_cpu_seconds_total",
+        help="CPU time of the present probe children.",
+        kind="counter",
+    ),
+    "fast_period_s": Cost(metric="fast_period_seconds", help="Period of the fast loop now."),
+    "decide_s": Cost(metric="decide_duration_seconds", help="Duration of the last decision."),
+    "journal_fsync_s": Cost(
+        metric="journal_sync_duration_seconds", help="Duration of the last journal write."
+    ),
+    "journal_bytes": Cost(metric="journal_bytes", help="Size of the journal."),
+}

@@ -1,0 +1,290 @@
+"""What the probe knows of the devices: fills itself from frames, keyed by UUID; an index may move."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from gpuwarden.adapters.probe import decode, layout, sighted
+from gpuwarden.adapters.probe.crew import Post
+from gpuwarden.adapters.probe.decode import Entry
+from gpuwarden.adapters.probe.sighted import Known
+from gpuwarden.adapters.probe.specs import CLASSES_S, FIELDS, NUMBERED
+from gpuwarden.adapters.probe.worker import Frame
+from gpuwarden.model.device import Device, DriverEvent, Listing, Sight
+from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.snapshot import Gap, GapKind
+from gpuwarden.ports import ProbeView
+
+_EVENTS_MAX = 1024
+_PASSING_MAX = 64
+_STANDS = 2.5
+"""A slow fact stands for so many periods of its class; then it is withdrawn, not repeated."""
+_EVERY_S = (
+    {out.key: spec.every_s for spec in NUMBERED for out in spec.outs}
+    | {
+        f"{out.key}:{name}": spec.every_s
+        for spec in NUMBERED
+        for out in spec.outs
+        for name, _ in out.flags
+    }
+    | {field.key: field.every_s for field in FIELDS}
+)
+_EVERY_TEXT_S = float("inf")
+_LISTS_STAND_S = 60.0
+
+
+class Book:
+    """The newest of everything. The loop's thread only."""
+
+    def __init__(self) -> None:
+        self._known: dict[DeviceId, Known] = {}
+        self._places: dict[int, DeviceId] = {}
+        """Which GPU sits at which index."""
+        self._members: frozenset[DeviceId] = frozenset()
+        self.epoch = 0
+        self.is_away = False
+        """The driver went away since the last inventory."""
+        self.gone: int | None = None
+        """Why the last child ended by itself; None since the next one took its inventory."""
+        self._events: list[DriverEvent] = []
+        self._passing: list[Gap] = []
+        """Gaps told once: garbage seen since the last view."""
+        self.event_codes: dict[int, int] = {}
+        """Return codes of the event set, by ordinal; NO_DEVICE: of the set itself."""
+        self.details: dict[DeviceId, Mapping[str, float | str | None]] = {}
+        self.driver_version = ""
+        self.nvml_version = ""
+        self.cuda_version = 0
+        self.counters: Counter[str] = Counter()
+
+    def take(self, post: Post, frame: Frame) -> None:
+        """Fold one frame in; bytes that do not fit their layout are garbage, counted and dropped."""
+        self.counters["frames"] += 1
+        try:
+            self._frame(post, frame)
+        except (layout.Error, IndexError, ValueError) as error:
+            self.garbage("probe", f"frame {frame.kind}: {error}")
+
+    def renew(self, post: Post, finished: float) -> None:
+        """A pass of this child ended then and everything it saw has been taken: sizes still hold."""
+        for entry in post.entries:
+            known = self._known.get(entry.id) if entry.id else None
+            if known is not None and known.is_current and known.at is not None:
+                known.at = max(known.at, finished)
+
+    def withdraw(self, post: Post) -> None:
+        """This child ended: what it looked after is not seen until another one serves."""
+        for entry in post.entries:
+            known = self._known.get(entry.id) if entry.id else None
+            if known is not None:
+                known.is_current = False
+
+    def blame(self, index: int, call: str) -> None:
+        """A call on this GPU does not return: it and its slices are blind until a sample comes."""
+        gpu = self._places.get(index)
+        for known in self._known.values():
+            if gpu is not None and gpu in (known.id, known.parent):
+                known.hung = call
+                known.is_current = False
+
+    def get(self, device: DeviceId) -> Known | None:
+        return self._known.get(device)
+
+    def _frame(self, post: Post, frame: Frame) -> None:
+        match frame.kind:
+            case layout.MEMORY:
+                self._memory(post, frame)
+            case layout.LIST:
+                self._list(post, frame)
+            case layout.FACTS:
+                values, faults = decode.facts(frame.payload)
+                self._facts(post, frame, values, faults)
+                if (known := self._at(post, frame.ordinal)) is not None:
+                    known.facts_at = frame.at
+            case layout.FIELDS:
+                values, faults = decode.fields(frame.payload)
+                self._facts(post, frame, values, faults)
+            case layout.TEXTS:
+                if (known := self._at(post, frame.ordinal)) is not None:
+                    for key, value in decode.texts(frame.payload).items():
+                        known.note_fact(key, value, frame.at, _EVERY_TEXT_S)
+            case layout.PROCESS_UTILIZATION:
+                if (known := self._at(post, frame.ordinal)) is not None:
+                    known.utilization = dict(decode.utilization(frame.payload))
+            case layout.EVENT:
+                self._event(post, frame)
+            case layout.EVENT_MASK:
+                _, code, _, _ = layout.EVENT_BODY.unpack(frame.payload)
+                self.event_codes[frame.ordinal] = code
+            case layout.HELLO:
+                driver, nvml, cuda = layout.HELLO_BODY.unpack(frame.payload)
+                self.driver_version, self.nvml_version = decode.text(driver), decode.text(nvml)
+                self.cuda_version = cuda
+            case layout.INVENTORY:
+                self._inventory(post, decode.inventory(frame.payload), frame.at)
+            case layout.GONE:
+                self.gone, _ = layout.GONE_BODY.unpack(frame.payload)
+
+    def _at(self, post: Post, ordinal: int) -> Known | None:
+        if ordinal >= len(post.entries):
+            return None
+        ident = post.entries[ordinal].id
+        return self._known.get(ident) if ident is not None else None
+
+    def _memory(self, post: Post, frame: Frame) -> None:
+        size = layout.MEMORY_RECORD.size
+        for ordinal in range(min(len(post.entries), len(frame.payload) // size)):
+            known = self._at(post, ordinal)
+            if known is None:
+                continue
+            reading = decode.memory(frame.payload, ordinal * size)
+            if reading.fault and reading.fault != known.fault:
+                self.garbage(known.id, reading.fault)
+            known.sample(reading, frame.at)
+
+    def _list(self, post: Post, frame: Frame) -> None:
+        known = self._at(post, frame.ordinal)
+        if known is None:
+            return
+        taken, faults, _ = sighted.listing(known, frame.payload, frame.at)
+        for fault in faults:
+            self.garbage(known.id, fault)
+        for kind, count in decode.row_counts(frame.payload).items():
+            known.note_fact(f"processes:{kind}", float(count), frame.at, _LISTS_STAND_S)
+        if taken is not None and (known.listing is None or taken.at >= known.listing.at):
+            known.listing = taken
+
+    def _facts(
+        self, post: Post, frame: Frame, values: Mapping[str, float | None], faults: Sequence[str]
+    ) -> None:
+        known = self._at(post, frame.ordinal)
+        if known is None:
+            return
+        for fault in faults:
+            self.garbage(known.id, fault)
+        for key, value in values.items():
+            known.note_fact(key, value, frame.at, _STANDS * _EVERY_S.get(key, CLASSES_S[-1]))
+        self.details.pop(known.id, None)
+
+    def _event(self, post: Post, frame: Frame) -> None:
+        kind, data, _, _ = layout.EVENT_BODY.unpack(frame.payload)
+        known = self._at(post, frame.ordinal)
+        if len(self._events) >= _EVENTS_MAX:
+            self.counters["dropped_events"] += 1
+            return
+        self._events.append(
+            DriverEvent(
+                kind=decode.event_kind(kind),
+                at=frame.at,
+                device=known.id if known is not None else None,
+                code=data if data < 2**63 else None,
+            )
+        )
+
+    def garbage(self, subject: str, detail: str) -> None:
+        self.counters["garbage"] += 1
+        if len(self._passing) < _PASSING_MAX:
+            gap = Gap(source="nvml", subject=subject, kind=GapKind.GARBAGE, detail=detail)
+            self._passing.append(gap)
+
+    # --- which devices there are ---
+
+    def _inventory(self, post: Post, entries: list[Entry], at: float) -> None:
+        post.entries = entries
+        self.gone = None
+        places = dict(self._places) if post.index is not None else self._kept_places(post, entries)
+        for entry in entries:
+            if entry.id is None:
+                self._unnamed(entry)
+                continue
+            parent = entries[entry.parent].id if 0 <= entry.parent < len(entries) else None
+            known = self._known.setdefault(
+                entry.id, Known(id=entry.id, index=entry.index, since=at)
+            )
+            index = entries[entry.parent].index if parent is not None else entry.index
+            known.enrol(entry, parent, index)
+            if not entry.flags & layout.IS_MIG_SLICE:
+                places[entry.index] = entry.id
+        self._settle(post, places)
+
+    def _kept_places(self, post: Post, entries: list[Entry]) -> dict[int, DeviceId]:
+        """Places that this inventory says nothing of: GPUs that hung, and those that cannot be opened."""
+        silent = {e.index for e in entries if e.id is None} | set(post.worker.start.skip)
+        return {index: ident for index, ident in self._places.items() if index in silent}
+
+    def _unnamed(self, entry: Entry) -> None:
+        """A GPU that cannot be opened or named: the one known at its place is lost or blind."""
+        ident = self._places.get(entry.index)
+        if ident is None or self.is_away:
+            detail = f"index {entry.index}: {sighted.advice(entry.code)}"
+            if entry.code == layout.SUCCESS:
+                detail = f"index {entry.index} has no usable UUID"
+            self.garbage("driver", detail)
+            return
+        known = self._known[ident]
+        known.code, known.is_current = entry.code or layout.UNKNOWN, False
+
+    def _settle(self, post: Post, places: dict[int, DeviceId]) -> None:
+        """Compare with what was known: a new epoch, devices that are missing, slices that are gone."""
+        listed = {entry.id for entry in post.entries}
+        if post.index is None:
+            for known in list(self._known.values()):
+                if known.parent is not None:
+                    if known.parent in listed and known.id not in listed:
+                        del self._known[known.id]
+                elif known.id not in listed and known.id not in places.values():
+                    known.is_missing = True
+        members = frozenset(self._known)
+        if self.is_away or (places, members) != (self._places, self._members):
+            self.epoch += 1
+        self._places, self._members = places, members
+        self.is_away = False
+
+    def view(self, now: float, fresh_s: float) -> ProbeView:
+        """Everything as of ``now``; events and passing gaps are told once."""
+        devices: list[Device] = []
+        listings: list[Listing] = []
+        gaps = self._passing
+        for known in sorted(self._known.values(), key=lambda k: (k.index, k.place)):
+            if known.at is None and not known.code and now - known.since <= fresh_s:
+                continue  # its first sample is on its way: neither seen nor unseen yet
+            sight = known.sight(now, fresh_s)
+            devices.append(known.device(sight, now))
+            if known.listing is not None:
+                listings.append(known.listing)
+            if (gap := known.gap(sight, now)) is not None:
+                gaps.append(gap)
+            self._detail(known, sight, now)
+        view = ProbeView(
+            devices=tuple(devices),
+            listings=tuple(listings),
+            events=tuple(self._events),
+            gaps=tuple(gaps),
+            epoch=self.epoch,
+        )
+        self._events, self._passing = [], []
+        return view
+
+    def _detail(self, known: Known, sight: Sight, now: float) -> None:
+        if sight is not Sight.OK:
+            self.details.pop(known.id, None)
+        elif known.id not in self.details and known.facts:
+            self.details[known.id] = known.details(now)
+
+    def own_gaps(self) -> list[Gap]:
+        """What is wrong with the driver as a whole, and with its events."""
+        gaps: list[Gap] = []
+        if self.gone is not None and self.gone != layout.INVENTORY_CHANGED:
+            kind, detail = sighted.kind_of(self.gone), sighted.advice(self.gone)
+            gaps.append(Gap(source="nvml", subject="driver", kind=kind, detail=detail))
+        for ordinal, code in self.event_codes.items():
+            if code not in (layout.SUCCESS, layout.TIMEOUT):
+                subject = "events" if ordinal == layout.NO_DEVICE else f"events {ordinal}"
+                gaps.append(
+                    Gap(
+                        source="nvml",
+                        subject=subject,
+                        kind=sighted.kind_of(code),
+                        detail=f"driver events: {layout.code_name(code)}",
+                    )
+                )
+        return gaps

@@ -1,0 +1,78 @@
+"""Joins claims to incidents: the offender's where one stands accused on the device, else their own."""
+
+from dataclasses import replace
+
+from gpuwarden.model.decision import NoteKind
+from gpuwarden.model.finding import Finding
+from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.memory import IN_FLIGHT
+from gpuwarden.policy.desk import Desk
+
+QUIET_RULES = frozenset({"labels"})
+"""Rules whose findings stand in status but open no incident of their own."""
+
+
+def record(desk: Desk, findings: list[Finding]) -> None:
+    """Join each claim to its incident: the offender's where one stands accused on the device."""
+    confirmed = set()
+    for finding in findings:
+        if finding.rule in QUIET_RULES:
+            continue
+        if finding.is_confirmed:
+            confirmed.add(finding.key)
+        is_new = finding.key not in desk.memory.claims
+        newly_sure = finding.is_confirmed and finding.key not in desk.memory.confirmed
+        if finding.rule == "host" and not finding.is_confirmed:
+            continue
+        if not (is_new or newly_sure):
+            continue
+        subject = subject_of(desk, finding)
+        opened = subject not in desk.incidents or any(
+            n.kind is NoteKind.OPENED and n.text == finding.summary for n in desk.notes
+        )
+        incident = desk.incident(subject, finding)
+        if is_new and not opened:
+            desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
+        if newly_sure:
+            desk.note(incident, NoteKind.DECIDED, f"confirmed: {finding.summary}", finding)
+    desk.memory = replace(desk.memory, confirmed=frozenset(confirmed))
+    _close_incidents(desk, findings)
+
+
+def subject_of(desk: Desk, finding: Finding) -> str:
+    """Whose incident a finding belongs to."""
+    if finding.rule in ("quota", "tombstone") and finding.tenant is not None:
+        return f"tenant/{finding.tenant}"
+    devices: list[DeviceId] = []
+    if finding.device is not None:
+        devices = [finding.device]
+    elif finding.rule == "slo" and finding.tenant is not None:
+        devices = [u.device for u in desk.scene.uses_of(finding.tenant)]
+    accused = [c for c in desk.cases.values() if c.device in devices]
+    if accused and finding.rule in (
+        "reserve",
+        "locked",
+        "slo",
+        "sight",
+        "unattributed",
+    ):
+        first = min(accused, key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at))
+        return f"tenant/{first.tenant}"
+    if finding.device is not None:
+        return f"device/{finding.device}"
+    if finding.service is not None:
+        return f"service/{finding.service}"
+    return f"node/{finding.key}"
+
+
+def _close_incidents(desk: Desk, findings: list[Finding]) -> None:
+    """An incident is over when no case and no claim stands in it any more."""
+    standing = {subject_of(desk, f) for f in findings if f.rule not in QUIET_RULES}
+    for subject, incident in list(desk.incidents.items()):
+        kind, _, key = subject.partition("/")
+        if subject in standing:
+            continue
+        if kind == "tenant" and any(str(t) == key for t in desk.cases):
+            continue
+        desk.note(incident, NoteKind.CLOSED, "closed: nothing of it stands any more")
+        del desk.incidents[subject]
