@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gpuwarden.model.finding import Finding
@@ -11,7 +13,7 @@ from tests.policy.builders import NOW, Story, config, host, memory, scene, snap
 GIB = 2**30
 
 
-def found(held: float | None = None, **sample: object) -> list[Finding]:
+def found(held: float | None = None, **sample: Any) -> list[Finding]:
     keys = ("memory", "memory-pressure", "cpu", "disk")
     claims = {} if held is None else {f"host {k}": NOW - held for k in keys}
     look = snap(host=host(**sample))
@@ -27,7 +29,7 @@ def found(held: float | None = None, **sample: object) -> list[Finding]:
         ({"filesystem_free_ratio": 0.049}, "host disk"),
     ],
 )
-def test_each_shortage(sample: dict[str, object], key: str) -> None:
+def test_each_shortage(sample: dict[str, Any], key: str) -> None:
     (claim,) = found(**sample)
     assert claim.key == key
     assert not claim.is_confirmed
@@ -45,7 +47,7 @@ def test_each_shortage(sample: dict[str, object], key: str) -> None:
         {},
     ],
 )
-def test_at_the_line_or_unknown_is_no_claim(sample: dict[str, object]) -> None:
+def test_at_the_line_or_unknown_is_no_claim(sample: dict[str, Any]) -> None:
     assert found(**sample) == []
 
 

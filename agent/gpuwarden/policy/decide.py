@@ -24,11 +24,13 @@ from gpuwarden.policy import (
     pressure,
     quota,
     reserve,
+    room,
     sight,
     slo,
     tombstone,
     unattributed,
     upkeep,
+    verdict,
 )
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.scene import Scene
@@ -62,10 +64,10 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     memory = fold.remember(cfg, memory, scene)
     findings = find_all(cfg, memory, scene)
     desk = Desk.over(cfg, scene, memory)
-    said = evict.judge(desk, findings)
+    said = verdict.judge(desk, findings)
     evict.advance(desk, said)
     evict.open_cases(desk, said)
-    evict.restore_reserves(desk, findings)
+    room.restore_reserves(desk, findings)
     upkeep.hold_owners(desk, findings)
     lastresort.resort(desk, findings)
     paged = escalate.page(desk, findings)

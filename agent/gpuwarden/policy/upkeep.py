@@ -4,13 +4,15 @@ from dataclasses import replace
 
 from gpuwarden.model.action import Action, Kind
 from gpuwarden.model.finding import Finding
-from gpuwarden.model.ids import IncidentId
+from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.memory import IN_FLIGHT, Case, Debt, Rung
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy import guard, ladder, tombstone
 from gpuwarden.policy.desk import Desk, target_of
 from gpuwarden.policy.evict import new_case
 
+AGAIN = " again"
+"""Marks a limit that was set a second time because the first had no effect."""
 RETRY_S = 5.0
 """An undo that failed is tried again after this long, for as long as it takes."""
 
@@ -110,14 +112,26 @@ def preventive(tenant: Tenant) -> IncidentId:
     return IncidentId(f"limits/{tenant.id}")
 
 
+def _has_no_effect(desk: Desk, tenant: Tenant, device: DeviceId) -> bool:
+    """Whether the limiter itself shows another limit than it was told."""
+    return any(
+        r.tenant == tenant.id and r.device == device and r.hard_bytes != tenant.hard_bytes
+        for r in desk.scene.snap.limits
+    )
+
+
 def _prevent_gpu(desk: Desk, tenant: Tenant, wanted: dict[str, str]) -> None:
     for use in desk.scene.uses_of(tenant.id):
         device = desk.scene.devices.get(use.device)
         if device is None or device.parent is not None:
             continue  # the driver refuses limits on MIG slices
         key = f"limit {tenant.id} {use.device}"
-        wanted[key] = f"{tenant.soft_bytes}/{tenant.hard_bytes}"
-        if desk.applied.get(key) == wanted[key]:
+        value = f"{tenant.soft_bytes}/{tenant.hard_bytes}"
+        known = desk.applied.get(key, "")
+        wanted[key] = known if known.startswith(value) else value
+        if known == value and _has_no_effect(desk, tenant, use.device):
+            wanted[key] = value + AGAIN  # set once more; then the reactive engine is alone
+        elif known.startswith(value):
             continue
         desk.order(
             Kind.SET_LIMIT,

@@ -1,0 +1,85 @@
+"""What a tick's findings say of each tenant: noticed, convicted, and whether somebody protected is
+harmed by it (the emergency lane)."""
+
+from gpuwarden.config import Config
+from gpuwarden.model.finding import Finding
+from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.memory import Rung, episode_key
+from gpuwarden.model.snapshot import Health
+from gpuwarden.model.tenant import Tenant
+from gpuwarden.policy import guard
+from gpuwarden.policy.desk import Desk
+from gpuwarden.policy.ladder import Judgement
+
+
+def harmed_on(desk: Desk, device: DeviceId, findings: list[Finding]) -> str | None:
+    """Which protected tenant is harmed on a device, and how, in words; ``None``: nobody is."""
+    protected = desk.scene.protected_on(device)
+    if not protected:
+        return None
+    state = desk.memory.devices.get(device)
+    if state is not None and state.locked_since is not None:
+        return f"GPU locked up under {protected[0].name} ({state.locked_why})"
+    for finding in findings:
+        if finding.rule == "reserve" and finding.device == device and finding.is_confirmed:
+            return f"the reserve of {protected[0].name} is breached"
+    ids = {tenant.id for tenant in protected}
+    for service in desk.scene.snap.services:
+        if service.health is Health.RED and service.tenant in ids:
+            return f"service {service.service} is red"
+    return None
+
+
+def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement, Finding]]:
+    """What this tick's findings say of each tenant: a confirmed hard overrun convicts."""
+    said: dict[TenantId, tuple[Judgement, Finding]] = {}
+    for finding in findings:
+        if finding.rule == "tombstone" and finding.tenant is not None:
+            said.setdefault(finding.tenant, (Judgement(is_noticed=True), finding))
+        if finding.rule == "pressure" and finding.tenant is not None and finding.is_confirmed:
+            said.setdefault(finding.tenant, (_stalls(desk, finding, findings), finding))
+        if finding.rule != "quota" or finding.tenant is None or finding.device is None:
+            continue
+        tenant = desk.scene.tenants[finding.tenant]
+        is_hard = finding.key.startswith("quota-hard")
+        convicted = is_hard and finding.is_confirmed and _may_convict(desk.cfg, tenant)
+        verdict = Judgement(
+            is_noticed=True,
+            is_convicted=convicted,
+            is_emergency=convicted and harmed_on(desk, finding.device, findings) is not None,
+            is_soft=not is_hard and _is_over(desk, finding.tenant, finding.device),
+        )
+        old = said.get(finding.tenant)
+        if old is None or _weight(verdict, finding) > _weight(*old):
+            said[finding.tenant] = (verdict, finding)
+    return said
+
+
+def _is_over(desk: Desk, tenant: TenantId, device: DeviceId) -> bool:
+    """Whether every list for ``throttle_after_s`` has shown it over soft: a dip starts it again."""
+    episode = desk.memory.episodes.get(episode_key(tenant, device))
+    if episode is None or episode.over_since is None:
+        return False
+    return desk.scene.snap.at - episode.over_since >= desk.cfg.quota.throttle_after_s
+
+
+def _stalls(desk: Desk, finding: Finding, findings: list[Finding]) -> Judgement:
+    """Stalling on host memory: slowed down first; ended when the host itself, or a protected service
+    on it, suffers."""
+    tenant = desk.scene.tenants[finding.tenant] if finding.tenant else None
+    red = any(f.rule == "slo" for f in findings)
+    short = any(f.rule == "host" and "memory" in f.key and f.is_confirmed for f in findings)
+    convicted = tenant is not None and (red or short) and _may_convict(desk.cfg, tenant)
+    throttled = tenant is not None and (
+        tenant.id in desk.cases and desk.cases[tenant.id].rung is Rung.THROTTLED
+    )
+    return Judgement(is_noticed=True, is_convicted=convicted and throttled, is_soft=True)
+
+
+def _may_convict(cfg: Config, tenant: Tenant) -> bool:
+    return guard.may_evict_class(cfg, tenant.cls, Rung.HELD)
+
+
+def _weight(verdict: Judgement, finding: Finding) -> tuple[bool, bool, float]:
+    ratio = (finding.used_bytes or 0) / max(1, finding.limit_bytes or 1)
+    return verdict.is_emergency, verdict.is_convicted, ratio
