@@ -101,20 +101,19 @@ class NodeService(NodeServiceServicer):
     ) -> Iterator[pb.WatchResponse]:
         per_s = asked_per_s if 0 < asked_per_s < WATCH_MAX_PER_S else WATCH_MAX_PER_S
         gap_s = 1.0 if asked_per_s == 0 else 1 / per_s
-        serial, due = 0, self._clock.now()
+        sent, seen, due, told = 0, 0, self._clock.now(), None
         while context.is_active() and not self._stopping.is_set():
             early_s = due - self._clock.now()
-            if early_s > 0:
-                self._stopping.wait(min(early_s, _WAIT_S))
+            known, wait_s = (seen, min(early_s, _WAIT_S)) if early_s > 0 else (sent, _WAIT_S)
+            view = self._guarded(context, partial(self._source.wait_newer, known, wait_s))
+            if view is None:
                 continue
-            message = self._guarded(context, partial(self._newer, serial))
-            if message is not None:
-                yield pb.WatchResponse(schema_version=SCHEMA_VERSION, view=message)
-                serial, due = message.serial, self._clock.now() + gap_s
-
-    def _newer(self, serial: int) -> pb.View | None:
-        view = self._source.wait_newer(serial, _WAIT_S)
-        return None if view is None else self._message(view)
+            seen, news = view.serial, _news(view)
+            if early_s > 0 and news == told:
+                continue
+            message = self._guarded(context, partial(self._message, view))
+            yield pb.WatchResponse(schema_version=SCHEMA_VERSION, view=message)
+            sent, told, due = seen, news, self._clock.now() + gap_s
 
     def _join(self, peer: Peer) -> None:
         with self._lock:
@@ -165,6 +164,15 @@ class NodeService(NodeServiceServicer):
             self.failures += 1
             code, text = grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}"
         return _abort(context, code, text)
+
+
+def _news(view: View) -> tuple[object, ...]:
+    """What of a picture a watcher should not have to wait for."""
+    return (
+        tuple((finding.key, finding.is_confirmed) for finding in view.findings),
+        tuple((case.tenant, case.rung) for case in view.cases),
+        tuple((i.id, i.closed_at) for i in view.incidents),
+    )
 
 
 def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> NoReturn:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gpuwarden.adapters.device_facts import AT_KEY
 from gpuwarden.adapters.probe import decode, layout
 from gpuwarden.adapters.probe.decode import Entry, MemoryReading
 from gpuwarden.model.device import Device, Listing, Sight
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Gap, GapKind
 
-AT_KEY = "facts_at"
+
 LOST_CODES = frozenset({layout.GPU_IS_LOST, layout.GPU_NOT_FOUND, layout.NOT_FOUND, layout.UNKNOWN})
 """UNKNOWN is what HandleByIndex and everything after it say of a board that fell off the bus."""
 _KINDS = {
