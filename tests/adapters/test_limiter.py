@@ -17,8 +17,9 @@ from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.sim.host import SimHost, SimOptions
-from tests.adapters.probe_seat import Seat, seated
+from tests.adapters.probe_seat import seated
 from tests.adapters.trees import CGROUP_ROOT, identity, join, real_group, real_hierarchies
+from tests.contract.seat import Seat
 
 GIB = 2**30
 TENANT = TenantId("docker:" + "a" * 64)
