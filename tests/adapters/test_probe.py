@@ -363,19 +363,17 @@ def test_slow_facts_come_in_base_units(host: SimHost) -> None:
         seat.until_seen(3)
         seat.until(
             lambda v: all(
-                {"temperature_core_c", "ecc_enabled", "row_remap_pending", "serial"}
+                {"temperature_c", "ecc_enabled", "row_remap_pending", "serial"}
                 <= seat.probe.details.get(d.id, {}).keys()
                 for d in v.devices
             ),
             "facts of every class",
         )
         facts = seat.probe.details[device_at(seat.look(), 0).id]
-        assert 1e8 < float(facts["clock_hz:sm"] or 0) < 1e10
+        assert 1e8 < float(facts["sm_clock_hz"] or 0) < 1e10
         assert 0 <= float(facts["utilization_ratio"] or 0) <= 1
         assert 10 < float(facts["power_w"] or 0) < 2000
-        assert facts["cuda_capability"] == "9.0"
-        assert facts["clock_event_active:hw_thermal"] == 0.0
-        assert "fan_speed_ratio:0" not in facts or facts["fan_speed_ratio:0"] is None
+        assert facts["fan_ratio"] is None, "a board without fans has no fan speed, not 0"
 
 
 def test_facts_of_a_device_that_is_not_seen_are_withdrawn(host: SimHost) -> None:
