@@ -20,6 +20,10 @@ class Refused(GpuwardenError):
     """Safety said no: the target is not what was decided about (pid reused, cgroup replaced)."""
 
 
+class Gone(Refused):
+    """What was decided about is not there at all any more; nothing else stands in its place."""
+
+
 class ConfigError(GpuwardenError):
     """The configuration is wrong; ``faults`` lists every mistake, each with its path and origin."""
 

@@ -110,7 +110,10 @@ class Cgroups(Protocol):
         """Pids of the group and everything below it."""
         ...
 
-    def is_populated(self, cgroup: CgroupId) -> bool: ...
+    def is_populated(self, cgroup: CgroupId) -> bool:
+        """Whether any process is in it or below; False as well once the group itself is gone,
+        ``Refused`` when another one stands in its place."""
+        ...
 
     def is_frozen(self, cgroup: CgroupId) -> bool: ...
 
@@ -208,6 +211,14 @@ class Limiter(Protocol):
         ...
 
     def read(self, target: Target, device: DeviceId) -> LimitReading: ...
+
+
+class Audited(Limiter, Protocol):
+    """A limiter that reads back what it was told."""
+
+    def readings(self) -> Sequence[LimitReading]:
+        """The newest reading of every limit set; never blocks."""
+        ...
 
 
 class Host(Protocol):
@@ -308,7 +319,7 @@ class Ports:
     processes: Processes
     cgroups: Cgroups
     runtimes: Runtimes
-    limiter: Limiter
+    limiter: Audited
     host: Host
     services: Services
     journal: Journal

@@ -12,8 +12,8 @@ from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.limiter import choose_limiter
-from gpuwarden.adapters.metrics import MetricsPage
-from gpuwarden.adapters.metrics_http import MetricsServer
+from gpuwarden.adapters.limiter_audit import AuditedLimiter
+from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.own_cost import OwnCost
 from gpuwarden.adapters.pager import WebhookPager
@@ -193,7 +193,7 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
         processes=ProcFs(cgroups),
         cgroups=cgroups,
         runtimes=runtimes,
-        limiter=choose_limiter(cfg, probe),
+        limiter=AuditedLimiter(choose_limiter(cfg, probe)),
         host=PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir),
         services=services,
         journal=journal,
@@ -216,8 +216,7 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
         get_log().error("journal_failed", detail=str(error))
         node.can_record = False
     api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
-    page = MetricsPage(board, clock=clock)
-    metrics = MetricsServer(cfg.agent.metrics_listen, page, clock=clock)
+    metrics = MetricsServer(cfg.agent.metrics_listen, board, clock=clock)
     return Parts(
         cfg=cfg,
         clock=clock,
@@ -281,14 +280,18 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts["config_reloads", "rejected"] = reloader.rejected
         counts.update((("api", k), v) for k, v in parts.api.counts().items())
         counts.update((("metrics", k), v) for k, v in parts.metrics.counts().items())
-        counts.update((("probe", k), v) for k, v in parts.probe.totals().items())
+        counts.update(parts.probe.counters())
         return counts
 
     return Sources(
         agent=agent,
         details=lambda: parts.probe.details,
         counters=counters,
-        durations=lambda: {**own_cost(parts.probe.children()), **parts.node.durations},
+        durations=lambda: {
+            **own_cost(),
+            **parts.probe.durations(),
+            **parts.node.durations,
+        },
     )
 
 

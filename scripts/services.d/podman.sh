@@ -14,8 +14,8 @@ podman_cli() {
 podman_lacks() {
     if [ "$(id -u)" != 0 ]; then
         echo "not root"
-    elif ! command -v podman >/dev/null; then
-        echo "podman is not installed (apt-get install podman)"
+    elif ! command -v podman >/dev/null || ! command -v runc >/dev/null; then
+        echo "podman is not installed (apt-get install podman runc)"
     elif ! static_busybox >/dev/null; then
         echo "no static busybox for the test image (apt-get install busybox-static)"
     fi
@@ -31,6 +31,7 @@ podman_exports() {
 
 podman_up() {
     mkdir -p "$PODMAN_DIR" "$RUN/podman"
+    # crun refuses hosts with a cgroup v2 tree beside the v1 ones; runc knows them all.
     # Podman's own defaults raise both to 1048576, which a root without CAP_SYS_RESOURCE may not do.
     cat >"$PODMAN_DIR/containers.conf" <<CONF
 [containers]
@@ -38,6 +39,7 @@ netns = "none"
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 [engine]
 cgroup_manager = "cgroupfs"
+runtime = "runc"
 events_logger = "file"
 tmp_dir = "$RUN/podman/tmp"
 lock_type = "file"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gpuwarden.adapters.metrics import PAGE_AGE_S, MetricsPage
-from gpuwarden.adapters.metrics_http import HttpLimits, MetricsServer
+from gpuwarden.adapters.metrics_http import HttpLimits, HttpServer
 from gpuwarden.clock import SystemClock
 from gpuwarden.errors import Unavailable
 from tests.adapters.view_board import Board
@@ -37,9 +37,9 @@ class HandClock:
 
 
 @contextlib.contextmanager
-def serving(board: Board, *, at: float = AT, **options: Any) -> Iterator[MetricsServer]:
+def serving(board: Board, *, at: float = AT, **options: Any) -> Iterator[HttpServer]:
     pages = options.pop("pages", None) or MetricsPage(board, clock=HandClock(at))
-    server = MetricsServer("127.0.0.1:0", pages, clock=SystemClock(), **options)
+    server = HttpServer("127.0.0.1:0", pages, clock=SystemClock(), **options)
     server.start()
     try:
         yield server
@@ -48,7 +48,7 @@ def serving(board: Board, *, at: float = AT, **options: Any) -> Iterator[Metrics
 
 
 def ask(
-    server: MetricsServer, path: str, method: str = "GET", **headers: str
+    server: HttpServer, path: str, method: str = "GET", **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
     try:
@@ -62,7 +62,7 @@ def ask(
         connection.close()
 
 
-def raw(server: MetricsServer, data: bytes) -> bytes:
+def raw(server: HttpServer, data: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_S) as side:
         side.sendall(data)
         answer = b""
@@ -227,11 +227,11 @@ def test_a_large_page_arrives_whole() -> None:
 def test_an_address_that_cannot_be_had_is_said_with_its_setting(address: str) -> None:
     pages = MetricsPage(Board(), clock=HandClock(0))
     with pytest.raises(Unavailable, match=r"agent\.metrics_listen"):
-        MetricsServer(address, pages, clock=SystemClock())
+        HttpServer(address, pages, clock=SystemClock())
 
 
 def test_a_port_in_use_is_said() -> None:
     with serving(Board(view())) as server:
         pages = MetricsPage(Board(), clock=HandClock(0))
         with pytest.raises(Unavailable, match="Address already in use"):
-            MetricsServer(f"127.0.0.1:{server.port}", pages, clock=SystemClock())
+            HttpServer(f"127.0.0.1:{server.port}", pages, clock=SystemClock())

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gpuwarden.errors import Refused, Unavailable, Unsupported
+from gpuwarden.errors import Gone, Refused, Unavailable, Unsupported
 from gpuwarden.model.ids import CgroupId
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -186,6 +186,8 @@ def _open(layout: Layout, hierarchy: str, path: str) -> int:
     for part in path.split("/")[1:]:
         try:
             below = os.open(part, _DIRECTORY, dir_fd=fd)
+        except FileNotFoundError as error:
+            raise Gone(f"cgroup {path} is gone") from error
         except OSError as error:
             raise Refused(f"cgroup {path}: {part}: {error.strerror}") from error
         except ValueError as error:

@@ -28,7 +28,7 @@ from gpuwarden.adapters.cgroup_tree import (
     opened,
     same,
 )
-from gpuwarden.errors import GpuwardenError, Refused, Unavailable, Unsupported
+from gpuwarden.errors import Gone, GpuwardenError, Refused, Unavailable, Unsupported
 from gpuwarden.model.ids import CgroupId
 from gpuwarden.model.owner import CgroupOwner
 from gpuwarden.model.tenant import HostLimits
@@ -86,10 +86,13 @@ class CgroupFs:
             return sorted(members(group))
 
     def is_populated(self, cgroup: CgroupId) -> bool:
-        with same(self._layout, cgroup) as group:
-            if cgroup.hierarchy == UNIFIED:
-                return _event(group, "populated")
-            return bool(members(group))
+        try:
+            with same(self._layout, cgroup) as group:
+                if cgroup.hierarchy == UNIFIED:
+                    return _event(group, "populated")
+                return bool(members(group))
+        except Gone:
+            return False
 
     def is_frozen(self, cgroup: CgroupId) -> bool:
         with same(self._layout, cgroup) as group:

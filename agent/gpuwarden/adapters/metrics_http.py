@@ -64,7 +64,7 @@ class _Visit:
     drained_bytes: int = 0
 
 
-class MetricsServer:
+class HttpServer:
     """Listens on ``address`` (``127.0.0.1:9420``, ``[::1]:0``) until ``stop``."""
 
     def __init__(

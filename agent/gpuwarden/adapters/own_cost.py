@@ -1,7 +1,7 @@
-"""What the agent itself costs, read at most every five seconds: CPU and memory of it and its children."""
+"""What the agent process itself costs, read at most every five seconds (the probe tells its own)."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from gpuwarden.clock import Clock
@@ -10,36 +10,37 @@ EVERY_S = 5.0
 
 
 class OwnCost:
-    """CPU seconds (``/proc/<pid>/schedstat``, nanoseconds on the CPU) and resident bytes."""
+    """CPU seconds (``/proc/self/schedstat``, nanoseconds on the CPU) and resident bytes."""
 
-    def __init__(self, clock: Clock, proc: Path = Path("/proc")) -> None:
+    def __init__(self, clock: Clock, proc: Path = Path("/proc/self")) -> None:
         self._clock = clock
         self._proc = proc
         self._page = os.sysconf("SC_PAGE_SIZE")
         self._last: Mapping[str, float] = {}
         self._at = float("-inf")
 
-    def __call__(self, children: Sequence[int]) -> Mapping[str, float]:
-        """``cpu_s_total``, ``rss_bytes``, ``probe_cpu_s_total``, ``probe_rss_bytes``."""
+    def __call__(self) -> Mapping[str, float]:
+        """``cpu_s_total`` and ``rss_bytes``; what cannot be read is left out."""
         now = self._clock.now()
         if now - self._at >= EVERY_S:
             self._at = now
-            cpu, rss = self._of(os.getpid())
-            probe = [self._of(pid) for pid in children]
-            self._last = {
-                "cpu_s_total": cpu,
-                "rss_bytes": rss,
-                "probe_cpu_s_total": sum(c for c, _ in probe),
-                "probe_rss_bytes": sum(r for _, r in probe),
-            }
+            self._last = {**self._cpu(), **self._rss()}
         return self._last
 
-    def _of(self, pid: int) -> tuple[float, float]:
-        """CPU seconds and resident bytes; zeros for a process that has just gone."""
-        folder = self._proc / str(pid)
+    def _cpu(self) -> Mapping[str, float]:
+        """All threads: schedstat of a process is its main thread's, so each task is added."""
+        nanoseconds = 0
         try:
-            nanoseconds = int((folder / "schedstat").read_text("ascii").split()[0])
-            pages = int((folder / "statm").read_text("ascii").split()[1])
+            for task in (self._proc / "task").iterdir():
+                nanoseconds += int((task / "schedstat").read_text("ascii").split()[0])
         except (OSError, ValueError, IndexError):
-            return 0.0, 0.0
-        return nanoseconds / 1e9, float(pages * self._page)
+            times = os.times()
+            return {"cpu_s_total": times.user + times.system}
+        return {"cpu_s_total": nanoseconds / 1e9}
+
+    def _rss(self) -> Mapping[str, float]:
+        try:
+            pages = int((self._proc / "statm").read_text("ascii").split()[1])
+        except (OSError, ValueError, IndexError):
+            return {}
+        return {"rss_bytes": float(pages * self._page)}

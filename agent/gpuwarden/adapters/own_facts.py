@@ -60,23 +60,25 @@ TOTALS: Mapping[str, Total] = {
         labels=("uuid", "xid"),
         kind="gauge",
     ),
-    "nvml_calls": Total(
-        metric="nvml_calls_total", help="Calls into the driver's library.", labels=("call",)
-    ),
-    "nvml_errors": Total(
-        metric="nvml_errors_total",
-        help="Failed calls into the driver's library.",
-        labels=("call", "code"),
+    "port_errors": Total(
+        metric="port_errors_total",
+        help="Unexpected errors caught where a port is called.",
+        labels=("port",),
     ),
     "dropped": Total(
-        metric="dropped_total",
-        help="What a full queue dropped, by queue.",
-        labels=("queue",),
+        metric="dropped_total", help="What a full queue dropped, by queue.", labels=("queue",)
+    ),
+    "journal_failures": Total(
+        metric="journal_failures_total", help="Writes of the journal that failed."
+    ),
+    "scrape_failures": Total(
+        metric="scrape_failures_total",
+        help="Pages of others that could not be read.",
+        labels=("source",),
     ),
     "config_reloads": Total(
         metric="config_reloads_total", help="Reloads by result.", labels=("result",)
     ),
-    "pages": Total(metric="pages_total", help="Pages sent, by result.", labels=("result",)),
     "api": Total(
         metric="api_connections_total",
         help="Connections to the node's socket, by what became of them.",
@@ -87,26 +89,34 @@ TOTALS: Mapping[str, Total] = {
         help="Requests to the metrics page, by what became of them.",
         labels=("event",),
     ),
-    "errors": Total(
-        metric="port_errors_total",
-        help="Unexpected errors caught where a port is called.",
-        labels=("port",),
+    "probe/nvml_calls": Total(
+        metric="nvml_calls_total", help="Calls into the driver's library by the present probes."
     ),
-    "probe_restarts": Total(metric="probe_restarts_total", help="Probe children started anew."),
+    "probe/stuck_children": Total(
+        metric="probe_stuck_children",
+        help="Probe children left behind in a call that does not return.",
+        kind="gauge",
+    ),
+    "probe": Total(
+        metric="probe_events_total", help="What the probe counts of itself.", labels=("event",)
+    ),
 }
+"""By the counter's name, or by ``name/label`` where one member is a metric of its own."""
 
 COSTS: Mapping[str, Cost] = {
     "tick_cpu_s": Cost(metric="tick_cpu_seconds", help="CPU of the last tick."),
     "tick_wall_s": Cost(metric="tick_duration_seconds", help="Duration of the last tick."),
-    "rss_bytes": Cost(metric="agent_resident_memory_bytes", help="Memory of the agent."),
+    "agent_rss_bytes": Cost(metric="agent_resident_memory_bytes", help="Memory of the agent."),
     "probe_rss_bytes": Cost(
         metric="probe_resident_memory_bytes", help="Memory of the probe children."
     ),
-    "cpu_s_total": Cost(
+    "agent_cpu_s_total": Cost(
         metric="agent_cpu_seconds_total", help="CPU time of the agent.", kind="counter"
     ),
     "probe_cpu_s_total": Cost(
-        metric="probe_cpu_seconds_total", help="CPU time of the probe children.", kind="counter"
+        metric="probe_cpu_seconds_total",
+        help="CPU time of the present probe children.",
+        kind="counter",
     ),
     "fast_period_s": Cost(metric="fast_period_seconds", help="Period of the fast loop now."),
     "decide_s": Cost(metric="decide_duration_seconds", help="Duration of the last decision."),

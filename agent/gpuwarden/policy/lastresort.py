@@ -28,7 +28,8 @@ def resort(desk: Desk, findings: list[Finding]) -> None:
         if any(busy == device.id for busy, _ in desk.busy()):
             continue
         start = max(state.locked_since or 0.0, desk.memory.released.get(device.id, 0.0))
-        due = start + desk.cfg.ladder.locked_after_s
+        asks = device.recovery_action is not None and device.recovery_action > 0
+        due = start + (desk.cfg.ladder.locked_after_s if asks else desk.cfg.ladder.locked_silent_s)
         if desk.scene.snap.at < due:
             desk.wakes.append(due)
             continue

@@ -21,6 +21,7 @@ from gpuwarden.errors import GpuwardenError, Unavailable, Unsupported
 from gpuwarden.sim.control import Control, Rejected
 from gpuwarden.sim.driver.build import build, symbols
 from gpuwarden.sim.host import PROFILES, SimOptions
+from gpuwarden.sim.incident.command import incident
 from gpuwarden.sim.injections import INJECTIONS, Injection, Parameter
 from gpuwarden.sim.run import NOT_FOUND, run
 
@@ -230,3 +231,5 @@ def _verb(name: str, injection: Injection) -> click.Command:
 
 for _name, _injection in INJECTIONS.items():
     inject.add_command(_verb(_name, _injection))
+
+simulate.add_command(incident)

@@ -19,7 +19,7 @@ _PASSING_MAX = 64
 _STANDS = 2.5
 """A slow fact stands for so many periods of its class; then it is withdrawn, not repeated."""
 _EVERY_S = {out.key: spec.every_s for spec in NUMBERED for out in spec.outs} | {
-    f.key: f.every_s for f in FIELDS
+    field.key: field.every_s for field in FIELDS
 }
 _EVERY_TEXT_S = float("inf")
 
@@ -256,7 +256,7 @@ class Book:
         if sight is not Sight.OK:
             self.details.pop(known.id, None)
         elif known.id not in self.details and known.facts:
-            self.details[known.id] = {key: known.fact(key, now) for key in known.facts}
+            self.details[known.id] = known.details(now)
 
     def own_gaps(self) -> list[Gap]:
         """What is wrong with the driver as a whole, and with its events."""

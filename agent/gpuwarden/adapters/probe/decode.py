@@ -166,9 +166,8 @@ def facts(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
         if number >= len(NUMBERED):
             continue
         for out in NUMBERED[number].outs:
-            values[out.key] = None
-            if code == layout.SUCCESS:
-                values[out.key] = _judge(out, answer, faults)
+            is_told = code == layout.SUCCESS
+            values[out.key] = _judge(out, answer, faults) if is_told else None
     return values, faults
 
 

@@ -4,13 +4,14 @@
 it is BLIND or LOST with a gap that says why.
 """
 
-import contextlib
 import select
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gpuwarden.adapters.probe import layout
 from gpuwarden.adapters.probe.book import Book
+from gpuwarden.adapters.probe.cost import cost
 from gpuwarden.adapters.probe.crew import Crew, Post
 from gpuwarden.adapters.probe.symbols import symbol_name
 from gpuwarden.adapters.probe.timer import Timer
@@ -30,6 +31,7 @@ INIT_DEADLINE_S = 30.0
 SILENCE_S = 1.6
 """A child at rest sends once a second; after this long without a word the loop is woken to judge."""
 CLOSE_S = 2.0
+COST_EVERY_S = 5.0
 _LEAST_WAIT_S = 0.01
 _DRIVER_GONE = frozenset(
     {
@@ -63,8 +65,12 @@ class NvmlProbe:
         self._epoll = select.epoll()
         self._watched: dict[int, Worker] = {}
         self._timer = Timer()
+        self._askable: dict[DeviceId, tuple[Worker, int]] = {}
+        """Replaced as a whole, never changed: other threads look things up in it."""
         self._epoll.register(self._timer.fileno(), select.EPOLLIN)
         self._now = now
+        self._cost_at = float("-inf")
+        self._cost: Mapping[str, float] = {}
         self._crew.tend(now)
         self._watch(now)
 
@@ -78,6 +84,7 @@ class NvmlProbe:
             self._take(post, now)
         for post in list(self._crew.posts()):
             self._judge(post, now)
+        self._unwatch()  # before the crew closes what it is done with
         self._crew.tend(now)
         self._watch(now)
         # One deadline for the call that hangs, one for the child that takes over the healthy devices.
@@ -134,22 +141,30 @@ class NvmlProbe:
         """Pids of the attached children, for the agent's own cost."""
         return tuple(post.worker.pid for post in self._crew.posts())
 
-    def totals(self) -> Mapping[str, int]:
-        """Counters of the probe itself since its start; those of children that ended are not in it."""
-        dropped = calls = 0
+    def counters(self) -> Mapping[tuple[str, str], int]:
+        """Totals since start, by name and label; calls and drops of the children that run now."""
+        dropped: Counter[str] = Counter()
+        calls: Counter[str] = Counter()
         for post in self._crew.posts():
-            for thread in range(layout.THREADS):
+            for thread, name in enumerate(layout.THREAD_NAMES):
                 _, _, lost, made = post.worker.progress(thread)
-                dropped += lost
-                calls += made
+                dropped[f"probe {name}"] += lost
+                calls[name] += made
+        book = self._book.counters
         return {
-            **self._book.counters,
-            "children_started": self._crew.started_total,
-            "children_left_behind": self._crew.left_total,
-            "stuck_children": self._crew.left,
-            "dropped_messages": dropped,
-            "nvml_calls": calls,
+            **{("dropped", queue): total for queue, total in dropped.items()},
+            **{("nvml_calls", thread): total for thread, total in calls.items()},
+            ("dropped", "driver events"): book["dropped_events"],
+            ("probe_garbage", ""): book["garbage"],
+            ("probe_restarts", ""): max(0, self._crew.started_total - 1),
+            ("probe_left_behind", ""): self._crew.left_total,
         }
+
+    def durations(self) -> Mapping[str, float]:
+        """What the attached children cost: their memory and CPU time, looked at every few seconds."""
+        if self._now - self._cost_at >= COST_EVERY_S:
+            self._cost_at, self._cost = self._now, cost(self.children())
+        return {**self._cost, "fast_period_s": self._plan.period_s}
 
     def ask_limits(
         self,
@@ -164,12 +179,16 @@ class NvmlProbe:
 
         Raises Unavailable when the device has no child that answers in time.
         """
-        for post in list(self._crew.posts()):
-            for ordinal, entry in enumerate(post.entries):
-                if entry.id == device and not post.is_stuck:
-                    deadline_s = timeout_s or self._sampling.slow_deadline_s
-                    return post.worker.ask(operation, ordinal, path, soft, hard, deadline_s)
-        raise Unavailable(f"device {device} is not seen by any probe child")
+        place = self._askable.get(device)
+        if place is None:
+            raise Unavailable(f"device {device} is not seen by any probe child")
+        worker, ordinal = place
+        deadline_s = timeout_s or self._sampling.slow_deadline_s
+        return worker.ask(operation, ordinal, path, soft, hard, deadline_s)
+
+    def limitable(self) -> Sequence[DeviceId]:
+        """Devices whose memory limits can be asked for: seen, and no MIG slices. Any thread."""
+        return tuple(self._askable)
 
     # --- the children ---
 
@@ -228,19 +247,28 @@ class NvmlProbe:
         if wanted or payload != post.plan_sent:
             post.plan_sent = payload if post.worker.send(layout.PLAN, payload) else b""
 
+    def _unwatch(self) -> None:
+        """Stop watching children that are not attached any more."""
+        attached = {id(post.worker) for post in self._crew.posts()}
+        for fd, worker in list(self._watched.items()):
+            if id(worker) not in attached:
+                del self._watched[fd]
+                self._epoll.unregister(fd)
+
     def _watch(self, now: float) -> None:
         """Watch the sockets of the children there are now; wake up in time for what is due."""
-        wanted = {post.worker.fileno(): post.worker for post in self._crew.posts()}
-        for fd, worker in list(self._watched.items()):
-            if wanted.get(fd) is not worker:
-                del self._watched[fd]
-                with contextlib.suppress(OSError):
-                    self._epoll.unregister(fd)
-                worker.release()
-        for fd, worker in wanted.items():
+        for post in self._crew.posts():
+            fd = post.worker.fileno()
             if fd not in self._watched:
                 self._epoll.register(fd, select.EPOLLIN)
-                self._watched[fd] = worker
+                self._watched[fd] = post.worker
+        self._askable = {
+            entry.id: (post.worker, ordinal)
+            for post in self._crew.posts()
+            if not post.is_stuck
+            for ordinal, entry in enumerate(post.entries)
+            if entry.id is not None and not entry.flags & layout.IS_MIG_SLICE
+        }
         wait_s = max(_LEAST_WAIT_S, self._crew.due_at(now) - now)
         self._timer.arm(min(SILENCE_S, wait_s))
 

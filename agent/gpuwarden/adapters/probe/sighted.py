@@ -1,5 +1,6 @@
 """What the parent knows of each device: newest memory, newest list, slow facts, and whether it is seen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gpuwarden.adapters.probe import decode, layout
@@ -126,6 +127,10 @@ class Known:
         """A slow fact, unless it has outlived its class."""
         value, at, stands_s = self.facts.get(key, (None, 0.0, 0.0))
         return value if now - at <= stands_s else None
+
+    def details(self, now: float) -> Mapping[str, float | str | None]:
+        """Every slow fact, by the keys of ``adapters.device_facts``; None once it is too old."""
+        return {key: self.fact(key, now) for key in self.facts}
 
     def gap(self, sight: Sight, now: float) -> Gap | None:
         """Why it is not seen; None when it is."""

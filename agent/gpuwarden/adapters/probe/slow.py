@@ -108,7 +108,7 @@ class Facts:
         for n, (_, _, _, _, _, field_code, _) in zip(
             asked, layout.FIELD_VALUE.iter_unpack(raw), strict=True
         ):
-            if field_code in _FINAL:
+            if field_code in _FINAL or (FIELDS[n].scope and field_code == layout.INVALID_ARGUMENT):
                 self._final_fields.add((ordinal, n))
         return raw
 

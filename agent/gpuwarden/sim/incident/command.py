@@ -1,0 +1,150 @@
+"""``gpuwarden simulate incident``: the incident played for real, measured, and judged.
+
+Exit codes: 0 every bound held, 1 one was missed or the scene could not be set, 2 usage.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+
+from gpuwarden.errors import GpuwardenError
+from gpuwarden.sim.incident.cast import Variant
+from gpuwarden.sim.incident.containers import docker_answers
+from gpuwarden.sim.incident.judge import as_json
+from gpuwarden.sim.incident.report import show, show_many, summary
+from gpuwarden.sim.incident.scene import Scene
+
+EXIT_PROBLEM = 1
+EXPLAIN_TIMEOUT_S = 10.0
+EXPLAIN_LINES = 40
+DEFAULT_DOCKER = "unix:///var/run/docker.sock"
+
+
+@click.command("incident")
+@click.option("--stubborn", is_flag=True, help="The offender ignores TERM.")
+@click.option("--no-grace", is_flag=True, help="Its policy leaves it no grace: KILL at once.")
+@click.option(
+    "--lockup",
+    type=click.Choice(("released", "persistent")),
+    default="released",
+    show_default=True,
+    help="Whether the device works again once the offender is gone.",
+)
+@click.option(
+    "--allow-protected-restart",
+    is_flag=True,
+    help="The operator lets the agent restart the protected service on a healthy device.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True)
+@click.option("--count", type=click.IntRange(1, 1000), default=1, help="Seeds from SEED on.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON object instead of tables.")
+@click.option("--no-docker", is_flag=True, help="Plain processes even where Docker is at hand.")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Leave the agent's log, configuration and journal of each run in this folder.",
+)
+def incident(
+    stubborn: bool,
+    no_grace: bool,
+    lockup: str,
+    allow_protected_restart: bool,
+    seed: int,
+    count: int,
+    is_json: bool,
+    no_docker: bool,
+    keep: Path | None,
+) -> None:
+    """Play the incident of that night: a low-class job overruns its quota of GPU memory and locks the
+    device up under a protected service, and the agent, in enforce mode, has to deal with it."""
+    variant = Variant(
+        is_stubborn=stubborn,
+        has_no_grace=no_grace,
+        is_persistent=lockup == "persistent",
+        allows_restart=allow_protected_restart,
+    )
+    address, reason = _docker(no_docker)
+    if address is None and not no_docker:
+        click.echo(f"plain processes instead of containers: {reason}", err=True)
+    console = Console()
+    with _terminated_as_interrupt():
+        runs = []
+        for number in range(seed, seed + count):
+            run, explained = _one(number, variant, address, keep, wants_words=not is_json)
+            runs.append(run)
+            if not is_json:
+                show(console, run)
+                console.print(explained, markup=False, highlight=False)
+    total = summary(runs)
+    if is_json:
+        click.echo(json.dumps(runs[0] if count == 1 else total, indent=2))
+    elif count > 1:
+        show_many(console, total)
+    sys.exit(EXIT_PROBLEM if total["missed"] else 0)
+
+
+def _one(
+    seed: int, variant: Variant, address: str | None, keep: Path | None, *, wants_words: bool
+) -> tuple[dict[str, Any], str]:
+    try:
+        with Scene(seed, variant, docker=address, keep=keep) as scene:
+            run = as_json(scene.play())
+            return run, _explained(scene) if wants_words else ""
+    except GpuwardenError as error:
+        raise click.ClickException(f"seed {seed}: {error}") from error
+
+
+def _explained(scene: Scene) -> str:
+    """What the agent's own ``explain`` says of it, in its first lines."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "gpuwarden", "explain", "last", "--socket", str(scene.socket)],
+            env={**scene.environ, "COLUMNS": "120"},
+            capture_output=True,
+            text=True,
+            timeout=EXPLAIN_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"explain: {error}"
+    said = (done.stdout or done.stderr).splitlines()
+    return "\n".join(said[:EXPLAIN_LINES])
+
+
+def _docker(no_docker: bool) -> tuple[str | None, str]:
+    """Docker's address, or why there is none to use."""
+    if no_docker:
+        return None, "--no-docker"
+    if os.geteuid() != 0:
+        return None, "not root: the agent could not act on containers"
+    address = os.environ.get("DOCKER_HOST") or DEFAULT_DOCKER
+    if not address.startswith("unix:///"):
+        return None, f"DOCKER_HOST={address} is not a socket of this host"
+    reason = docker_answers(address)
+    return (None, f"no Docker: {reason}") if reason else (address, "")
+
+
+@contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """TERM unwinds like Ctrl-C, so that everything is taken away again."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

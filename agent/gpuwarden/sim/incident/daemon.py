@@ -1,0 +1,72 @@
+"""The agent under test: a process of its own, started as the service manager would start it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpuwarden.errors import Unavailable
+
+STOP_WITHIN_S = 8.0
+TAIL_BYTES = 3000
+
+
+class Daemon:
+    """``gpuwarden agent -c FILE``; its log goes to a file."""
+
+    def __init__(self, config: Path, log: Path, environ: Mapping[str, str]) -> None:
+        self._config = config
+        self._log = log
+        self._environ = dict(environ)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it is up when its socket answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gpuwarden", "agent", "-c", str(self._config)],
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise Unavailable("the agent was not started")
+        return self._process.pid
+
+    def check(self) -> None:
+        """``Unavailable`` with the end of its log when it has ended."""
+        if self._process is not None and self._process.poll() is not None:
+            raise Unavailable(
+                f"the agent ended with status {self._process.returncode}: {self.tail()}"
+            )
+
+    def tail(self) -> str:
+        """The end of its log."""
+        try:
+            return self._log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
+        except OSError:
+            return ""
+
+    def stop(self) -> int | None:
+        """TERM, and KILL for what does not end; its exit status."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            return process.wait(STOP_WITHIN_S)
