@@ -83,8 +83,7 @@ def test_real_fork_swarm_dies(hierarchy: str) -> None:
             cgroup = located(cgroups, path)
             while len(cgroups.members(cgroup)) < 20:
                 assert swarm.poll() is None
-            hit = cgroups.kill(cgroup)
-            assert hit >= 20
+            assert cgroups.kill(cgroup) > 0
             assert all(wait_gone(pid) for pid in cgroups.members(cgroup))
             assert list(cgroups.members(cgroup)) == []
 
