@@ -10,7 +10,7 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.tenant import Tenant
-from gpuwarden.policy import guard
+from gpuwarden.policy import guard, incidents, lockup
 from gpuwarden.policy.desk import Desk, target_of
 
 RELOCATABLE = frozenset({"docker"})
@@ -27,8 +27,9 @@ def resort(desk: Desk, findings: list[Finding]) -> None:
         state = desk.device(device.id)
         if any(busy == device.id for busy, _ in desk.busy()):
             continue
-        start = max(state.locked_since or 0.0, desk.memory.released.get(device.id, 0.0))
-        due = start + desk.cfg.ladder.locked_after_s
+        due = _due(desk, device)
+        if due is None:
+            continue
         if desk.scene.snap.at < due:
             desk.wakes.append(due)
             continue
@@ -36,8 +37,28 @@ def resort(desk: Desk, findings: list[Finding]) -> None:
             _resort_once(desk, device, finding)
 
 
+def _due(desk: Desk, device: Device) -> float | None:
+    """When the lock has lasted too long; ``None``: nothing says any more that it lasts.
+
+    A device whose services finish their requests is at work: those that waited while it was locked
+    come late, so that lateness counts from a window of its own.
+    """
+    cfg, state = desk.cfg, desk.device(device.id)
+    start = max(state.locked_since or 0.0, desk.memory.released.get(device.id, 0.0))
+    due = start + cfg.ladder.locked_after_s
+    if lockup.is_asking(cfg, state, device, desk.scene.snap.at) or device.sight is not Sight.OK:
+        return due
+    services = lockup.services_on(desk.scene, device.id)
+    unwell = [s for s in services if not (lockup.is_well(s) or lockup.is_recovering(s))]
+    if not unwell:
+        return None
+    if all(lockup.is_finishing(s) for s in unwell):
+        return due + max(lockup.window_s(cfg, s) for s in unwell)
+    return due
+
+
 def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
-    incident = desk.incident(f"device/{device.id}", finding)
+    incident = desk.incident(incidents.subject_of(desk, finding), finding)
     if not guard.is_enforcing(desk.cfg, "locked"):
         _mark(desk, device.id, "observe")
         desk.note(
