@@ -6,7 +6,7 @@ from gpuwarden.policy import guard
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.incidents import subject_of
 
-PAGED_RULES = frozenset({"quota", "reserve", "sight", "unattributed", "limits"})
+PAGED_RULES = frozenset({"quota", "reserve", "sight", "unattributed"})
 """``locked`` and ``tombstone`` page by themselves; a red service and a short host alone are left to the
 monitoring that measures them."""
 

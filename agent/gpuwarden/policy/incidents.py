@@ -8,7 +8,7 @@ from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT
 from gpuwarden.policy.desk import Desk
 
-QUIET_RULES = frozenset({"labels"})
+QUIET_RULES = frozenset({"labels", "limits"})
 """Rules whose findings stand in status but open no incident of their own."""
 
 
@@ -57,7 +57,7 @@ def _move(desk: Desk, finding: Finding, subject: str) -> None:
 def subject_of(desk: Desk, finding: Finding) -> str:
     """Whose incident a finding belongs to. What once belonged to an offender's stays there while it
     lasts: a device that is still locked up after its offender has gone is no new incident."""
-    if finding.rule in ("quota", "tombstone") and finding.tenant is not None:
+    if finding.rule in ("quota", "tombstone", "pressure") and finding.tenant is not None:
         return f"tenant/{finding.tenant}"
     devices: list[DeviceId] = []
     if finding.device is not None:

@@ -80,11 +80,6 @@ def is_recovering(state: ServiceState) -> bool:
     return state.p99_s <= state.limit_s
 
 
-def window_s(cfg: Config, state: ServiceState) -> float:
-    """How far back a service's own judgement looks."""
-    return max((s.window_s for s in cfg.service if s.name == state.service), default=0.0)
-
-
 def _proof_s(cfg: Config, state: ServiceState) -> float:
     """After this long a device that does no work would show in a service on it: a request has to be
     overdue, and the page to be read once more."""

@@ -426,7 +426,7 @@ Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
 
 @_typing.final
 class ExplainResponse(_message.Message):
-    """One incident. NOT_FOUND when there is none, INVALID_ARGUMENT when the beginning fits several."""
+    """One incident. NOT_FOUND when there is none, or when the beginning fits several."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
