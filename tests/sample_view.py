@@ -106,7 +106,7 @@ def incident() -> Incident:
         (0.12, "restart-off", "restart policy always -> no", "done", "act-1"),
         (0.14, "freeze", "hold while its neighbour is harmed", "done", "act-2"),
         (0.20, "term", "SIGTERM to 2 processes", "done", "act-3"),
-        (0.31, "withheld", "kill of train: within its quota", "", ""),
+        (0.31, "withheld", "kill withheld: train is within its quota", "", "within_quota"),
         (1.21, "kill", "cgroup.kill: 1 process hit", "done", "act-4"),
         (1.62, "closed", "the group is empty and 29.0 GiB are back", "", ""),
     )

@@ -82,7 +82,11 @@ class LadderConfig(Section):
     page_again_s: Seconds = 600.0
     """A claim that comes back is paged again only after this long."""
     locked_after_s: Seconds = 3.0
-    """How long a device may stay locked after the offender is gone before the last resort."""
+    """How long a device may stay locked after the offender is gone before the last resort, where the
+    driver itself asks for a recovery."""
+    locked_silent_s: Seconds = 10.0
+    """The same where the driver asks for nothing and only the services on it still suffer: what
+    measures them needs a window of good requests before it says so."""
 
 
 class SamplingConfig(Section):

@@ -213,6 +213,14 @@ class Limiter(Protocol):
     def read(self, target: Target, device: DeviceId) -> LimitReading: ...
 
 
+class Audited(Limiter, Protocol):
+    """A limiter that reads back what it was told."""
+
+    def readings(self) -> Sequence[LimitReading]:
+        """The newest reading of every limit set; never blocks."""
+        ...
+
+
 class Host(Protocol):
     """The host's own CPU, memory, disks, network and pressure."""
 
@@ -315,7 +323,7 @@ class Ports:
     processes: Processes
     cgroups: Cgroups
     runtimes: Runtimes
-    limiter: Limiter
+    limiter: Audited
     host: Host
     services: Services
     journal: Journal

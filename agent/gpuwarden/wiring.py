@@ -12,6 +12,7 @@ from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.limiter import choose_limiter
+from gpuwarden.adapters.limiter_audit import AuditedLimiter
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.own_cost import OwnCost
@@ -195,7 +196,7 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
         processes=ProcFs(cgroups),
         cgroups=cgroups,
         runtimes=runtimes,
-        limiter=choose_limiter(cfg, probe),
+        limiter=AuditedLimiter(choose_limiter(cfg, probe)),
         host=PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir),
         services=services,
         journal=journal,

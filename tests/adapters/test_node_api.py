@@ -131,6 +131,18 @@ def test_watch_gives_the_newest_and_skips_what_came_between(run_dir: Path) -> No
         assert len(seen) < 20
 
 
+def test_news_does_not_wait_for_its_turn(run_dir: Path) -> None:
+    """A watcher that asked for one picture an hour hears of another incident at once, and only then."""
+    board = Board(view(1))
+    with serving(run_dir, board), NodeClient(socket_of(run_dir)) as client:
+        pictures = client.watch(1 / 3600)
+        assert next(pictures).serial == 1
+        board.publish(view(2))
+        more = (*view(3).incidents, replace(incident(), id=IncidentId("inc-new")))
+        board.publish(replace(view(3), incidents=more))
+        assert next(pictures).serial == 3
+
+
 def test_watchers_are_bounded_a_user_and_leave_room_when_they_go(run_dir: Path) -> None:
     board = Board(view(1))
     with serving(run_dir, board), NodeClient(socket_of(run_dir)) as client:

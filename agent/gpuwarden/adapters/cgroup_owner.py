@@ -50,6 +50,15 @@ def owner_of_bytes(raw: bytes) -> CgroupOwner:
     return owner_of(raw.decode("utf-8", "surrogateescape"))
 
 
+def owner_of_pid(pid: int, proc: str = "/proc") -> CgroupOwner | None:
+    """The owner of a process now; ``None`` when it is gone or cannot be read."""
+    try:
+        with open(f"{proc}/{pid}/cgroup", "rb") as file:
+            return owner_of_bytes(file.read(_MAX_TEXT))
+    except OSError:
+        return None
+
+
 def owner_of_cgroup_lines(stdin: TextIO, stdout: TextIO) -> int:
     """JSON lines ``{"text": ...}`` in, one JSON object a line out; 1 when a line was no such object.
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NoReturn, Protocol, TypeVar
 
@@ -11,7 +11,7 @@ import grpc
 from gpuwarden.adapters.peers import Peer
 from gpuwarden.adapters.view_source import ViewSource
 from gpuwarden.clock import Clock
-from gpuwarden.errors import GpuwardenError
+from gpuwarden.errors import GpuwardenError, Refused
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.status import View
 from gpuwarden.wire.convert import SCHEMA_VERSION, to_view
@@ -101,20 +101,19 @@ class NodeService(NodeServiceServicer):
     ) -> Iterator[pb.WatchResponse]:
         per_s = asked_per_s if 0 < asked_per_s < WATCH_MAX_PER_S else WATCH_MAX_PER_S
         gap_s = 1.0 if asked_per_s == 0 else 1 / per_s
-        serial, due = 0, self._clock.now()
+        sent, seen, due, told = 0, 0, self._clock.now(), None
         while context.is_active() and not self._stopping.is_set():
             early_s = due - self._clock.now()
-            if early_s > 0:
-                self._stopping.wait(min(early_s, _WAIT_S))
+            known, wait_s = (seen, min(early_s, _WAIT_S)) if early_s > 0 else (sent, _WAIT_S)
+            view = self._guarded(context, partial(self._source.wait_newer, known, wait_s))
+            if view is None:
                 continue
-            message = self._guarded(context, partial(self._newer, serial))
-            if message is not None:
-                yield pb.WatchResponse(schema_version=SCHEMA_VERSION, view=message)
-                serial, due = message.serial, self._clock.now() + gap_s
-
-    def _newer(self, serial: int) -> pb.View | None:
-        view = self._source.wait_newer(serial, _WAIT_S)
-        return None if view is None else self._message(view)
+            seen, news = view.serial, _news(view)
+            if early_s > 0 and news == told:
+                continue
+            message = self._guarded(context, partial(self._message, view))
+            yield pb.WatchResponse(schema_version=SCHEMA_VERSION, view=message)
+            sent, told, due = seen, news, self._clock.now() + gap_s
 
     def _join(self, peer: Peer) -> None:
         with self._lock:
@@ -137,7 +136,10 @@ class NodeService(NodeServiceServicer):
 
     def _explain(self, wanted: str) -> pb.ExplainResponse:
         view = self._source.view()
-        incident = _find(view, wanted)
+        try:
+            incident = only(view.incidents, wanted)
+        except Refused as refused:
+            raise _Declined(grpc.StatusCode.NOT_FOUND, str(refused)) from refused
         tenants = [tenant for tenant in view.snapshot.tenants if tenant.id == incident.tenant]
         return pb.ExplainResponse(
             schema_version=SCHEMA_VERSION,
@@ -164,28 +166,34 @@ class NodeService(NodeServiceServicer):
         return _abort(context, code, text)
 
 
+def _news(view: View) -> tuple[object, ...]:
+    """What of a picture a watcher should not have to wait for."""
+    return (
+        tuple((finding.key, finding.is_confirmed) for finding in view.findings),
+        tuple((case.tenant, case.rung) for case in view.cases),
+        tuple((i.id, i.closed_at) for i in view.incidents),
+    )
+
+
 def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> NoReturn:
     context.abort(code, text)
     raise AssertionError("abort() returned")
 
 
-def _find(view: View, wanted: str) -> Incident:
-    """The incident of that id, of a beginning that fits one only, or the newest for ``last``."""
-    incidents = view.incidents
+def matching(incidents: Sequence[Incident], wanted: str) -> list[Incident]:
+    """The incident of that id, those whose id begins so, or the newest for ``last``."""
     if wanted == "last" and incidents:
-        return max(incidents, key=lambda incident: incident.opened_wall)
+        return [max(incidents, key=lambda incident: incident.opened_wall)]
     exact = [incident for incident in incidents if incident.id == wanted]
-    near = exact or [
-        incident for incident in incidents if wanted and incident.id.startswith(wanted)
-    ]
-    if len(near) == 1:
-        return near[0]
-    if near:
-        some = ", ".join(incident.id for incident in near[:5])
-        raise _Declined(
-            grpc.StatusCode.INVALID_ARGUMENT, f"{wanted} fits {len(near)} incidents: {some}"
-        )
-    raise _Declined(
-        grpc.StatusCode.NOT_FOUND,
-        f"no incident {wanted[:80]}" if incidents else "no incident is on record",
-    )
+    return exact or [each for each in incidents if wanted and each.id.startswith(wanted)]
+
+
+def only(incidents: Sequence[Incident], wanted: str) -> Incident:
+    """The one that ``wanted`` names; ``Refused`` says which it fits, or that there is none."""
+    found = matching(incidents, wanted)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(incident.id for incident in found[:5])
+        raise Refused(f"{wanted} fits {len(found)} incidents: {some}")
+    raise Refused(f"no incident {wanted[:80]}" if incidents else "no incident is on record")

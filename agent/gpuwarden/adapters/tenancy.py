@@ -5,10 +5,14 @@ container in a container, anything below a user's slice) carries ``@<outer>``: w
 groups there may name them after somebody else's container, and must not be mistaken for it.
 """
 
+import re
+
 from gpuwarden.adapters.cgroup_path import nested_in
+from gpuwarden.errors import Refused
 from gpuwarden.model.ids import TenantId
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts
 
+_CONTAINER_ID = re.compile(r"[0-9a-f]{64}\Z")
 _CRI = ("containerd", "crio", "kubernetes")
 _UNITS = ("systemd-service", "systemd-scope")
 
@@ -19,10 +23,17 @@ def tenant_id(facts: ProcessFacts) -> TenantId:
     Sessions, init, the root group and whatever is not understood are never one tenant as a whole:
     there the process group is the tenant, ``pgrp:<pgid>@<start of its leader or first seen member>``.
     """
-    key = _owner_key(facts.owner)
+    return tenant_of_owner(facts.owner) or TenantId(
+        f"pgrp:{facts.pgrp}@{facts.pgrp_start or facts.pid.start}"
+    )
+
+
+def tenant_of_owner(owner: CgroupOwner) -> TenantId | None:
+    """The tenant an owner makes as a whole; ``None`` where the process group counts instead."""
+    key = _owner_key(owner)
     if key is None:
-        return TenantId(f"pgrp:{facts.pgrp}@{facts.pgrp_start or facts.pid.start}")
-    outer = nested_in(facts.owner.cgroup_path or "")
+        return None
+    outer = nested_in(owner.cgroup_path or "")
     return TenantId(f"{key}@{outer}" if outer else key)
 
 
@@ -36,6 +47,14 @@ def key_of(tenant: TenantId) -> str:
         return rest
     rest = rest.partition("@")[0]
     return rest.rpartition("/")[2] if kind == "pod" else rest
+
+
+def container_id_of(tenant: TenantId) -> str:
+    """The full container id of a tenant; ``Refused`` where its name holds none."""
+    key = key_of(tenant)
+    if not _CONTAINER_ID.match(key):
+        raise Refused(f"{tenant} names no container")
+    return key
 
 
 def is_nested(tenant: TenantId) -> bool:

@@ -12,7 +12,7 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Memory, Rung
 from gpuwarden.model.owner import ProcessFacts
-from gpuwarden.model.snapshot import Gap, GapKind, LimitReading, Snapshot
+from gpuwarden.model.snapshot import Gap, GapKind, Snapshot
 from gpuwarden.model.tenant import Standing, Tenant
 from gpuwarden.node.attribution import Attribution
 from gpuwarden.policy.admission import Who, admit
@@ -39,7 +39,6 @@ class Observer:
         self._pressure_due = 0.0
         self._pressure: dict[TenantId, float | None] = {}
         self._gaps: list[Gap] = []
-        self.limit_readings: tuple[LimitReading, ...] = ()
         self.port_errors: dict[str, int] = {}
         """Unexpected exceptions by port: each is a defect of an adapter, contained here."""
 
@@ -71,6 +70,7 @@ class Observer:
         services = self._ask("services", lambda: self._ports.services.states(now)) or ()
         standings = self._standings(memory)
         host = self._ask("host", lambda: self._ports.host.sample(now))
+        readings = tuple(self._ask("limiter", self._ports.limiter.readings) or ())
         gaps = (*view.gaps, *(self._ask("runtimes", self._ports.runtimes.gaps) or ()), *self._gaps)
         return Snapshot(
             at=now,
@@ -83,7 +83,7 @@ class Observer:
             events=view.events,
             services=tuple(services),
             host=host,
-            limits=self.limit_readings,
+            limits=readings,
             limiter=self._ports.limiter.name,
             gaps=gaps,
             unattributed=tuple(sorted(self._attribution.unattributed.items())),

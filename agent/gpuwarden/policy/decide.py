@@ -22,6 +22,7 @@ from gpuwarden.policy import (
     limits,
     locked,
     pressure,
+    prevent,
     quota,
     reserve,
     room,
@@ -72,7 +73,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     lastresort.resort(desk, findings)
     paged = escalate.page(desk, findings)
     upkeep.settle(desk)
-    upkeep.prevent(desk)
+    prevent.prevent(desk, findings)
     incidents.record(desk, findings)
     memory = replace(desk.remembered(), claims=_claims(desk.memory, findings, snap.at), paged=paged)
     stale = [w.device for w in desk.withheld if w.budget == "stale" and w.device is not None]

@@ -41,7 +41,7 @@ def record(desk: Desk, findings: list[Finding]) -> None:
 
 def subject_of(desk: Desk, finding: Finding) -> str:
     """Whose incident a finding belongs to."""
-    if finding.rule in ("quota", "tombstone") and finding.tenant is not None:
+    if finding.rule in ("quota", "tombstone", "pressure") and finding.tenant is not None:
         return f"tenant/{finding.tenant}"
     devices: list[DeviceId] = []
     if finding.device is not None:

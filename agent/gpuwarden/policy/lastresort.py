@@ -4,7 +4,7 @@ sentences).
 
 from dataclasses import replace
 
-from gpuwarden.model.action import Kind
+from gpuwarden.model.action import Kind, Withheld
 from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.finding import Finding
@@ -28,12 +28,15 @@ def resort(desk: Desk, findings: list[Finding]) -> None:
         if any(busy == device.id for busy, _ in desk.busy()):
             continue
         start = max(state.locked_since or 0.0, desk.memory.released.get(device.id, 0.0))
-        due = start + desk.cfg.ladder.locked_after_s
+        asks = device.recovery_action is not None and device.recovery_action > 0
+        due = start + (desk.cfg.ladder.locked_after_s if asks else desk.cfg.ladder.locked_silent_s)
         if desk.scene.snap.at < due:
             desk.wakes.append(due)
             continue
         if state.last_resort == "":
             _resort_once(desk, device, finding)
+        elif state.last_resort != "observe" and state.cordoned_by is None:
+            _cordon(desk, device, desk.incident(f"device/{device.id}", finding))
 
 
 def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
@@ -54,10 +57,12 @@ def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
         return
     moved: list[str] = []
     kept: list[str] = []
+    taken: dict[DeviceId, int] = {}
     for tenant in desk.scene.protected_on(device.id):
-        new = _refuge(desk, device, tenant)
+        new = _refuge(desk, device, tenant, taken)
         if new is None:
             kept.append(tenant.name)
+            desk.withheld.append(_not_moved(desk, device, tenant, incident))
             continue
         desk.order(
             Kind.RELOCATE,
@@ -69,16 +74,10 @@ def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
         )
         moved.append(tenant.name)
     _mark(desk, device.id, "relocate" if moved else "cordon")
-    if desk.scene.snap.fleet_permit and desk.scene.snap.can_record:
-        desk.devices[device.id] = replace(desk.device(device.id), cordoned_by=incident)
-        desk.order(
-            Kind.CORDON,
-            incident,
-            f"GPU {device.index} stays locked up",
-            device=device.id,
-        )
-    users = [desk.scene.tenants[u.tenant].name for u in desk.scene.uses_on(device.id)]
-    stay = [name for name in users if name not in moved]
+    if not _cordon(desk, device, incident):
+        desk.withheld.append(_no_cordon(desk, device, incident))
+    users = [desk.scene.tenants.get(u.tenant) for u in desk.scene.uses_on(device.id)]
+    stay = [t.name for t in users if t is not None and t.name not in moved]
     need = f"reset it with: nvidia-smi --gpu-reset -i {device.index}; it has to be empty first" + (
         f" (still there: {', '.join(stay[:8])})" if stay else ""
     )
@@ -87,6 +86,39 @@ def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
     elif kept:
         need += f"; no healthy device has room for {', '.join(kept[:8])}"
     _page(desk, device, incident, need)
+
+
+def _cordon(desk: Desk, device: Device, incident: IncidentId) -> bool:
+    """Order the cordon unless it may not be; then it is tried again while the device stays locked."""
+    if not (desk.scene.snap.fleet_permit and desk.scene.snap.can_record):
+        return False
+    desk.devices[device.id] = replace(desk.device(device.id), cordoned_by=incident)
+    desk.order(Kind.CORDON, incident, f"GPU {device.index} stays locked up", device=device.id)
+    return True
+
+
+def _no_cordon(desk: Desk, device: Device, incident: IncidentId) -> Withheld:
+    is_unwritten = not desk.scene.snap.can_record
+    return Withheld(
+        kind=Kind.CORDON,
+        incident=incident,
+        tenant=None,
+        device=device.id,
+        budget="journal" if is_unwritten else "permit",
+        detail="the intent cannot be written down" if is_unwritten else "no permit",
+    )
+
+
+def _not_moved(desk: Desk, device: Device, tenant: Tenant, incident: IncidentId) -> Withheld:
+    is_allowed = desk.cfg.ladder.allow_protected_restart
+    return Withheld(
+        kind=Kind.RELOCATE,
+        incident=incident,
+        tenant=tenant.id,
+        device=device.id,
+        budget="no-refuge" if is_allowed else "operator",
+        detail="nowhere to move it" if is_allowed else "allow_protected_restart is off",
+    )
 
 
 def _mark(desk: Desk, device: DeviceId, what: str) -> None:
@@ -110,8 +142,11 @@ def _page(desk: Desk, device: Device, incident: IncidentId, need: str) -> None:
     )
 
 
-def _refuge(desk: Desk, device: Device, tenant: Tenant) -> Device | None:
-    """A healthy device of the node with room for the tenant, the emptiest first."""
+def _refuge(
+    desk: Desk, device: Device, tenant: Tenant, taken: dict[DeviceId, int]
+) -> Device | None:
+    """A healthy device of the node with room for the tenant, the emptiest first; its bytes are then
+    ``taken`` for whoever moves after it."""
     if not (desk.cfg.ladder.allow_protected_restart and desk.scene.snap.can_record):
         return None
     if tenant.runtime not in RELOCATABLE:
@@ -119,16 +154,25 @@ def _refuge(desk: Desk, device: Device, tenant: Tenant) -> Device | None:
     need = sum(u.used_bytes for u in desk.scene.uses_of(tenant.id) if u.device == device.id)
     options = []
     for other in desk.scene.snap.devices:
-        state = desk.device(other.id)
         free = desk.scene.free_bytes(other)
-        sound = (
-            other.id != device.id
-            and other.parent is None
-            and not other.is_mig_parent
-            and other.sight is Sight.OK
-            and state.locked_since is None
-            and state.cordoned_by is None
-        )
-        if sound and free is not None and free >= need + desk.scene.reserve_bytes(other):
-            options.append((-free, other.index, other))
-    return min(options, key=lambda o: o[:2])[2] if options else None
+        if free is None or other.id == device.id or not _is_sound(desk, other):
+            continue
+        room = free - taken.get(other.id, 0)
+        if room >= need + desk.scene.reserve_bytes(other):
+            options.append((-room, other.index, other))
+    if not options:
+        return None
+    new = min(options, key=lambda o: o[:2])[2]
+    taken[new.id] = taken.get(new.id, 0) + need
+    return new
+
+
+def _is_sound(desk: Desk, device: Device) -> bool:
+    state = desk.device(device.id)
+    return (
+        device.parent is None
+        and not device.is_mig_parent
+        and device.sight is Sight.OK
+        and state.locked_since is None
+        and state.cordoned_by is None
+    )

@@ -3,7 +3,7 @@
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.memory import Episode, Memory
-from gpuwarden.policy.scene import Scene, hard_trip_bytes
+from gpuwarden.policy.scene import Scene
 from gpuwarden.policy.words import size
 
 
@@ -13,16 +13,16 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
     """
     findings = []
     for episode in memory.episodes.values():
-        if episode.tenant not in scene.tenants:
+        if episode.tenant not in scene.limits:
             continue
         if episode.hard_lists > 0:
-            findings.append(_hard(cfg, episode, scene))
+            findings.append(_hard(episode, scene))
         elif episode.is_breach:
             findings.append(_soft(episode, scene))
     return findings
 
 
-def _hard(cfg: Config, episode: Episode, scene: Scene) -> Finding:
+def _hard(episode: Episode, scene: Scene) -> Finding:
     tenant = scene.tenants[episode.tenant]
     return Finding(
         rule="quota",
@@ -38,9 +38,8 @@ def _hard(cfg: Config, episode: Episode, scene: Scene) -> Finding:
         used_bytes=episode.used_bytes,
         limit_bytes=episode.limit_bytes,
         evidence=(
-            ("hard_trip_bytes", str(hard_trip_bytes(cfg, episode.limit_bytes))),
+            ("hard_trip_bytes", str(scene.limits[episode.tenant].trip)),
             ("lists_over", str(episode.hard_lists)),
-            ("listed_at", f"{episode.last_listed_at:.3f}"),
             ("peak_bytes", str(episode.peak_bytes)),
         ),
     )

@@ -39,7 +39,8 @@ class Scene:
     noteworthy: list[Use]
     """Uses over their soft limit, and uses with an open episode."""
     headroom: dict[DeviceId, int]
-    """Smallest distance on a device from any tenant's use to its hard trip, bytes."""
+    """Smallest distance on a device from any tenant's use to its hard trip, bytes; only where it is
+    under twice the list trigger."""
     pressing: set[DeviceId]
     """Devices where growth will cross a hard trip within ``sampling.urgent_headroom_s``."""
     _by_device: dict[DeviceId, list[Use]] | None = None
@@ -80,22 +81,24 @@ class Scene:
 
     def _scan(self, episodes: AbstractSet[tuple[TenantId, DeviceId]]) -> None:
         """The one pass over all uses that every tick pays for."""
-        limits, headroom, note = self.limits, self.headroom, self.noteworthy.append
+        limit_of, headroom, note = self.limits.get, self.headroom, self.noteworthy.append
         urgent_s = self.cfg.sampling.urgent_headroom_s
+        near = 2 * self.cfg.sampling.list_trigger_bytes  # more room than this changes no trigger
+        watched = {tenant for tenant, _ in episodes}
         for use in self.snap.uses:
-            limit = limits.get(use.tenant)
+            tenant = use.tenant
+            limit = limit_of(tenant)
             if limit is None:
                 continue
-            used, device = use.used_bytes, use.device
-            room = limit[1] - used
-            if room > 0:
-                if room < headroom.get(device, room + 1):
-                    headroom[device] = room
-                growth = use.growth_bytes_s
-                if growth > 0 and room < growth * urgent_s:
-                    self.pressing.add(device)
-            if used > limit[0] or (use.tenant, device) in episodes:
+            used = use.used_bytes
+            if used > limit[0] or (tenant in watched and (tenant, use.device) in episodes):
                 note(use)
+            room = limit[1] - used
+            growth = use.growth_bytes_s
+            if room < near and 0 < room < headroom.get(use.device, near):
+                headroom[use.device] = room
+            if growth > 0 and 0 < room < growth * urgent_s:
+                self.pressing.add(use.device)
 
     def uses_on(self, device: DeviceId) -> Sequence[Use]:
         """Who holds bytes on a device."""
@@ -119,12 +122,20 @@ class Scene:
 
     def is_harm_fresh(self, use: Use) -> bool:
         """Whether a use is recent enough to begin or raise an eviction (never on stale data)."""
-        if not self.is_claimable(use):
-            return False
-        device = self.devices[use.device]
-        if device.at is None or self.snap.at - device.at > 2 * self.cfg.sampling.fast_max_s:
+        if not self.is_claimable(use) or not self._is_read(self.devices[use.device]):
             return False
         return self.snap.at - use.listed_at <= self.cfg.sampling.harm_age_s
+
+    def is_list_fresh(self, device: Device) -> bool:
+        """The same of a whole device: what its last list leaves out is not there."""
+        if device.id not in self.seen or device.listed_at is None or not self._is_read(device):
+            return False
+        return self.snap.at - device.listed_at <= self.cfg.sampling.harm_age_s
+
+    def _is_read(self, device: Device) -> bool:
+        """Whether its memory was read within two of the slowest intervals."""
+        limit = 2 * self.cfg.sampling.fast_max_s
+        return device.at is not None and self.snap.at - device.at <= limit
 
     def protected_on(self, device: DeviceId) -> Sequence[Tenant]:
         """Protected tenants that hold bytes on a device."""
@@ -143,8 +154,8 @@ class Scene:
         return max(reserve.bytes, int(reserve.ratio * device.total_bytes))
 
     def free_bytes(self, device: Device) -> int | None:
-        """Free bytes of a device, or ``None`` when its use is not known."""
-        if device.used_bytes is None or device.sight is not Sight.OK:
+        """Free bytes of a device, or ``None`` when its use is not known, or not any more."""
+        if device.used_bytes is None or device.sight is not Sight.OK or not self._is_read(device):
             return None
         return max(0, device.total_bytes - device.reserved_bytes - device.used_bytes)
 

@@ -1,6 +1,9 @@
 """How sizes and times are written in summaries."""
 
+from functools import lru_cache
 
+
+@lru_cache(maxsize=1024)  # the same sizes are written every tick of a breach
 def size(count: int | None) -> str:
     """Bytes for people: ``11.2 GiB``."""
     if count is None:

@@ -4,7 +4,6 @@
 it is BLIND or LOST with a gap that says why.
 """
 
-import contextlib
 import select
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -85,6 +84,7 @@ class NvmlProbe:
             self._take(post, now)
         for post in list(self._crew.posts()):
             self._judge(post, now)
+        self._unwatch()  # before the crew closes what it is done with
         self._crew.tend(now)
         self._watch(now)
         # One deadline for the call that hangs, one for the child that takes over the healthy devices.
@@ -247,19 +247,21 @@ class NvmlProbe:
         if wanted or payload != post.plan_sent:
             post.plan_sent = payload if post.worker.send(layout.PLAN, payload) else b""
 
+    def _unwatch(self) -> None:
+        """Stop watching children that are not attached any more."""
+        attached = {id(post.worker) for post in self._crew.posts()}
+        for fd, worker in list(self._watched.items()):
+            if id(worker) not in attached:
+                del self._watched[fd]
+                self._epoll.unregister(fd)
+
     def _watch(self, now: float) -> None:
         """Watch the sockets of the children there are now; wake up in time for what is due."""
-        wanted = {post.worker.fileno(): post.worker for post in self._crew.posts()}
-        for fd, worker in list(self._watched.items()):
-            if wanted.get(fd) is not worker:
-                del self._watched[fd]
-                with contextlib.suppress(OSError):
-                    self._epoll.unregister(fd)
-                worker.release()
-        for fd, worker in wanted.items():
+        for post in self._crew.posts():
+            fd = post.worker.fileno()
             if fd not in self._watched:
                 self._epoll.register(fd, select.EPOLLIN)
-                self._watched[fd] = worker
+                self._watched[fd] = post.worker
         self._askable = {
             entry.id: (post.worker, ordinal)
             for post in self._crew.posts()

@@ -130,13 +130,22 @@ void accept_kmsg(int listener) {
   close(fd);
 }
 
+/* "VERB 123" -> 1 and the number. */
+static int with_number(const char *text, const char *verb, unsigned long long *n) {
+  size_t length = strlen(verb);
+  if (strncmp(text, verb, length) || text[length] < '0' || text[length] > '9') return 0;
+  char *end;
+  errno = 0;
+  *n = strtoull(text + length, &end, 10);
+  return !errno && !*end;
+}
+
 static int obey(struct reader *r, const char *text) {
   unsigned long long n;
-  char rest;
   if (!strcmp(text, "seek first")) r->at = ring.first;
   else if (!strcmp(text, "seek end")) r->at = ring.next;
-  else if (sscanf(text, "seek %llu%c", &n, &rest) == 1) r->at = n < ring.next ? n : ring.next;
-  else if (sscanf(text, "credit %llu%c", &n, &rest) == 1) r->credit = n < MAX_CREDIT - r->credit ? (uint32_t)n + r->credit : MAX_CREDIT;
+  else if (with_number(text, "seek ", &n)) r->at = n < ring.next ? n : ring.next;
+  else if (with_number(text, "credit ", &n)) r->credit = n < MAX_CREDIT - r->credit ? (uint32_t)n + r->credit : MAX_CREDIT;
   else return -1;
   return 0;
 }

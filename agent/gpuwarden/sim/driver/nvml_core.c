@@ -42,10 +42,13 @@ uint64_t wall_us(void) {
   return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
 }
 
-static uint64_t coarse_ns(void) {
+/* How long the driver has been silent; the coarse clock may lie a tick behind its last beat. */
+static uint64_t silence_ns(void) {
   struct timespec ts;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-  return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+  uint64_t now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+  uint64_t beat = atomic_load_explicit(&sim_state()->heartbeat_ns, memory_order_relaxed);
+  return now > beat ? now - beat : 0;
 }
 
 static int sim_path(const char *name, char *out, size_t size) {
@@ -168,7 +171,7 @@ static nvmlReturn_t fault(unsigned symbol, unsigned which) {
     while (atomic_load_explicit(&f->hang[scope], memory_order_relaxed)) {
       struct timespec pause = {.tv_nsec = 20000000};
       nanosleep(&pause, NULL);
-      if (coarse_ns() - atomic_load(&sim_state()->heartbeat_ns) > GONE_NS) return NVML_ERROR_UNKNOWN;
+      if (silence_ns() > GONE_NS) return NVML_ERROR_UNKNOWN;
     }
     uint32_t delay = atomic_load_explicit(&f->delay_us[scope], memory_order_relaxed);
     if (delay) {
@@ -192,9 +195,7 @@ static nvmlReturn_t alive(void) {
       atomic_load_explicit(&seen_generation, memory_order_relaxed))
     return NVML_ERROR_UNINITIALIZED;
   if (!atomic_load_explicit(&s->loaded, memory_order_relaxed)) return NVML_ERROR_DRIVER_NOT_LOADED;
-  uint64_t beat = atomic_load_explicit(&s->heartbeat_ns, memory_order_relaxed);
-  uint64_t now = coarse_ns();
-  if (now > beat && now - beat > SILENT_NS) {
+  if (silence_ns() > SILENT_NS) {
     struct pollfd p = {.fd = atomic_load(&driver_fd), .events = POLLIN};
     if (p.fd < 0 || (poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR | POLLNVAL))))
       return NVML_ERROR_DRIVER_NOT_LOADED;

@@ -167,7 +167,7 @@ static void serve_peer(int i) {
   if (p->waiting) return;
   p->have += (size_t)n;
   p->in[p->have] = 0;
-  if (!strstr(p->in, "\r\n\r\n")) {
+  if (!memmem(p->in, p->have, "\r\n\r\n", 4)) {
     if (p->have == sizeof p->in - 1) respond(i, "431 Request Header Fields Too Large", "text/plain", "too large\n");
     return;
   }

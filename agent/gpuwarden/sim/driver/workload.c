@@ -39,14 +39,14 @@ static uint64_t bytes(const char *text, const char *option, int is_rate) {
     if (!errno && end != text && tail_fits && v >= 0 && size < 1e15 && length < sizeof unit && !strcmp(unit, units[i].suffix))
       return (uint64_t)size;
   }
-  fail("%s: expected bytes like 8GiB%s, got \"%s\"", option, is_rate ? "/s" : "", text);
+  fail("--%s: expected bytes like 8GiB%s, got \"%s\"", option, is_rate ? "/s" : "", text);
 }
 
 static uint32_t number(const char *text, const char *option, uint32_t high) {
   char *end;
   errno = 0;
   unsigned long v = strtoul(text, &end, 10);
-  if (errno || end == text || *end || *text == '-' || v > high) fail("%s: expected 0 to %u, got \"%s\"", option, high, text);
+  if (errno || end == text || *end || *text == '-' || v > high) fail("--%s: expected 0 to %u, got \"%s\"", option, high, text);
   return (uint32_t)v;
 }
 

@@ -22,7 +22,9 @@ from gpuwarden.wire.v1 import node_pb2 as pb
 from gpuwarden.wire.v1.node_pb2_grpc import NodeServiceStub
 
 ANSWER_MAX_BYTES = 32 * 2**20
-PER_S = 50.0
+PER_S = 10.0  # news comes at once
+BLAMING = frozenset({"quota", "reserve", "unattributed", "tombstone"})
+"""Rules whose incident accuses its tenant; of others it is the one that suffers."""
 RETRY_S = 0.05
 JOURNAL_EVERY_S = 0.01
 PAGE_MAX_BYTES = 64 * 1024
@@ -125,7 +127,11 @@ class AgentWatch:
                 self.noticed_at = self.noticed_at or at
                 self.decided_at = self.decided_at or at
         for incident in view.incidents:
-            if incident.HasField("tenant") and incident.tenant != self._offender:
+            if incident.tenant == self._offender:  # one that came and went between two pictures
+                self.noticed_at = self.noticed_at or at
+                if incident.HasField("decided_at"):
+                    self.decided_at = self.decided_at or at
+            elif incident.rule in BLAMING:
                 self.blamed.setdefault(incident.tenant, incident.summary)
 
 

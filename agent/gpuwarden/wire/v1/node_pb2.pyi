@@ -306,7 +306,9 @@ class WatchRequest(_message.Message):
 
     MAX_PER_S_FIELD_NUMBER: _builtins.int
     max_per_s: _builtins.float
-    """At most this many pictures a second; 0 means 1, and more than 10 means 10."""
+    """At most this many pictures a second; 0 means 1, and more than 10 means 10. A picture with news (another
+    finding, case or incident, or another state of one) does not wait for its turn.
+    """
     def __init__(
         self,
         *,
@@ -424,7 +426,7 @@ Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
 
 @_typing.final
 class ExplainResponse(_message.Message):
-    """One incident. NOT_FOUND when there is none, INVALID_ARGUMENT when the beginning fits several."""
+    """One incident. NOT_FOUND when there is none, or when the beginning fits several."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
