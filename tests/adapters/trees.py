@@ -5,8 +5,10 @@ import select
 import signal
 import subprocess
 import textwrap
+import threading
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,6 +77,17 @@ def wait_gone(pid: int, timeout_s: float = 10.0) -> bool:
         return bool(select.select([fd], [], [], timeout_s)[0])
     finally:
         os.close(fd)
+
+
+def soon(is_so: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+    """Whether it comes true within the time (a group may list a dead process for a moment)."""
+    pause = threading.Event()
+    until = time.monotonic() + timeout_s
+    while not is_so():
+        if time.monotonic() > until:
+            return False
+        pause.wait(0.01)
+    return True
 
 
 def real_hierarchies() -> list[str]:
