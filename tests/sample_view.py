@@ -106,7 +106,7 @@ def incident() -> Incident:
         (0.12, "restart-off", "restart policy always -> no", "done", "act-1"),
         (0.14, "freeze", "hold while its neighbour is harmed", "done", "act-2"),
         (0.20, "term", "SIGTERM to 2 processes", "done", "act-3"),
-        (0.31, "withheld", "kill of train: within its quota", "", ""),
+        (0.31, "withheld", "kill withheld: train is within its quota", "", "within_quota"),
         (1.21, "kill", "cgroup.kill: 1 process hit", "done", "act-4"),
         (1.62, "closed", "the group is empty and 29.0 GiB are back", "", ""),
     )
@@ -349,15 +349,15 @@ def view(serial: int = 1, *, at: float = AT) -> View:
         ),
         device_details={
             device_id(0): {
-                "temperature_c": 61.0,
+                "temperature_core_c": 61.0,
                 "power_w": 312.5,
                 "utilization_ratio": 0.97,
-                "fan_ratio": 0.4,
+                "fan_speed_ratio:0": 0.4,
                 "serial": 'S"1\\\n',
-                "clock_event_mask": 4.0,
-                "encoder_ratio": None,
+                "clock_event_active:sw_power_cap": 1.0,
+                "engine_encoder_ratio": None,
             },
-            device_id(3): {"temperature_c": 55.0},
+            device_id(3): {"temperature_core_c": 55.0},
         },
         counters={
             ("ticks", ""): 36_000,

@@ -82,7 +82,11 @@ class LadderConfig(Section):
     page_again_s: Seconds = 600.0
     """A claim that comes back is paged again only after this long."""
     locked_after_s: Seconds = 3.0
-    """How long a device may stay locked after the offender is gone before the last resort."""
+    """How long a device may stay locked after the offender is gone before the last resort, where the
+    driver itself asks for a recovery."""
+    locked_silent_s: Seconds = 10.0
+    """The same where the driver asks for nothing and only the services on it still suffer: what
+    measures them needs a window of good requests before it says so."""
 
 
 class SamplingConfig(Section):
@@ -179,6 +183,9 @@ class DefaultPolicy(Section):
     """Tenants no entry matches."""
 
     memory: Bytes | None = None
+    """Quota of GPU memory a device, for tenants whose label claims none."""
+    memory_max: Bytes | None = None
+    """The most a label may claim; unset: ``memory``, and without that no bound."""
     tenant_class: Class = Field(default=TenantClass.LOW, alias="class")
     class_max: Class = TenantClass.NORMAL
     """The highest class a label may claim without the operator's map."""

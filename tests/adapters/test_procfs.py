@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.procfs import ProcFs
 from gpuwarden.adapters.procstat import parse_stat
 from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.ids import Pid
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.adapters.trees import join, real_group, real_hierarchies, sleeper, wait_gone
 
 REST = b" S 7 4711 4710 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 3 0 88123 1 2 3"

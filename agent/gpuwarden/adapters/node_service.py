@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NoReturn, Protocol, TypeVar
 
@@ -11,7 +11,7 @@ import grpc
 from gpuwarden.adapters.peers import Peer
 from gpuwarden.adapters.view_source import ViewSource
 from gpuwarden.clock import Clock
-from gpuwarden.errors import GpuwardenError
+from gpuwarden.errors import GpuwardenError, Refused
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.status import View
 from gpuwarden.wire.convert import SCHEMA_VERSION, to_view
@@ -136,7 +136,10 @@ class NodeService(NodeServiceServicer):
 
     def _explain(self, wanted: str) -> pb.ExplainResponse:
         view = self._source.view()
-        incident = _find(view, wanted)
+        try:
+            incident = only(view.incidents, wanted)
+        except Refused as refused:
+            raise _Declined(grpc.StatusCode.NOT_FOUND, str(refused)) from refused
         tenants = [tenant for tenant in view.snapshot.tenants if tenant.id == incident.tenant]
         return pb.ExplainResponse(
             schema_version=SCHEMA_VERSION,
@@ -177,23 +180,20 @@ def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> N
     raise AssertionError("abort() returned")
 
 
-def _find(view: View, wanted: str) -> Incident:
-    """The incident of that id, of a beginning that fits one only, or the newest for ``last``."""
-    incidents = view.incidents
+def matching(incidents: Sequence[Incident], wanted: str) -> list[Incident]:
+    """The incident of that id, those whose id begins so, or the newest for ``last``."""
     if wanted == "last" and incidents:
-        return max(incidents, key=lambda incident: incident.opened_wall)
+        return [max(incidents, key=lambda incident: incident.opened_wall)]
     exact = [incident for incident in incidents if incident.id == wanted]
-    near = exact or [
-        incident for incident in incidents if wanted and incident.id.startswith(wanted)
-    ]
-    if len(near) == 1:
-        return near[0]
-    if near:
-        some = ", ".join(incident.id for incident in near[:5])
-        raise _Declined(
-            grpc.StatusCode.INVALID_ARGUMENT, f"{wanted} fits {len(near)} incidents: {some}"
-        )
-    raise _Declined(
-        grpc.StatusCode.NOT_FOUND,
-        f"no incident {wanted[:80]}" if incidents else "no incident is on record",
-    )
+    return exact or [each for each in incidents if wanted and each.id.startswith(wanted)]
+
+
+def only(incidents: Sequence[Incident], wanted: str) -> Incident:
+    """The one that ``wanted`` names; ``Refused`` says which it fits, or that there is none."""
+    found = matching(incidents, wanted)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(incident.id for incident in found[:5])
+        raise Refused(f"{wanted} fits {len(found)} incidents: {some}")
+    raise Refused(f"no incident {wanted[:80]}" if incidents else "no incident is on record")

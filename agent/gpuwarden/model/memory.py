@@ -59,6 +59,16 @@ def episode_key(tenant: TenantId, device: DeviceId) -> str:
     return f"{tenant} {device}"
 
 
+def limit_key(tenant: TenantId, device: DeviceId) -> str:
+    """The key of a tenant's preventive limit on a device in ``Memory.applied``."""
+    return f"limit {tenant} {device}"
+
+
+def host_key(tenant: TenantId) -> str:
+    """The key of a tenant's host limits in ``Memory.applied``."""
+    return f"host {tenant}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One tenant on the ladder."""
@@ -81,7 +91,12 @@ class Case:
     is_throttled: bool = False
     is_restart_settled: bool = True
     """False while switching the restart policy off has been asked for and not answered."""
+    is_restart_off: bool = True
+    """Whether its runtime is known not to start it again by itself."""
     old_restart: str | None = None
+    is_paused: bool = False
+    """Frozen by somebody else when the eviction began: it must not run again in between."""
+    owner_key: str | None = None
     acted: tuple[str, ...] = ()
     """Kinds already ordered on this rung: nothing is ordered twice on one rung."""
     withheld: tuple[str, ...] = ()
@@ -111,9 +126,10 @@ class Debt:
     incident: IncidentId
     device: DeviceId | None = None
     old: tuple[tuple[str, str], ...] = ()
+    """What the undo needs: as known when it was ordered, then as its outcome told."""
     since_wall: float = 0.0
     due_wall: float | None = None
-    """When to give it back; None: when its case ends."""
+    """When to give it back (again); None: when its case ends. Moves when the wall clock is set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +142,8 @@ class DeviceMemory:
     """No new victim before this: the last eviction's bytes are still being counted back."""
     locked_since: float | None = None
     locked_why: str = ""
+    recovery_asked_at: float | None = None
+    """When the driver's event last asked for a recovery; None once one took it back."""
     unattributed_since: float | None = None
     unattributed_floor_bytes: int | None = None
     """Bytes nobody held when the device was first seen (display, other drivers): not news."""
@@ -143,6 +161,8 @@ class Memory:
     boot_id: str = ""
     started_at: float = 0.0
     last_at: float = 0.0
+    last_wall: float = 0.0
+    """Unix seconds at ``last_at``: tells when the wall clock was set in between."""
     serial: int = 0
     """Last number given to an incident or action of this boot."""
     episodes: Mapping[str, Episode] = field(default_factory=dict)
@@ -153,6 +173,8 @@ class Memory:
     devices: Mapping[DeviceId, DeviceMemory] = field(default_factory=dict)
     open_incidents: Mapping[str, IncidentId] = field(default_factory=dict)
     """Subject (``tenant/<id>``, ``device/<uuid>``, ``node``) -> its open incident."""
+    joined: Mapping[str, str] = field(default_factory=dict)
+    """Finding key -> subject of the incident it stands in."""
     claims: Mapping[str, float] = field(default_factory=dict)
     """Finding key -> since when it has been claimed without a break."""
     paged: Mapping[str, float] = field(default_factory=dict)
@@ -160,7 +182,8 @@ class Memory:
     confirmed: frozenset[str] = frozenset()
     """Finding keys whose confirmation has been noted."""
     applied: Mapping[str, str] = field(default_factory=dict)
-    """Preventive and host limits already ordered: ``limit <tenant> <device>`` -> value."""
+    """Preventive and host limits already ordered, by ``limit_key`` and ``host_key``; the value, or
+    ``failed <at>``."""
     released: Mapping[DeviceId, float] = field(default_factory=dict)
     """Device -> when the last eviction on it ended."""
 
@@ -174,47 +197,75 @@ class Memory:
         return memory
 
 
+SETTLES = frozenset({Kind.RESTART_BACK, Kind.THAW, Kind.UNTHROTTLE, Kind.CLEAR_LIMIT})
+OWES = {
+    Kind.RESTART_OFF: Kind.RESTART_BACK,
+    Kind.FREEZE: Kind.THAW,
+    Kind.THROTTLE: Kind.UNTHROTTLE,
+    Kind.SET_LIMIT: Kind.CLEAR_LIMIT,
+}
+"""What an action changes has to be given back by this."""
+RESUMES = {Kind.KILL: Rung.TERMED, Kind.STOP: Rung.KILLED}
+"""A case whose agent died before it knew what became of this stands again on the rung before it: the
+world is measured first, and what still lives meets the same rung."""
+
+
 def _after_one(memory: Memory, outcome: Outcome) -> Memory:
     if outcome.tenant is None or outcome.result is Result.STARTED:
         return memory
-    case = memory.cases.get(outcome.tenant)
-    debts = memory.debts
-    done = outcome.result is Result.DONE
-    settles = {
-        Kind.RESTART_BACK: Kind.RESTART_BACK,
-        Kind.THAW: Kind.THAW,
-        Kind.UNTHROTTLE: Kind.UNTHROTTLE,
-        Kind.CLEAR_LIMIT: Kind.CLEAR_LIMIT,
-    }.get(outcome.kind)
-    gone = outcome.result in (Result.REFUSED, Result.UNSUPPORTED)
-    if settles is not None and (done or gone):
-        debts = tuple(d for d in debts if not (d.tenant == outcome.tenant and d.kind is settles))
-    owed = {
-        Kind.RESTART_OFF: Kind.RESTART_BACK,
-        Kind.FREEZE: Kind.THAW,
-        Kind.THROTTLE: Kind.UNTHROTTLE,
-        Kind.SET_LIMIT: Kind.CLEAR_LIMIT,
-    }.get(outcome.kind)
-    if owed is not None and (done or outcome.result is Result.UNKNOWN):
+    debts = tuple(d for d in memory.debts if not _is_settled(d, outcome))
+    if outcome.kind in OWES and outcome.old:
+        # What was there first is what is owed: a second time finds our own setting.
         debts = tuple(
-            replace(d, old=outcome.old or d.old)
-            if d.tenant == outcome.tenant and d.kind is owed
+            replace(d, old=tuple({**dict(outcome.old), **dict(d.old)}.items()))
+            if _is_for(d, outcome, OWES[outcome.kind])
             else d
             for d in debts
         )
-    elif owed is not None:
-        debts = tuple(d for d in debts if not (d.tenant == outcome.tenant and d.kind is owed))
-    if case is not None and outcome.kind is Kind.RESTART_OFF:
-        old = dict(outcome.old).get("restart_policy", case.old_restart)
-        case = replace(case, is_restart_settled=True, old_restart=old)
-    if case is not None and outcome.kind is Kind.FREEZE and not done:
-        case = replace(case, frozen_since=None)
     cases = memory.cases
-    if case is not None and case is not cases.get(outcome.tenant):
-        cases = {**cases, outcome.tenant: case}
-    if cases is memory.cases and debts is memory.debts:
+    case = cases.get(outcome.tenant)
+    if case is not None:
+        moved = _case_after(case, outcome)
+        if moved is not case:
+            cases = {**cases, outcome.tenant: moved}
+    applied = memory.applied
+    if outcome.result in (Result.FAILED, Result.UNKNOWN):
+        key = _limit_of(outcome.tenant, outcome)
+        applied = {**applied, key: f"failed {outcome.at:.3f}"} if key in applied else applied
+    if cases is memory.cases and debts == memory.debts and applied is memory.applied:
         return memory
-    return replace(memory, cases=cases, debts=debts)
+    return replace(memory, cases=cases, debts=debts, applied=applied)
+
+
+def _limit_of(tenant: TenantId, outcome: Outcome) -> str:
+    if outcome.kind is Kind.SET_LIMIT and outcome.device is not None:
+        return limit_key(tenant, outcome.device)
+    return host_key(tenant) if outcome.kind is Kind.SET_HOST_LIMITS else ""
+
+
+def _is_settled(debt: Debt, outcome: Outcome) -> bool:
+    """Given back; or its target is another thing now; or it turned out that nothing was changed.
+
+    A call that failed may still have had its effect, or have it later: what it owes stays owed.
+    """
+    is_final = outcome.result in (Result.REFUSED, Result.UNSUPPORTED)
+    if outcome.kind in SETTLES and (is_final or outcome.result is Result.DONE):
+        return _is_for(debt, outcome, outcome.kind)
+    return outcome.kind in OWES and is_final and _is_for(debt, outcome, OWES[outcome.kind])
+
+
+def _case_after(case: Case, outcome: Outcome) -> Case:
+    if outcome.kind is Kind.RESTART_OFF:
+        old = dict(outcome.old).get("restart_policy", case.old_restart)
+        is_off = outcome.result is Result.DONE
+        return replace(case, is_restart_settled=True, is_restart_off=is_off, old_restart=old)
+    if outcome.kind is Kind.FREEZE and outcome.result is not Result.DONE:
+        return replace(case, frozen_since=None)
+    if outcome.result is Result.UNKNOWN and outcome.kind in RESUMES:
+        after = {Kind.KILL: Rung.KILLED, Kind.STOP: Rung.STOPPED}[outcome.kind]
+        if case.rung is after:
+            return replace(case, rung=RESUMES[outcome.kind])
+    return case
 
 
 def _is_for(debt: Debt, outcome: Outcome, kind: Kind) -> bool:

@@ -48,9 +48,14 @@ class Observer:
         self._attribution.growth_window_s = cfg.quota.growth_window_s
         self._is_stale = True
 
-    def look(self, now: float, wall: float, memory: Memory, *, can_record: bool) -> Snapshot:
-        """One look at the node."""
+    def look(self, now: float, wall: float, memory: Memory, *, journal_fault: str = "") -> Snapshot:
+        """One look at the node. ``journal_fault``: why the journal cannot be written; empty: it can."""
         self._gaps = []
+        if journal_fault:
+            kind = GapKind.UNAVAILABLE
+            self._gaps.append(
+                Gap(source="journal", subject="journal", kind=kind, detail=journal_fault)
+            )
         view = self._ask("probe", lambda: self._ports.probe.drain(now)) or ProbeView(
             devices=(), listings=()
         )
@@ -63,23 +68,27 @@ class Observer:
         self._read_pressure(now)
         devices = self._devices(view)
         services = self._ask("services", lambda: self._ports.services.states(now)) or ()
+        standings = self._standings(memory)
+        host = self._ask("host", lambda: self._ports.host.sample(now))
+        boot_id = self._ask("host", self._ports.host.boot_id) or memory.boot_id
+        limits = tuple(self._ask("limiter", self._ports.limiter.readings) or ())
         gaps = (*view.gaps, *(self._ask("runtimes", self._ports.runtimes.gaps) or ()), *self._gaps)
         return Snapshot(
             at=now,
             wall=wall,
-            boot_id=self._ask("host", self._ports.host.boot_id) or memory.boot_id,
+            boot_id=boot_id,
             devices=devices,
             tenants=tuple(self._tenants.values()),
             uses=self._attribution.uses(),
-            standings=self._standings(memory),
+            standings=standings,
             events=view.events,
             services=tuple(services),
-            host=self._ask("host", lambda: self._ports.host.sample(now)),
-            limits=tuple(self._ask("limiter", self._ports.limiter.readings) or ()),
+            host=host,
+            limits=limits,
             limiter=self._ports.limiter.name,
             gaps=gaps,
             unattributed=tuple(sorted(self._attribution.unattributed.items())),
-            can_record=can_record,
+            can_record=not journal_fault,
         )
 
     def _fold_lists(self, view: ProbeView) -> bool:

@@ -22,6 +22,7 @@ from gpuwarden.policy import (
     limits,
     locked,
     pressure,
+    prevent,
     quota,
     reserve,
     room,
@@ -52,9 +53,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
 )
 
 MAX_FINDINGS = 512
-"""Findings of one pass beyond this are counted, not judged (costs research: cap findings a
-pass).
-"""
+"""Of more findings in one pass the worst are judged (costs research: cap findings a pass)."""
 
 
 def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
@@ -72,7 +71,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     lastresort.resort(desk, findings)
     paged = escalate.page(desk, findings)
     upkeep.settle(desk)
-    upkeep.prevent(desk)
+    prevent.prevent(desk, findings)
     incidents.record(desk, findings)
     memory = replace(desk.remembered(), claims=_claims(desk.memory, findings, snap.at), paged=paged)
     stale = [w.device for w in desk.withheld if w.budget == "stale" and w.device is not None]
@@ -89,11 +88,13 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
 
 
 def find_all(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
-    """Every rule that is on, in order, bounded."""
+    """Every rule that is on, in order; bounded, so that no flood of small claims hides a great one."""
     findings: list[Finding] = []
     for name, rule in RULES:
         if guard.is_on(cfg, name):
             findings.extend(rule(cfg, memory, scene))
+    if len(findings) > MAX_FINDINGS:
+        findings.sort(key=lambda f: -f.severity)
     return findings[:MAX_FINDINGS]
 
 

@@ -128,8 +128,10 @@ class Desk:
         device: DeviceId | None = None,
         params: Iterable[tuple[str, str]] = (),
         ttl_s: float | None = None,
+        owes: tuple[tuple[str, str], ...] = (),
     ) -> Action:
-        """Decide an action; a debt is written down for whatever it changes of somebody else's."""
+        """Decide an action; a debt is written down for whatever it changes of somebody else's.
+        ``owes``: what is known already of how it was."""
         self.serial += 1
         action = Action(
             id=f"{incident}/{self.serial}",
@@ -143,23 +145,32 @@ class Desk:
             params=tuple(params),
         )
         self.actions.append(action)
-        self._owe(UNDO.get(kind), incident, target)
+        self._owe(UNDO.get(kind), incident, target, owes)
         return action
 
-    def _owe(self, owed: Kind | None, incident: IncidentId, target: Target | None) -> None:
+    def _owe(
+        self,
+        owed: Kind | None,
+        incident: IncidentId,
+        target: Target | None,
+        old: tuple[tuple[str, str], ...],
+    ) -> None:
         if target is None or owed not in (Kind.THAW, Kind.UNTHROTTLE, Kind.RESTART_BACK):
             return
-        if any(d.tenant == target.tenant and d.kind is owed for d in self.debts):
-            return
-        self.debts.append(
-            Debt(
-                tenant=target.tenant,
-                kind=owed,
-                target=target,
-                incident=incident,
-                since_wall=self.scene.snap.wall,
-            )
+        debt = Debt(
+            tenant=target.tenant,
+            kind=owed,
+            target=target,
+            incident=incident,
+            old=old,
+            since_wall=self.scene.snap.wall,
         )
+        for index, known in enumerate(self.debts):
+            if known.tenant == target.tenant and known.kind is owed:
+                is_same = owed is Kind.RESTART_BACK or known.target.cgroup == target.cgroup
+                self.debts[index] = replace(debt, old=known.old or old) if is_same else debt
+                return
+        self.debts.append(debt)
 
     def withhold(self, case: Case, kind: Kind, refusal: guard.Refusal) -> Case:
         """Report an action not taken, once a case and budget."""

@@ -5,10 +5,10 @@ from dataclasses import replace
 from gpuwarden.model.action import Kind
 from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.finding import Finding
-from gpuwarden.model.ids import TenantId
+from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Case, Rung
 from gpuwarden.model.tenant import Tenant
-from gpuwarden.policy import guard, ladder, tombstone
+from gpuwarden.policy import guard, ladder, tombstone, victims
 from gpuwarden.policy.desk import Desk, target_of
 from gpuwarden.policy.ladder import Event, Judgement
 from gpuwarden.policy.words import size
@@ -17,10 +17,10 @@ AFTER_EVICTION = frozenset({Rung.TERMED, Rung.KILLED, Rung.STOPPED, Rung.STUCK})
 
 
 def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
-    """Move every open case by what happened to it. Those in flight first: they hold the devices."""
+    """Move every open case by what happened to it: those in flight first, for they hold the devices;
+    then in the order in which tenants have to go."""
     nothing = Judgement()
-    ordered = sorted(desk.cases.values(), key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at))
-    for case in ordered:
+    for case in sorted(desk.cases.values(), key=lambda c: _turn(desk, c, said)):
         verdict, finding = said.get(case.tenant, (nothing, None))
         case = _raise_alarm(desk, case, verdict)
         case = _refresh(desk, case, finding)
@@ -29,18 +29,32 @@ def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None
         move(desk, case, event)
 
 
+def _turn(
+    desk: Desk, case: Case, said: dict[TenantId, tuple[Judgement, Finding]]
+) -> tuple[bool, bool, tuple[float, ...], TenantId]:
+    verdict, _ = said.get(case.tenant, (Judgement(), None))
+    is_free = case.rung not in IN_FLIGHT
+    order = _order_of(desk, case.tenant, case.device) if is_free else (case.opened_at,)
+    return is_free, not verdict.is_convicted, order, case.tenant
+
+
+def _order_of(desk: Desk, tenant_id: TenantId, device: DeviceId | None) -> tuple[float, ...]:
+    """Where a tenant stands among those that have to go."""
+    tenant = desk.scene.tenants.get(tenant_id)
+    uses = [u for u in desk.scene.uses_of(tenant_id) if u.device == device]
+    return victims.precedence(tenant, uses[0]) if tenant is not None and uses else ()
+
+
 def _raise_alarm(desk: Desk, case: Case, verdict: Judgement) -> Case:
-    """An eviction under way becomes an emergency when somebody protected starts to suffer."""
+    """An eviction under way becomes an emergency when somebody protected starts to suffer; before it
+    begins, a case is one only as long as somebody does."""
+    if case.rung not in IN_FLIGHT:
+        return replace(case, is_emergency=verdict.is_emergency)
     if not verdict.is_emergency or case.is_emergency:
         return case
     tenant = desk.scene.tenants[case.tenant]
     grace = min(case.grace_s, ladder.grace_s(desk.cfg, tenant, is_emergency=True))
-    if case.rung in IN_FLIGHT:
-        desk.note(
-            case.incident,
-            NoteKind.EVIDENCE,
-            "emergency lane: a protected tenant is harmed",
-        )
+    desk.note(case.incident, NoteKind.EVIDENCE, "emergency lane: a protected tenant is harmed")
     if case.rung is Rung.TERMED and desk.scene.snap.at - case.since < case.grace_s:
         # TERM was sent earlier: the emergency's own grace runs from now at the latest.
         left = min(case.grace_s - (desk.scene.snap.at - case.since), grace)
@@ -85,23 +99,39 @@ def move(desk: Desk, case: Case, event: Event) -> None:
             return
         case = _before_eviction(desk, case)
         if _needs_no_hold(case):
-            rung = Rung.KILLED if case.grace_s <= 0 or _is_paused(desk, case) else Rung.TERMED
-    if rung is Rung.TERMED and _is_paused(desk, case):
+            rung = Rung.KILLED if case.grace_s <= 0 else Rung.TERMED
+    if rung is Rung.TERMED and case.is_paused:
         rung = Rung.KILLED  # a paused process cannot hear TERM, and must not run again in between
     entered = ladder.enter(case, rung, desk.scene.snap.at)
-    for kind in ladder.orders(entered):
-        refusal = guard.permit(desk.cfg, desk.memory, desk.scene, entered, kind, desk.busy())
-        if refusal is not None:
-            desk.cases[case.tenant] = desk.withhold(case, kind, refusal)
-            return
-    for kind in ladder.orders(entered):
+    allowed = _allowed(desk, case, entered)
+    if allowed is None:
+        return
+    for kind in allowed:
         _order(desk, entered, kind)
     desk.note(entered.incident, NoteKind.RUNG, _rung_text(entered, event))
     if rung is Rung.DONE:
-        _close(desk, case, entered, event)
+        _close(desk, case, event)
         return
+    if rung is not Rung.HELD:  # let go with the signal; the debt stands until that is done
+        entered = replace(entered, frozen_since=None)
     desk.cases[case.tenant] = entered
     _wake_for(desk, entered)
+
+
+def _allowed(desk: Desk, case: Case, entered: Case) -> list[Kind] | None:
+    """The orders of a rung, or ``None``: one was withheld, and the rung is not entered. That a device
+    may not be cordoned keeps nobody from being told."""
+    allowed = []
+    for kind in ladder.orders(entered):
+        refusal = guard.permit(desk.cfg, desk.memory, desk.scene, entered, kind, desk.busy())
+        if refusal is None:
+            allowed.append(kind)
+        elif kind is Kind.CORDON:
+            desk.withhold(case, kind, refusal)
+        else:
+            desk.cases[case.tenant] = desk.withhold(case, kind, refusal)
+            return None
+    return allowed
 
 
 def _waits_its_turn(desk: Desk, case: Case) -> bool:
@@ -117,15 +147,18 @@ def _before_eviction(desk: Desk, case: Case) -> Case:
     """What an eviction starts from: every device it holds, and whether it would be restarted."""
     tenant = desk.scene.tenants[case.tenant]
     restarts = tenant.restart_policy not in (None, "", "no")
+    is_off = not (restarts and tenant.runtime in ladder.HAS_RESTART_POLICY)
     uses = desk.scene.uses_of(case.tenant)
-    worst = case.reason if case.reason not in ("quota-soft",) else "quota-hard"
     return replace(
         case,
         target=target_of(tenant),
-        reason=worst,
+        reason="quota-hard" if case.reason == "quota-soft" else case.reason,
         devices=tuple(sorted({case.device, *(use.device for use in uses)})),
-        is_restart_settled=not (restarts and tenant.runtime in ladder.HAS_RESTART_POLICY),
+        is_restart_settled=is_off,
+        is_restart_off=is_off,
         old_restart=tenant.restart_policy,
+        is_paused=tenant.is_paused,
+        owner_key=tenant.owner_key,
     )
 
 
@@ -133,12 +166,8 @@ def _needs_no_hold(case: Case) -> bool:
     """A hold is for deciding and for switching a restart policy off; without either it only
     delays.
     """
-    return case.is_restart_settled and not (case.is_emergency and case.target.cgroup is not None)
-
-
-def _is_paused(desk: Desk, case: Case) -> bool:
-    tenant = desk.scene.tenants.get(case.tenant)
-    return tenant is not None and tenant.is_paused
+    is_held = case.is_emergency and case.target.cgroup is not None and not case.is_paused
+    return case.is_restart_settled and not is_held
 
 
 def _order(desk: Desk, case: Case, kind: Kind) -> None:
@@ -150,7 +179,8 @@ def _order(desk: Desk, case: Case, kind: Kind) -> None:
             high = int(tenant.host.memory_bytes * desk.cfg.host.pressure_memory_ratio)
             params = [("memory_high_bytes", str(high))]
     if kind is Kind.STOP:
-        params = [("grace_s", f"{max(0.0, case.grace_s):.3f}")]
+        grace = case.grace_s if case.rung is Rung.TERMED else 0.0
+        params = [("grace_s", f"{max(0.0, grace):.3f}")]
     if kind is Kind.PAGE:
         text = f"{case.target.name} cannot be ended: its processes or its bytes stay"
         params = [("severity", "critical"), ("summary", text)]
@@ -165,6 +195,7 @@ def _order(desk: Desk, case: Case, kind: Kind) -> None:
         device=case.device,
         params=params,
         ttl_s=desk.cfg.ladder.hold_ttl_s if kind is Kind.FREEZE else None,
+        owes=(("restart_policy", case.old_restart or "no"),) if kind is Kind.RESTART_OFF else (),
     )
 
 
@@ -175,30 +206,35 @@ def _why(case: Case) -> str:
 
 def _rung_text(case: Case, event: Event) -> str:
     if case.rung is Rung.DONE:
-        return "over" if event is Event.FREED else "ended: the tenant is not there any more"
+        return {
+            Event.FREED: "over",
+            Event.OBEYED: "over: it is not in the way any more",
+        }.get(event, "ended: the tenant is not there any more")
     return f"{case.rung.value}: {_why(case)}"
 
 
-def _close(desk: Desk, before: Case, done: Case, event: Event) -> None:
+def _close(desk: Desk, before: Case, event: Event) -> None:
     desk.cases.pop(before.tenant, None)
     now, wall = desk.scene.snap.at, desk.scene.snap.wall
     if before.rung not in AFTER_EVICTION and before.rung is not Rung.HELD:
         return
     for device in before.devices or (before.device,):
         state = desk.device(device)
-        wait = 0.0 if event is Event.FREED else desk.cfg.ladder.cooldown_s
+        wait = desk.cfg.ladder.cooldown_s if event is Event.GONE else 0.0
         desk.devices[device] = replace(state, cooldown_until=now + wait)
-    if before.rung in AFTER_EVICTION:
+    is_evicted = before.rung in AFTER_EVICTION and event is not Event.OBEYED
+    if is_evicted:
         desk.memory = replace(
             desk.memory,
             released={**desk.memory.released, **dict.fromkeys(before.devices, now)},
         )
-        tenant = desk.scene.tenants.get(before.tenant)
-        owner = tenant.owner_key if tenant is not None else None
-        owner = owner or before.target.name
-        desk.tombstones[owner] = tombstone.bury(desk.cfg, desk.tombstones, owner, wall)
+        if before.owner_key is not None:
+            desk.tombstones[before.owner_key] = tombstone.bury(
+                desk.cfg, desk.tombstones, before.owner_key, wall
+            )
+    due = wall + desk.cfg.ladder.tombstone_window_s if is_evicted else wall
     desk.debts = [
-        replace(debt, due_wall=wall + desk.cfg.ladder.tombstone_window_s)
+        replace(debt, due_wall=due)
         if debt.tenant == before.tenant and debt.kind is Kind.RESTART_BACK
         else debt
         for debt in desk.debts
@@ -211,7 +247,7 @@ def _wake_for(desk: Desk, case: Case) -> None:
         Rung.HELD: desk.cfg.ladder.restart_wait_s,
         Rung.TERMED: case.grace_s,
         Rung.KILLED: desk.cfg.ladder.verify_s,
-        Rung.STOPPED: desk.cfg.ladder.stuck_s,
+        Rung.STOPPED: ladder.stuck_after_s(desk.cfg, case),
     }.get(case.rung)
     if wait is None:
         return
@@ -223,11 +259,11 @@ def _wake_for(desk: Desk, case: Case) -> None:
 def open_cases(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
     """A case for every tenant with a quota finding; those to be evicted in victim order."""
     newcomers = [t for t in said if t not in desk.cases and said[t][1].device is not None]
-    for tenant_id in sorted(newcomers, key=lambda t: _victim_order(desk, t, said[t])):
+    for tenant_id in sorted(newcomers, key=lambda t: _newcomer_turn(desk, t, said[t])):
         verdict, finding = said[tenant_id]
         tenant = desk.scene.tenants[tenant_id]
-        reason = "quota-soft" if verdict.is_soft else "quota-hard"
-        reason = finding.rule if finding.rule in ("pressure", "tombstone") else reason
+        reason = "quota-soft" if finding.key.startswith("quota-soft") else "quota-hard"
+        reason = reason if finding.rule == "quota" else finding.rule
         case = new_case(desk, tenant, finding, reason, is_emergency=verdict.is_emergency)
         desk.cases[tenant_id] = case
         move(desk, case, Event.NOTICED)
@@ -235,17 +271,11 @@ def open_cases(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> N
             move(desk, desk.cases[tenant_id], Event.CONVICTED)
 
 
-def _victim_order(
+def _newcomer_turn(
     desk: Desk, tenant_id: TenantId, said: tuple[Judgement, Finding]
-) -> tuple[bool, int, float, str]:
+) -> tuple[bool, tuple[float, ...], TenantId]:
     verdict, finding = said
-    ratio = (finding.used_bytes or 0) / max(1, finding.limit_bytes or 1)
-    return (
-        not verdict.is_convicted,
-        desk.scene.tenants[tenant_id].cls,
-        -ratio,
-        tenant_id,
-    )
+    return not verdict.is_convicted, _order_of(desk, tenant_id, finding.device), tenant_id
 
 
 def new_case(
@@ -269,4 +299,5 @@ def new_case(
         grace_s=ladder.grace_s(desk.cfg, tenant, is_emergency=is_emergency),
         bytes_at_open=finding.used_bytes or 0,
         limit_bytes=finding.limit_bytes or 0,
+        owner_key=tenant.owner_key,
     )

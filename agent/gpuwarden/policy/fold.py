@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from gpuwarden.config import Config
-from gpuwarden.model.device import Device, Sight
+from gpuwarden.model.action import Kind
+from gpuwarden.model.device import Device
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import DeviceMemory, Episode, Memory, episode_key
-from gpuwarden.model.snapshot import Health
 from gpuwarden.model.tenant import Use
+from gpuwarden.policy import lockup
 from gpuwarden.policy.scene import Limits, Scene
-from gpuwarden.policy.xid_scope import LOCKING
 
 
 def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
@@ -18,34 +18,77 @@ def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
     """
     snap = scene.snap
     if memory.boot_id != snap.boot_id:
-        memory = _reborn(memory, scene)
+        memory = _reborn(cfg, memory, scene)
+    memory = _rebased(memory, snap.at, snap.wall)
     if snap.at - memory.last_at > cfg.sampling.gap_s:
         memory = replace(memory, episodes=_unconfirmed(memory))
     return replace(
         memory,
         last_at=snap.at,
+        last_wall=snap.wall,
         episodes=_episodes(cfg, memory, scene),
         devices=_devices(cfg, memory, scene),
     )
 
 
-def _reborn(memory: Memory, scene: Scene) -> Memory:
-    """First tick, or first after a reboot: pids, grace clocks and cooldowns mean nothing any
-    more.
+def _reborn(cfg: Config, memory: Memory, scene: Scene) -> Memory:
+    """First tick, or first after a reboot: pids, grace clocks and cooldowns mean nothing any more.
+
+    How long the host was down is not known for certain: nothing waits longer than its window again.
     """
+    latest = scene.snap.wall + cfg.ladder.tombstone_window_s
     return Memory(
         boot_id=scene.snap.boot_id,
         started_at=scene.snap.at,
         last_at=scene.snap.at,
+        last_wall=scene.snap.wall,
         serial=memory.serial,
-        tombstones=memory.tombstones,
-        debts=tuple(d for d in memory.debts if d.kind.value == "restart-back"),
+        tombstones={
+            key: replace(
+                stone,
+                evicted_wall=tuple(min(w, scene.snap.wall) for w in stone.evicted_wall),
+                held_until_wall=_at_most(stone.held_until_wall, latest),
+            )
+            for key, stone in memory.tombstones.items()
+        },
+        debts=tuple(
+            replace(d, due_wall=_at_most(d.due_wall, latest))
+            for d in memory.debts
+            if d.kind is Kind.RESTART_BACK
+        ),
         devices={
             device: DeviceMemory(cordoned_by=old.cordoned_by)
             for device, old in memory.devices.items()
             if old.cordoned_by is not None
         },
     )
+
+
+def _at_most(wall: float | None, latest: float) -> float | None:
+    return None if wall is None else min(wall, latest)
+
+
+CLOCK_SET_S = 2.0
+"""The wall clock differing by more from what has gone by was set, not slewed (500 ppm by adjtime)."""
+
+
+def _rebased(memory: Memory, at: float, wall: float) -> Memory:
+    """What is kept in wall time moves with the wall clock when somebody sets it, or the host slept."""
+    jump = (wall - memory.last_wall) - (at - memory.last_at)
+    if abs(jump) <= CLOCK_SET_S or memory.last_wall == 0.0:
+        return memory
+    stones = {
+        key: replace(
+            stone,
+            evicted_wall=tuple(w + jump for w in stone.evicted_wall),
+            held_until_wall=None if stone.held_until_wall is None else stone.held_until_wall + jump,
+        )
+        for key, stone in memory.tombstones.items()
+    }
+    debts = tuple(
+        d if d.due_wall is None else replace(d, due_wall=d.due_wall + jump) for d in memory.debts
+    )
+    return replace(memory, tombstones=stones, debts=debts)
 
 
 def _unconfirmed(memory: Memory) -> dict[str, Episode]:
@@ -164,7 +207,6 @@ def _aged(cfg: Config, episode: Episode, now: float) -> Episode | None:
 
 def _devices(cfg: Config, memory: Memory, scene: Scene) -> dict[DeviceId, DeviceMemory]:
     result = dict(memory.devices)
-    unwell = _unwell(scene)
     unattributed = dict(scene.snap.unattributed)
     for device in scene.snap.devices:
         old = result.get(device.id)
@@ -172,7 +214,7 @@ def _devices(cfg: Config, memory: Memory, scene: Scene) -> dict[DeviceId, Device
         if new.sight is not device.sight:
             new = replace(new, sight=device.sight, sight_since=scene.snap.at)
         new = _fold_reserve(new, device, scene)
-        new = _fold_lock(new, device, scene, unwell)
+        new = lockup.fold(cfg, new, device, scene)
         if device.id in unattributed:
             new = _fold_unattributed(cfg, new, unattributed[device.id], scene.snap.at)
         if new is not old:
@@ -192,39 +234,6 @@ def _fold_reserve(old: DeviceMemory, device: Device, scene: Scene) -> DeviceMemo
     if free >= reserve and old.reserve_since is not None:
         return replace(old, reserve_since=None)
     return old
-
-
-def _fold_lock(
-    old: DeviceMemory, device: Device, scene: Scene, unwell: set[DeviceId]
-) -> DeviceMemory:
-    """Locked: an Xid that stops the device, or the driver asks for a recovery. Free again: the
-    driver asks for nothing, and every service on the device is known to be well."""
-    for event in scene.snap.events:
-        if event.device == device.id and event.kind == "xid" and event.code in LOCKING:
-            why = f"Xid {event.code}"
-            since = event.at if old.locked_since is None else old.locked_since
-            old = replace(old, locked_since=since, locked_why=why)
-    asks = device.recovery_action is not None and device.recovery_action > 0
-    if asks and old.locked_since is None:
-        return replace(
-            old,
-            locked_since=scene.snap.at,
-            locked_why=f"driver asks for recovery action {device.recovery_action}",
-        )
-    is_over = not asks and device.sight is Sight.OK and device.id not in unwell
-    if old.locked_since is not None and is_over and scene.snap.at - old.locked_since > 1.0:
-        return replace(old, locked_since=None, locked_why="", last_resort="")
-    return old
-
-
-def _unwell(scene: Scene) -> set[DeviceId]:
-    """Devices with a service that is not known to be well: unknown clears nobody."""
-    return {
-        use.device
-        for state in scene.snap.services
-        if state.health is not Health.GREEN and state.tenant is not None
-        for use in scene.uses_of(state.tenant)
-    }
 
 
 def _fold_unattributed(cfg: Config, old: DeviceMemory, size: int, now: float) -> DeviceMemory:

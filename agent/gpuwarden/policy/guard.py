@@ -8,7 +8,7 @@ from gpuwarden.config import Config
 from gpuwarden.model.action import HARMFUL, Kind
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Case, Memory, Rung
-from gpuwarden.model.tenant import TenantClass
+from gpuwarden.model.tenant import Tenant, TenantClass
 from gpuwarden.policy.scene import Scene
 
 
@@ -40,6 +40,7 @@ RULE_OF_REASON = {
     "unattributed": "unattributed",
     "tombstone": "tombstone",
     "locked": "locked",
+    "pressure": "pressure",
 }
 
 
@@ -59,6 +60,8 @@ def permit(
     rule = RULE_OF_REASON.get(case.reason, case.reason)
     if not is_enforcing(cfg, rule):
         return Refusal(budget="observe", detail=f"rule {rule} is in observe mode")
+    if not scene.snap.can_record:
+        return Refusal(budget="journal", detail="the intent cannot be written down")
     if kind is Kind.CORDON:
         return None if scene.snap.fleet_permit else Refusal(budget="permit", detail="no permit")
     if kind is Kind.RELOCATE:
@@ -76,12 +79,53 @@ def permit(
             return Refusal(budget="undescribed", detail="its runtime has not described it yet")
         if tenant.cannot_act is not None:
             return Refusal(budget="cannot-act", detail=tenant.cannot_act)
+    inside = _inside(scene, case)
+    if inside is not None:
+        return Refusal(budget="nested", detail=f"{inside.name} lives inside it")
+    if kind is Kind.THROTTLE:
+        is_seen = any(scene.is_claimable(u) for u in scene.uses_of(case.tenant))
+        return None if is_seen else _STALE
     if case.rung not in IN_FLIGHT:
         return None
-    return _eviction(cfg, memory, scene, case, busy, is_known=tenant is not None)
+    if case.tenant in memory.cases and memory.cases[case.tenant].rung in IN_FLIGHT:
+        return _raise(cfg, scene, case, kind)
+    return _begin(cfg, memory, scene, case, busy, is_known=tenant is not None)
 
 
-def _eviction(
+_STALE = Refusal(budget="stale", detail="its size was read too long ago")
+
+
+def _inside(scene: Scene, case: Case) -> Tenant | None:
+    """Another tenant whose group lies inside the target's: what hits the one would hit the other."""
+    group = case.target.cgroup
+    if group is None:
+        return None
+    above = group.path.rstrip("/") + "/"
+    for tenant in scene.snap.tenants:
+        inner = tenant.cgroup
+        if tenant.id != case.tenant and inner is not None and inner.path.startswith(above):
+            return tenant
+    return None
+
+
+def _raise(cfg: Config, scene: Scene, case: Case, kind: Kind) -> Refusal | None:
+    """What an eviction under way needs before it goes one rung higher: to be measured again.
+
+    In an emergency the measure would change nothing; then it may be two lists old, on a device that
+    has stopped answering too.
+    """
+    if kind not in (Kind.TERM, Kind.KILL):
+        return None
+    device = scene.devices.get(case.device)
+    if device is None or device.listed_at is None:
+        return _STALE
+    if case.is_emergency:
+        age_s = scene.snap.at - device.listed_at
+        return None if age_s <= 2 * cfg.sampling.list_every_s else _STALE
+    return None if scene.is_list_fresh(device) else _STALE
+
+
+def _begin(
     cfg: Config,
     memory: Memory,
     scene: Scene,
@@ -90,10 +134,7 @@ def _eviction(
     *,
     is_known: bool,
 ) -> Refusal | None:
-    """What an eviction needs before it begins, or before its first harmful rung."""
-    begun = case.tenant in memory.cases and memory.cases[case.tenant].rung in IN_FLIGHT
-    if begun:
-        return None
+    """What an eviction needs before its first harmful rung."""
     now = scene.snap.at
     if not is_known:
         return Refusal(budget="absent", detail="the tenant is not in this look at the node")
@@ -108,7 +149,7 @@ def _eviction(
         return None
     fresh = [u for u in scene.uses_of(case.tenant) if u.device == case.device]
     if not fresh or not scene.is_harm_fresh(fresh[0]):
-        return Refusal(budget="stale", detail="its size was read too long ago")
+        return _STALE
     device = memory.devices.get(case.device)
     if device is not None and now < device.cooldown_until and not case.is_emergency:
         return Refusal(budget="cooldown", detail="the last eviction's bytes are being counted back")

@@ -30,6 +30,8 @@ class Event(StrEnum):
     GIVE_UP = "give-up"
     FREED = "freed"
     """Its cgroup is empty and its bytes are back (or, before TERM, it has cleared by itself)."""
+    OBEYED = "obeyed"
+    """Alive, and no longer in the way: it gave the bytes back, or nobody needs them any more."""
     GONE = "gone"
     """What stands under its name is not what was judged."""
 
@@ -49,9 +51,11 @@ TABLE: dict[tuple[Rung, Event], Rung] = {
     (Rung.HELD, Event.READY): Rung.TERMED,
     (Rung.HELD, Event.NO_GRACE): Rung.KILLED,
     (Rung.HELD, Event.FREED): Rung.DONE,
+    (Rung.HELD, Event.OBEYED): Rung.DONE,
     (Rung.HELD, Event.GONE): Rung.DONE,
     (Rung.TERMED, Event.GRACE_OVER): Rung.KILLED,
     (Rung.TERMED, Event.FREED): Rung.DONE,
+    (Rung.TERMED, Event.OBEYED): Rung.DONE,
     (Rung.TERMED, Event.GONE): Rung.DONE,
     (Rung.KILLED, Event.STILL_THERE): Rung.STOPPED,
     (Rung.KILLED, Event.FREED): Rung.DONE,
@@ -95,19 +99,19 @@ def event_of(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
         return Event.GONE
     if has_gone(case, scene):
         return Event.FREED
+    if case.rung in (Rung.HELD, Rung.TERMED) and has_obeyed(cfg, case, scene):
+        return Event.OBEYED
     if case.rung is Rung.HELD:
         waited = now - case.since >= cfg.ladder.restart_wait_s
         if not (case.is_restart_settled or waited):
             return Event.NOTHING
         return Event.NO_GRACE if case.grace_s <= 0 else Event.READY
     if case.rung is Rung.TERMED:
-        if _has_shrunk(cfg, case, scene):
-            return Event.FREED
         return Event.GRACE_OVER if now - case.since >= case.grace_s else Event.NOTHING
     if case.rung is Rung.KILLED:
         return Event.STILL_THERE if now - case.since >= cfg.ladder.verify_s else Event.NOTHING
     if case.rung is Rung.STOPPED:
-        return Event.GIVE_UP if now - case.since >= cfg.ladder.stuck_s else Event.NOTHING
+        return Event.GIVE_UP if now - case.since >= stuck_after_s(cfg, case) else Event.NOTHING
     return Event.NOTHING
 
 
@@ -148,20 +152,32 @@ def has_gone(case: Case, scene: Scene) -> bool:
     return True
 
 
-def _has_shrunk(cfg: Config, case: Case, scene: Scene) -> bool:
-    """Asked to end, it gave the bytes back instead: enough, unless someone protected was harmed."""
-    if case.is_emergency or case.reason != "quota-hard" or case.limit_bytes <= 0:
-        return False
+def has_obeyed(cfg: Config, case: Case, scene: Scene) -> bool:
+    """Alive, and nothing speaks for ending it any more, by a list taken since its rung began.
+
+    In an emergency nothing but its end counts.
+    """
     device = scene.devices.get(case.device)
-    if device is None or device.listed_at is None or device.listed_at <= case.since:
+    if case.is_emergency or device is None or not scene.is_list_fresh(device):
         return False
-    for use in scene.uses_of(case.tenant):
-        if use.device == case.device:
-            return (
-                scene.is_harm_fresh(use)
-                and use.used_bytes <= cfg.quota.clear_ratio * case.limit_bytes
-            )
-    return False
+    if device.listed_at is None or device.listed_at <= case.since:
+        return False
+    if case.reason == "reserve":
+        free = scene.free_bytes(device)
+        return free is not None and free >= scene.reserve_bytes(device)
+    if case.reason != "quota-hard":
+        return False
+    tenant = scene.tenants.get(case.tenant)
+    limit = case.limit_bytes if tenant is None else tenant.hard_bytes
+    used = sum(u.used_bytes for u in scene.uses_of(case.tenant) if u.device == case.device)
+    return limit is None or used <= cfg.quota.clear_ratio * limit
+
+
+def stuck_after_s(cfg: Config, case: Case) -> float:
+    """How long the runtime may take: a held owner's tenant is stopped with its grace, another one has
+    been killed before."""
+    grace = case.grace_s if case.reason == "tombstone" else 0.0
+    return cfg.ladder.stuck_s + grace
 
 
 def grace_s(cfg: Config, tenant: Tenant, *, is_emergency: bool) -> float:
@@ -184,28 +200,33 @@ def class_grace_s(cfg: Config, cls: TenantClass) -> float:
 
 def orders(case: Case) -> tuple[Kind, ...]:
     """What entering the case's rung orders, in order of execution."""
-    rung = case.rung
+    rung, runtime = case.rung, case.target.runtime
+    thaw = (Kind.THAW,) if case.frozen_since is not None else ()
+    stop = (Kind.STOP,) if runtime in STOP_WITH_TERM else ()
     if rung is Rung.WARNED:
         return (Kind.WARN,)
     if rung is Rung.THROTTLED:
         return (Kind.THROTTLE,) if case.target.cgroup is not None else ()
     if rung is Rung.HELD:
-        freeze = (Kind.FREEZE,) if case.target.cgroup is not None else ()
+        freeze = (Kind.FREEZE,) if _can_hold(case) else ()
         settle = () if case.is_restart_settled else (Kind.RESTART_OFF,)
         return freeze + settle
     if rung is Rung.TERMED:
-        thaw = (Kind.THAW,) if case.frozen_since is not None else ()
-        stop = (Kind.STOP,) if case.target.runtime in STOP_WITH_TERM else ()
         return (Kind.TERM, *thaw, *stop)
     if rung is Rung.KILLED:
-        thaw = (Kind.THAW,) if case.frozen_since is not None else ()
-        stop = (Kind.STOP,) if case.target.runtime in STOP_WITH_TERM else ()
+        if runtime in HAS_RESTART_POLICY and not case.is_restart_off:
+            stop = (Kind.STOP,)  # what is stopped through the runtime is not started again by it
         return (Kind.KILL, *thaw, *stop)
     if rung is Rung.STOPPED:
         return (Kind.STOP,)
     if rung is Rung.STUCK:
         return (Kind.CORDON, Kind.PAGE)
     return ()
+
+
+def _can_hold(case: Case) -> bool:
+    """What somebody else has paused is not held: giving the hold back would let it run."""
+    return case.target.cgroup is not None and not case.is_paused
 
 
 def enter(case: Case, rung: Rung, now: float) -> Case:
@@ -215,8 +236,6 @@ def enter(case: Case, rung: Rung, now: float) -> Case:
         rung=rung,
         since=now,
         acted=(),
-        frozen_since=now
-        if rung is Rung.HELD and case.target.cgroup is not None
-        else case.frozen_since,
+        frozen_since=now if rung is Rung.HELD and _can_hold(case) else case.frozen_since,
         is_throttled=case.is_throttled or rung is Rung.THROTTLED,
     )

@@ -4,13 +4,13 @@ sentences).
 
 from dataclasses import replace
 
-from gpuwarden.model.action import Kind
+from gpuwarden.model.action import Kind, Withheld
 from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.tenant import Tenant
-from gpuwarden.policy import guard
+from gpuwarden.policy import guard, incidents, lockup
 from gpuwarden.policy.desk import Desk, target_of
 
 RELOCATABLE = frozenset({"docker"})
@@ -27,17 +27,36 @@ def resort(desk: Desk, findings: list[Finding]) -> None:
         state = desk.device(device.id)
         if any(busy == device.id for busy, _ in desk.busy()):
             continue
-        start = max(state.locked_since or 0.0, desk.memory.released.get(device.id, 0.0))
-        due = start + desk.cfg.ladder.locked_after_s
+        due = _due(desk, device)
+        if due is None:
+            continue
         if desk.scene.snap.at < due:
             desk.wakes.append(due)
             continue
         if state.last_resort == "":
             _resort_once(desk, device, finding)
+        elif state.last_resort != "observe" and state.cordoned_by is None:
+            _cordon(desk, device, desk.incident(incidents.subject_of(desk, finding), finding))
+
+
+def _due(desk: Desk, device: Device) -> float | None:
+    """When the lock has lasted too long; ``None``: nothing says any more that it lasts.
+
+    Where the driver asks for nothing only the services speak: requests that waited while the device
+    was locked come late, so they are given time to be through.
+    """
+    cfg, state = desk.cfg, desk.device(device.id)
+    start = max(state.locked_since or 0.0, desk.memory.released.get(device.id, 0.0))
+    if lockup.is_asking(cfg, state, device, desk.scene.snap.at) or device.sight is not Sight.OK:
+        return start + cfg.ladder.locked_after_s
+    services = lockup.services_on(desk.scene, device.id)
+    if all(lockup.is_well(s) or lockup.is_recovering(s) for s in services):
+        return None
+    return start + cfg.ladder.locked_silent_s
 
 
 def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
-    incident = desk.incident(f"device/{device.id}", finding)
+    incident = desk.incident(incidents.subject_of(desk, finding), finding)
     if not guard.is_enforcing(desk.cfg, "locked"):
         _mark(desk, device.id, "observe")
         desk.note(
@@ -54,10 +73,12 @@ def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
         return
     moved: list[str] = []
     kept: list[str] = []
+    taken: dict[DeviceId, int] = {}
     for tenant in desk.scene.protected_on(device.id):
-        new = _refuge(desk, device, tenant)
+        new = _refuge(desk, device, tenant, taken)
         if new is None:
             kept.append(tenant.name)
+            desk.withheld.append(_not_moved(desk, device, tenant, incident))
             continue
         desk.order(
             Kind.RELOCATE,
@@ -69,16 +90,10 @@ def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
         )
         moved.append(tenant.name)
     _mark(desk, device.id, "relocate" if moved else "cordon")
-    if desk.scene.snap.fleet_permit and desk.scene.snap.can_record:
-        desk.devices[device.id] = replace(desk.device(device.id), cordoned_by=incident)
-        desk.order(
-            Kind.CORDON,
-            incident,
-            f"GPU {device.index} stays locked up",
-            device=device.id,
-        )
-    users = [desk.scene.tenants[u.tenant].name for u in desk.scene.uses_on(device.id)]
-    stay = [name for name in users if name not in moved]
+    if not _cordon(desk, device, incident):
+        desk.withheld.append(_no_cordon(desk, device, incident))
+    users = [desk.scene.tenants.get(u.tenant) for u in desk.scene.uses_on(device.id)]
+    stay = [t.name for t in users if t is not None and t.name not in moved]
     need = f"reset it with: nvidia-smi --gpu-reset -i {device.index}; it has to be empty first" + (
         f" (still there: {', '.join(stay[:8])})" if stay else ""
     )
@@ -87,6 +102,39 @@ def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
     elif kept:
         need += f"; no healthy device has room for {', '.join(kept[:8])}"
     _page(desk, device, incident, need)
+
+
+def _cordon(desk: Desk, device: Device, incident: IncidentId) -> bool:
+    """Order the cordon unless it may not be; then it is tried again while the device stays locked."""
+    if not (desk.scene.snap.fleet_permit and desk.scene.snap.can_record):
+        return False
+    desk.devices[device.id] = replace(desk.device(device.id), cordoned_by=incident)
+    desk.order(Kind.CORDON, incident, f"GPU {device.index} stays locked up", device=device.id)
+    return True
+
+
+def _no_cordon(desk: Desk, device: Device, incident: IncidentId) -> Withheld:
+    is_unwritten = not desk.scene.snap.can_record
+    return Withheld(
+        kind=Kind.CORDON,
+        incident=incident,
+        tenant=None,
+        device=device.id,
+        budget="journal" if is_unwritten else "permit",
+        detail="the intent cannot be written down" if is_unwritten else "no permit",
+    )
+
+
+def _not_moved(desk: Desk, device: Device, tenant: Tenant, incident: IncidentId) -> Withheld:
+    is_allowed = desk.cfg.ladder.allow_protected_restart
+    return Withheld(
+        kind=Kind.RELOCATE,
+        incident=incident,
+        tenant=tenant.id,
+        device=device.id,
+        budget="no-refuge" if is_allowed else "operator",
+        detail="nowhere to move it" if is_allowed else "allow_protected_restart is off",
+    )
 
 
 def _mark(desk: Desk, device: DeviceId, what: str) -> None:
@@ -110,8 +158,11 @@ def _page(desk: Desk, device: Device, incident: IncidentId, need: str) -> None:
     )
 
 
-def _refuge(desk: Desk, device: Device, tenant: Tenant) -> Device | None:
-    """A healthy device of the node with room for the tenant, the emptiest first."""
+def _refuge(
+    desk: Desk, device: Device, tenant: Tenant, taken: dict[DeviceId, int]
+) -> Device | None:
+    """A healthy device of the node with room for the tenant, the emptiest first; its bytes are then
+    ``taken`` for whoever moves after it."""
     if not (desk.cfg.ladder.allow_protected_restart and desk.scene.snap.can_record):
         return None
     if tenant.runtime not in RELOCATABLE:
@@ -119,16 +170,25 @@ def _refuge(desk: Desk, device: Device, tenant: Tenant) -> Device | None:
     need = sum(u.used_bytes for u in desk.scene.uses_of(tenant.id) if u.device == device.id)
     options = []
     for other in desk.scene.snap.devices:
-        state = desk.device(other.id)
         free = desk.scene.free_bytes(other)
-        sound = (
-            other.id != device.id
-            and other.parent is None
-            and not other.is_mig_parent
-            and other.sight is Sight.OK
-            and state.locked_since is None
-            and state.cordoned_by is None
-        )
-        if sound and free is not None and free >= need + desk.scene.reserve_bytes(other):
-            options.append((-free, other.index, other))
-    return min(options, key=lambda o: o[:2])[2] if options else None
+        if free is None or other.id == device.id or not _is_sound(desk, other):
+            continue
+        room = free - taken.get(other.id, 0)
+        if room >= need + desk.scene.reserve_bytes(other):
+            options.append((-room, other.index, other))
+    if not options:
+        return None
+    new = min(options, key=lambda o: o[:2])[2]
+    taken[new.id] = taken.get(new.id, 0) + need
+    return new
+
+
+def _is_sound(desk: Desk, device: Device) -> bool:
+    state = desk.device(device.id)
+    return (
+        device.parent is None
+        and not device.is_mig_parent
+        and device.sight is Sight.OK
+        and state.locked_since is None
+        and state.cordoned_by is None
+    )

@@ -33,13 +33,11 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
             )
         else:
             continue
-        applied = memory.applied.get(f"limit {reading.tenant} {reading.device}", "")
-        is_again = applied.endswith(" again")  # set twice and still without effect: page
         findings.append(
             Finding(
                 rule="limits",
                 key=f"limits {reading.tenant} {reading.device}",
-                severity=Severity.ERROR if is_again else Severity.WARNING,
+                severity=Severity.WARNING,
                 summary=text,
                 tenant=reading.tenant,
                 device=reading.device,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gpuwarden.model.finding import Finding
-from gpuwarden.model.ids import TenantId
+from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Rung
 from gpuwarden.model.tenant import TenantClass
 from gpuwarden.policy import victims
@@ -18,7 +18,7 @@ def restore_reserves(desk: Desk, findings: list[Finding]) -> None:
         if finding.rule != "reserve" or not finding.is_confirmed or finding.device is None:
             continue
         device = desk.scene.devices[finding.device]
-        if any(busy == device.id for busy, _ in desk.busy()):
+        if any(busy == device.id for busy, _ in desk.busy()) or _is_stuck(desk, device.id):
             continue
         missing = (finding.limit_bytes or 0) - (finding.used_bytes or 0)
         ranked = victims.rank(desk.scene, device.id, TenantClass.PROTECTED)
@@ -46,3 +46,11 @@ def _evict_for_reserve(desk: Desk, finding: Finding, tenant_id: TenantId, used: 
     if case.rung is Rung.WATCH:
         move(desk, case, Event.NOTICED)
     move(desk, desk.cases[tenant_id], Event.CONVICTED)
+
+
+def _is_stuck(desk: Desk, device: DeviceId) -> bool:
+    """Whether somebody who was ended still holds bytes there: nobody else goes for the same bytes."""
+    return any(
+        case.rung is Rung.STUCK and device in (case.devices or (case.device,))
+        for case in desk.cases.values()
+    )

@@ -122,12 +122,20 @@ class Scene:
 
     def is_harm_fresh(self, use: Use) -> bool:
         """Whether a use is recent enough to begin or raise an eviction (never on stale data)."""
-        if not self.is_claimable(use):
-            return False
-        device = self.devices[use.device]
-        if device.at is None or self.snap.at - device.at > 2 * self.cfg.sampling.fast_max_s:
+        if not self.is_claimable(use) or not self._is_read(self.devices[use.device]):
             return False
         return self.snap.at - use.listed_at <= self.cfg.sampling.harm_age_s
+
+    def is_list_fresh(self, device: Device) -> bool:
+        """The same of a whole device: what its last list leaves out is not there."""
+        if device.id not in self.seen or device.listed_at is None or not self._is_read(device):
+            return False
+        return self.snap.at - device.listed_at <= self.cfg.sampling.harm_age_s
+
+    def _is_read(self, device: Device) -> bool:
+        """Whether its memory was read within two of the slowest intervals."""
+        limit = 2 * self.cfg.sampling.fast_max_s
+        return device.at is not None and self.snap.at - device.at <= limit
 
     def protected_on(self, device: DeviceId) -> Sequence[Tenant]:
         """Protected tenants that hold bytes on a device."""
@@ -146,8 +154,8 @@ class Scene:
         return max(reserve.bytes, int(reserve.ratio * device.total_bytes))
 
     def free_bytes(self, device: Device) -> int | None:
-        """Free bytes of a device, or ``None`` when its use is not known."""
-        if device.used_bytes is None or device.sight is not Sight.OK:
+        """Free bytes of a device, or ``None`` when its use is not known, or not any more."""
+        if device.used_bytes is None or device.sight is not Sight.OK or not self._is_read(device):
             return None
         return max(0, device.total_bytes - device.reserved_bytes - device.used_bytes)
 

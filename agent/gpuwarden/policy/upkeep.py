@@ -1,20 +1,18 @@
-"""What is owed and what prevents: debts given back, preventive limits set, held owners stopped."""
+"""What is owed is given back, and held owners are stopped."""
 
 from dataclasses import replace
 
 from gpuwarden.model.action import Action, Kind
 from gpuwarden.model.finding import Finding
-from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.memory import IN_FLIGHT, Case, Debt, Rung
-from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy import guard, ladder, tombstone
-from gpuwarden.policy.desk import Desk, target_of
+from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.evict import new_case
 
-AGAIN = " again"
-"""Marks a limit that was set a second time because the first had no effect."""
 RETRY_S = 5.0
 """An undo that failed is tried again after this long, for as long as it takes."""
+THAW_RETRY_S = 0.5
+"""The same of a thaw: what is frozen can neither work nor obey."""
 
 
 def settle(desk: Desk) -> None:
@@ -23,7 +21,7 @@ def settle(desk: Desk) -> None:
     for debt in desk.debts:
         if _is_ordered(desk.actions, debt):
             # The ladder gives it back itself in this pass (thaw after TERM): params are the debt's.
-            kept.append(replace(debt, due_wall=desk.scene.snap.wall + RETRY_S))
+            kept.append(_again(desk, debt))
         elif _is_due(desk, debt):
             desk.order(
                 debt.kind,
@@ -36,7 +34,7 @@ def settle(desk: Desk) -> None:
             case = desk.cases.get(debt.tenant)
             if case is not None and debt.kind is Kind.THAW:
                 desk.cases[debt.tenant] = replace(case, frozen_since=None)
-            kept.append(replace(debt, due_wall=desk.scene.snap.wall + RETRY_S))
+            kept.append(_again(desk, debt))
         else:
             kept.append(debt)
     desk.debts = kept
@@ -49,13 +47,16 @@ def _is_ordered(actions: list[Action], debt: Debt) -> bool:
     )
 
 
+def _again(desk: Desk, debt: Debt) -> Debt:
+    wait = THAW_RETRY_S if debt.kind is Kind.THAW else RETRY_S
+    desk.wakes.append(desk.scene.snap.at + wait)
+    return replace(debt, due_wall=desk.scene.snap.wall + wait)
+
+
 def _is_due(desk: Desk, debt: Debt) -> bool:
     case = desk.cases.get(debt.tenant)
-    if debt.due_wall is not None:
-        # Wall time may be set back: a debt never waits longer than its window again.
-        late = desk.scene.snap.wall >= debt.due_wall
-        jumped = debt.due_wall - desk.scene.snap.wall > 2 * desk.cfg.ladder.tombstone_window_s
-        return (late or jumped) and (case is None or case.rung not in IN_FLIGHT)
+    if debt.due_wall is not None and desk.scene.snap.wall < debt.due_wall:
+        return False
     if debt.kind is Kind.THAW:
         if case is None or case.frozen_since is None:
             return True
@@ -66,98 +67,7 @@ def _is_due(desk: Desk, debt: Debt) -> bool:
         return debt.tenant not in desk.scene.tenants
     if debt.kind is Kind.UNTHROTTLE:
         return case is None or not case.is_throttled
-    return case is None  # restart-back without a due time: its case vanished, give it back now
-
-
-def prevent(desk: Desk) -> None:
-    """Tell the preventive limiter, and the host limits, what each tenant is allowed; once a
-    change.
-    """
-    wanted: dict[str, str] = {}
-    enforcing = guard.is_enforcing(desk.cfg, "quota")
-    for tenant in desk.scene.snap.tenants:
-        if not tenant.is_described or tenant.is_never_victim or tenant.cgroup is None:
-            continue
-        if enforcing and tenant.hard_bytes is not None and desk.scene.snap.limiter != "none":
-            _prevent_gpu(desk, tenant, wanted)
-        host = tenant.host
-        if enforcing and (host.memory_bytes is not None or host.cpu_cores is not None):
-            key = f"host {tenant.id}"
-            wanted[key] = f"{host.memory_bytes}/{host.cpu_cores}"
-            if desk.applied.get(key) != wanted[key]:
-                params = [
-                    (name, str(value))
-                    for name, value in (
-                        ("memory_bytes", host.memory_bytes),
-                        ("cpu_cores", host.cpu_cores),
-                    )
-                    if value is not None
-                ]
-                desk.order(
-                    Kind.SET_HOST_LIMITS,
-                    preventive(tenant),
-                    "host limits of its policy",
-                    target=target_of(tenant),
-                    params=params,
-                )
-    known = {t.id for t in desk.scene.snap.tenants}
-    for key, value in desk.applied.items():
-        if key not in wanted and key.split(" ")[1] in known:
-            wanted[key] = value
-    desk.applied = wanted
-
-
-def preventive(tenant: Tenant) -> IncidentId:
-    """Preventive settings belong to no incident; they carry the tenant's name instead."""
-    return IncidentId(f"limits/{tenant.id}")
-
-
-def _has_no_effect(desk: Desk, tenant: Tenant, device: DeviceId) -> bool:
-    """Whether the limiter itself shows another limit than it was told."""
-    return any(
-        r.tenant == tenant.id and r.device == device and r.hard_bytes != tenant.hard_bytes
-        for r in desk.scene.snap.limits
-    )
-
-
-def _prevent_gpu(desk: Desk, tenant: Tenant, wanted: dict[str, str]) -> None:
-    for use in desk.scene.uses_of(tenant.id):
-        device = desk.scene.devices.get(use.device)
-        if device is None or device.parent is not None:
-            continue  # the driver refuses limits on MIG slices
-        key = f"limit {tenant.id} {use.device}"
-        value = f"{tenant.soft_bytes}/{tenant.hard_bytes}"
-        known = desk.applied.get(key, "")
-        wanted[key] = known if known.startswith(value) else value
-        if known == value and _has_no_effect(desk, tenant, use.device):
-            wanted[key] = value + AGAIN  # set once more; then the reactive engine is alone
-        elif known.startswith(value):
-            continue
-        desk.order(
-            Kind.SET_LIMIT,
-            preventive(tenant),
-            "quota of its policy",
-            target=target_of(tenant),
-            device=use.device,
-            params=(
-                ("soft_bytes", str(tenant.soft_bytes or tenant.hard_bytes or 0)),
-                ("hard_bytes", str(tenant.hard_bytes or 0)),
-            ),
-        )
-        if not any(
-            d.kind is Kind.CLEAR_LIMIT and d.tenant == tenant.id and d.device == use.device
-            for d in desk.debts
-        ):
-            desk.debts.append(
-                Debt(
-                    tenant=tenant.id,
-                    kind=Kind.CLEAR_LIMIT,
-                    target=target_of(tenant),
-                    incident=preventive(tenant),
-                    device=use.device,
-                    since_wall=desk.scene.snap.wall,
-                )
-            )
+    return case is None or (debt.due_wall is not None and case.rung not in IN_FLIGHT)
 
 
 def hold_owners(desk: Desk, findings: list[Finding]) -> None:

@@ -1,10 +1,12 @@
 """What a tick's findings say of each tenant: noticed, convicted, and whether somebody protected is
 harmed by it (the emergency lane)."""
 
+from dataclasses import replace
+
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, TenantId
-from gpuwarden.model.memory import Rung, episode_key
+from gpuwarden.model.memory import Case, Rung, episode_key
 from gpuwarden.model.snapshot import Health
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy import guard
@@ -38,6 +40,10 @@ def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement
             said.setdefault(finding.tenant, (Judgement(is_noticed=True), finding))
         if finding.rule == "pressure" and finding.tenant is not None and finding.is_confirmed:
             said.setdefault(finding.tenant, (_stalls(desk, finding, findings), finding))
+        if finding.rule == "reserve":
+            for case in desk.cases.values():
+                if case.reason == "reserve" and case.device == finding.device:
+                    said.setdefault(case.tenant, (Judgement(is_noticed=True), _of(case, finding)))
         if finding.rule != "quota" or finding.tenant is None or finding.device is None:
             continue
         tenant = desk.scene.tenants[finding.tenant]
@@ -53,6 +59,16 @@ def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement
         if old is None or _weight(verdict, finding) > _weight(*old):
             said[finding.tenant] = (verdict, finding)
     return said
+
+
+def _of(case: Case, finding: Finding) -> Finding:
+    """The device's claim as one on the tenant that was chosen for it."""
+    return replace(
+        finding,
+        tenant=case.tenant,
+        used_bytes=case.bytes_at_open,
+        limit_bytes=case.limit_bytes,
+    )
 
 
 def _is_over(desk: Desk, tenant: TenantId, device: DeviceId) -> bool:

@@ -6,6 +6,8 @@ from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.tenant import Tenant, TenantClass, Use
 from gpuwarden.policy.scene import Scene
 
+NOISE_BYTES = 64 * 2**20
+
 
 def is_eligible(tenant: Tenant, below: TenantClass) -> bool:
     """Whether a tenant may be a victim at all, for the sake of class ``below``."""
@@ -19,29 +21,33 @@ def is_eligible(tenant: Tenant, below: TenantClass) -> bool:
 
 
 def rank(scene: Scene, device: DeviceId, below: TenantClass) -> list[Use]:
-    """Eligible uses of a device, first victim first: lower class, over quota, relative overrun,
-    growth, size (larger first: fewer victims), youngest, id."""
+    """Eligible uses of a device, first victim first."""
     candidates = []
     for use in scene.uses_on(device):
         tenant = scene.tenants.get(use.tenant)
         if tenant is None or not is_eligible(tenant, below) or use.used_bytes <= 0:
             continue
-        over = relative_overrun(tenant, use)
-        candidates.append(
-            (
-                (
-                    tenant.cls,
-                    0 if over > 1 else 1,
-                    -max(over, 1.0),
-                    -max(use.grown_bytes, 0),
-                    -use.used_bytes,
-                    -tenant.first_seen,
-                    tenant.id,
-                ),
-                use,
-            )
-        )
-    return [use for _, use in sorted(candidates, key=lambda pair: pair[0])]
+        candidates.append((precedence(tenant, use), tenant.id, use))
+    return [use for *_, use in sorted(candidates, key=lambda c: c[:2])]
+
+
+def precedence(tenant: Tenant, use: Use) -> tuple[float, ...]:
+    """Sorts the first victim first: lower class, over quota, relative overrun, growth, size (larger
+    first: fewer victims), youngest."""
+    over = relative_overrun(tenant, use)
+    return (
+        float(tenant.cls),
+        0.0 if over > 1 else 1.0,
+        -max(over, 1.0),
+        -float(grown_bytes(use)),
+        -float(use.used_bytes),
+        -tenant.first_seen,
+    )
+
+
+def grown_bytes(use: Use) -> int:
+    """Growth over the window; less than a list is taken for (64 MiB) is none."""
+    return use.grown_bytes if use.grown_bytes >= NOISE_BYTES else 0
 
 
 def relative_overrun(tenant: Tenant, use: Use) -> float:
@@ -59,16 +65,14 @@ def target_bytes(cfg: Config, device: Device, overrun_bytes: int) -> int:
 
 
 def smallest_set(ranked: list[Use], needed_bytes: int, scene: Scene) -> list[Use]:
-    """The fewest of a ranking that free enough: within the first one's class and over-quota
-    standing a
-    single use that suffices (the smallest such) is preferred to several."""
+    """The fewest of a ranking that free enough. Among those that stand level with the first (same
+    class, within quota, as little or as much grown) the smallest that suffices alone is preferred."""
     if not ranked:
         return []
     head = _standing(scene, ranked[0])
-    peers = [use for use in ranked if _standing(scene, use) == head]
-    enough = [use for use in peers if use.used_bytes >= needed_bytes]
-    if enough and head[1] == 1:  # within quota: nobody is at fault, so take the smallest that helps
-        return [min(enough, key=lambda use: (use.used_bytes, use.tenant))]
+    enough = [u for u in ranked if _standing(scene, u) == head and u.used_bytes >= needed_bytes]
+    if enough and head[1] == 1:  # nobody is at fault: take the smallest that helps
+        return [min(enough, key=lambda u: (u.used_bytes, -_first_seen(scene, u), u.tenant))]
     chosen: list[Use] = []
     freed = 0
     for use in ranked:
@@ -79,6 +83,11 @@ def smallest_set(ranked: list[Use], needed_bytes: int, scene: Scene) -> list[Use
     return chosen
 
 
-def _standing(scene: Scene, use: Use) -> tuple[TenantClass, int]:
+def _standing(scene: Scene, use: Use) -> tuple[TenantClass, int, int]:
     tenant = scene.tenants[use.tenant]
-    return tenant.cls, 0 if relative_overrun(tenant, use) > 1 else 1
+    is_within = 0 if relative_overrun(tenant, use) > 1 else 1
+    return tenant.cls, is_within, grown_bytes(use)
+
+
+def _first_seen(scene: Scene, use: Use) -> float:
+    return scene.tenants[use.tenant].first_seen

@@ -142,6 +142,8 @@ class SimHost:
         self._driver: subprocess.Popen[bytes] | None = None
         self._control: Control | None = None
         self._workloads: list[Workload] = []
+        self.driver_status: int | None = None  # of the driver process, once it ended
+        self.driver_said = ""  # on its standard error, once it ended
 
     def __enter__(self) -> Self:
         self.start()
@@ -216,15 +218,16 @@ class SimHost:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
-    @staticmethod
-    def _stop_driver(driver: subprocess.Popen[bytes]) -> None:
+    def _stop_driver(self, driver: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             driver.terminate()
         try:
-            driver.wait(STOP_TIMEOUT_S)
+            self.driver_status = driver.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             driver.kill()
-            driver.wait(STOP_TIMEOUT_S)
+            self.driver_status = driver.wait(STOP_TIMEOUT_S)
+        if driver.stderr is not None:
+            self.driver_said = driver.stderr.read(65536).decode(errors="replace")
         for stream in (driver.stdin, driver.stdout, driver.stderr):
             if stream is not None:
                 stream.close()

@@ -18,18 +18,10 @@ _EVENTS_MAX = 1024
 _PASSING_MAX = 64
 _STANDS = 2.5
 """A slow fact stands for so many periods of its class; then it is withdrawn, not repeated."""
-_EVERY_S = (
-    {out.key: spec.every_s for spec in NUMBERED for out in spec.outs}
-    | {
-        f"{out.key}:{name}": spec.every_s
-        for spec in NUMBERED
-        for out in spec.outs
-        for name, _ in out.flags
-    }
-    | {field.key: field.every_s for field in FIELDS}
-)
+_EVERY_S = {out.key: spec.every_s for spec in NUMBERED for out in spec.outs} | {
+    field.key: field.every_s for field in FIELDS
+}
 _EVERY_TEXT_S = float("inf")
-_LISTS_STAND_S = 60.0
 
 
 class Book:
@@ -98,8 +90,6 @@ class Book:
             case layout.FACTS:
                 values, faults = decode.facts(frame.payload)
                 self._facts(post, frame, values, faults)
-                if (known := self._at(post, frame.ordinal)) is not None:
-                    known.facts_at = frame.at
             case layout.FIELDS:
                 values, faults = decode.fields(frame.payload)
                 self._facts(post, frame, values, faults)
@@ -148,8 +138,6 @@ class Book:
         taken, faults, _ = sighted.listing(known, frame.payload, frame.at)
         for fault in faults:
             self.garbage(known.id, fault)
-        for kind, count in decode.row_counts(frame.payload).items():
-            known.note_fact(f"processes:{kind}", float(count), frame.at, _LISTS_STAND_S)
         if taken is not None and (known.listing is None or taken.at >= known.listing.at):
             known.listing = taken
 

@@ -87,9 +87,10 @@ class Crew:
 
     def tend(self, now: float) -> None:
         """Collect what ended, start what is due."""
-        self._leavers = [leaver for leaver in self._leavers if not leaver.worker.has_ended()]
-        for leaver in self._leavers:
-            leaver.is_stuck = leaver.is_stuck or now - leaver.since > LEAVE_S
+        for leaver in list(self._leavers):
+            if leaver.worker.has_ended() and leaver.worker.release():
+                self._leavers.remove(leaver)
+            leaver.is_stuck |= now - leaver.since > LEAVE_S
         if self.main is None and self._retry.is_due(now):
             self.main = self._begin(now, None, self._retry)
         for index, blame in self.blames.items():
@@ -211,3 +212,4 @@ class Crew:
         self.own.clear()
         for leaver in self._leavers:
             leaver.worker.wait(0.0 if leaver.is_stuck else timeout_s)
+            leaver.worker.release()

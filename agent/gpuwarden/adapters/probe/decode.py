@@ -149,13 +149,6 @@ def rows(device: DeviceId, payload: bytes) -> Rows:
     )
 
 
-def row_counts(payload: bytes) -> dict[str, int]:
-    """How many rows each list of a LIST frame had; a list that was not asked for or failed is absent."""
-    head = layout.LIST_HEAD.unpack_from(payload, layout.MEMORY_RECORD.size)
-    kinds = zip(("compute", "graphics", "mps"), _pairs(head), strict=True)
-    return {kind: count for kind, (code, count) in kinds if code == layout.SUCCESS}
-
-
 def _pairs(head: tuple[int, ...]) -> list[tuple[int, int]]:
     return [(head[n], head[n + 1]) for n in (0, 2, 4)]
 
@@ -173,20 +166,9 @@ def facts(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
         if number >= len(NUMBERED):
             continue
         for out in NUMBERED[number].outs:
-            values |= _values(out, answer if code == layout.SUCCESS else None, faults)
+            is_told = code == layout.SUCCESS
+            values[out.key] = _judge(out, answer, faults) if is_told else None
     return values, faults
-
-
-def _values(out: Out, answer: bytes | None, faults: list[str]) -> dict[str, float | None]:
-    if out.flags:
-        mask = struct.unpack_from("=" + out.format, answer, out.offset)[0] if answer else None
-        if mask == layout.NOT_AVAILABLE:
-            mask = None
-        return {
-            f"{out.key}:{name}": None if mask is None else float(bool(mask & bit))
-            for name, bit in out.flags
-        }
-    return {out.key: _judge(out, answer, faults) if answer else None}
 
 
 def _judge(out: Out, answer: bytes, faults: list[str]) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import select
+import struct
 import time
 
 from gpuwarden.adapters.probe import layout
@@ -18,6 +19,8 @@ BEAT_S = 1.0
 _LEAST_S = 0.005
 """Never two passes closer than this, whatever is asked: a full socket must not become a busy loop."""
 _MEMORY = layout.MEMORY_RECORD
+_CODE = struct.Struct("=I")
+_CODE_AT = 4
 GONE_CODES = frozenset(
     {layout.UNINITIALIZED, layout.DRIVER_NOT_LOADED, layout.LIB_RM_VERSION_MISMATCH}
 )
@@ -33,6 +36,7 @@ class MemoryTable:
         self._buffer = ctypes.create_string_buffer(max(len(handles), 1) * _MEMORY.size)
         base = ctypes.addressof(self._buffer)
         self._pointers = [ctypes.c_void_p(base + n * _MEMORY.size) for n in range(len(handles))]
+        self._failed: set[int] = set()
         self._v1 = ctypes.create_string_buffer(layout.MEMORY_V1.size)
         self._view = memoryview(self._buffer).cast("B")[: len(handles) * _MEMORY.size]
         for n, handle in enumerate(handles):
@@ -55,6 +59,9 @@ class MemoryTable:
             code = function(handle.pointer, self._pointers[n])
             if code:
                 self._fail(n, code & 0xFFFFFFFF)
+            elif n in self._failed:  # the driver does not write the padding that holds our code
+                self._failed.discard(n)
+                _CODE.pack_into(self._view, n * _MEMORY.size + _CODE_AT, layout.SUCCESS)
         self._marks.leave()
         return self._view.tobytes()
 
@@ -82,6 +89,8 @@ class MemoryTable:
         self._write(ordinal, code, total, free, used)
 
     def _write(self, ordinal: int, code: int, total: int, free: int, used: int) -> None:
+        if code:
+            self._failed.add(ordinal)
         place = ordinal * _MEMORY.size
         version = layout.MEMORY_V2_VERSION
         _MEMORY.pack_into(self._view, place, version, code, total, 0, free, used)

@@ -4,11 +4,11 @@
 it is BLIND or LOST with a gap that says why.
 """
 
-import contextlib
 import select
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gpuwarden.adapters.probe import layout
 from gpuwarden.adapters.probe.book import Book
@@ -17,12 +17,14 @@ from gpuwarden.adapters.probe.crew import Crew, Post
 from gpuwarden.adapters.probe.symbols import symbol_name
 from gpuwarden.adapters.probe.timer import Timer
 from gpuwarden.adapters.probe.worker import Mark, Start, Worker, plan_payload
-from gpuwarden.config import NvmlConfig, SamplingConfig
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Gap, GapKind
 from gpuwarden.ports import ProbeView
+
+if TYPE_CHECKING:  # scripts/gpu-check runs this file where nothing but Python is installed
+    from gpuwarden.config import NvmlConfig, SamplingConfig
 
 START_DEADLINE_S = 10.0
 """For calls that open a device: without the persistence daemon each board is initialised then,
@@ -47,7 +49,7 @@ _DRIVER_GONE = frozenset(
 class NvmlProbe:
     """Probe port over NVML. The loop's thread only, but for ``ask_limits``."""
 
-    def __init__(self, nvml: NvmlConfig, sampling: SamplingConfig, now: float) -> None:
+    def __init__(self, nvml: "NvmlConfig", sampling: "SamplingConfig", now: float) -> None:
         """Starts the first child. Raises OSError when the kernel gives no timer or epoll."""
         self._sampling = sampling
         self._book = Book()
@@ -78,13 +80,16 @@ class NvmlProbe:
     # --- the port ---
 
     def drain(self, now: float) -> ProbeView:
-        """Take what the children have sent; judge deadlines; never blocks."""
+        """Take what the children have sent; judge deadlines; never blocks. Not after ``close``."""
+        if self._epoll.closed:
+            raise Unavailable("the probe is closed")
         self._now = now
         self._timer.clear()
         for post in list(self._crew.posts()):
             self._take(post, now)
         for post in list(self._crew.posts()):
             self._judge(post, now)
+        self._unwatch()  # before the crew closes what it is done with
         self._crew.tend(now)
         self._watch(now)
         # One deadline for the call that hangs, one for the child that takes over the healthy devices.
@@ -106,7 +111,9 @@ class NvmlProbe:
         return (self._epoll.fileno(),)
 
     def close(self) -> None:
-        """Stop the children politely (pipe closed, TERM), never SIGKILL."""
+        """Stop the children politely (pipe closed, TERM), never SIGKILL. Once is enough."""
+        if self._epoll.closed:
+            return
         self._crew.close(self._now, CLOSE_S)
         self._epoll.close()
         self._timer.close()
@@ -247,19 +254,21 @@ class NvmlProbe:
         if wanted or payload != post.plan_sent:
             post.plan_sent = payload if post.worker.send(layout.PLAN, payload) else b""
 
+    def _unwatch(self) -> None:
+        """Stop watching children that are not attached any more."""
+        attached = {id(post.worker) for post in self._crew.posts()}
+        for fd, worker in list(self._watched.items()):
+            if id(worker) not in attached:
+                del self._watched[fd]
+                self._epoll.unregister(fd)
+
     def _watch(self, now: float) -> None:
         """Watch the sockets of the children there are now; wake up in time for what is due."""
-        wanted = {post.worker.fileno(): post.worker for post in self._crew.posts()}
-        for fd, worker in list(self._watched.items()):
-            if wanted.get(fd) is not worker:
-                del self._watched[fd]
-                with contextlib.suppress(OSError):
-                    self._epoll.unregister(fd)
-                worker.release()
-        for fd, worker in wanted.items():
+        for post in self._crew.posts():
+            fd = post.worker.fileno()
             if fd not in self._watched:
                 self._epoll.register(fd, select.EPOLLIN)
-                self._watched[fd] = worker
+                self._watched[fd] = post.worker
         self._askable = {
             entry.id: (post.worker, ordinal)
             for post in self._crew.posts()

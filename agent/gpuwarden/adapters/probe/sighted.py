@@ -9,7 +9,6 @@ from gpuwarden.model.device import Device, Listing, Sight
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Gap, GapKind
 
-AT_KEY = "facts_at"
 LOST_CODES = frozenset({layout.GPU_IS_LOST, layout.GPU_NOT_FOUND, layout.NOT_FOUND, layout.UNKNOWN})
 """UNKNOWN is what HandleByIndex and everything after it say of a board that fell off the bus."""
 _KINDS = {
@@ -73,8 +72,6 @@ class Known:
     listing: Listing | None = None
     facts: dict[str, tuple[float | str | None, float, float]] = field(default_factory=dict)
     """key -> (value, taken at, seconds it stands for)."""
-    facts_at: float | None = None
-    """When the fastest class of them was read."""
     utilization: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
 
     def enrol(self, entry: Entry, parent: DeviceId | None, index: int) -> None:
@@ -110,7 +107,7 @@ class Known:
 
     def device(self, sight: Sight, now: float) -> Device:
         """As the model wants it: no size from a device that is not seen."""
-        action = self.fact("_recovery_action", now)
+        action = self.fact("recovery_action", now)
         return Device(
             id=self.id,
             index=self.index,
@@ -132,13 +129,8 @@ class Known:
         return value if now - at <= stands_s else None
 
     def details(self, now: float) -> Mapping[str, float | str | None]:
-        """Every slow fact that still stands, by the keys of ``adapters.device_facts``."""
-        found = {key: self.fact(key, now) for key in self.facts if not key.startswith("_")}
-        major, minor = self.fact("_capability_major", now), self.fact("_capability_minor", now)
-        if isinstance(major, float) and isinstance(minor, float):
-            found["cuda_capability"] = f"{major:.0f}.{minor:.0f}"
-        found[AT_KEY] = self.facts_at
-        return found
+        """Every slow fact, by the keys of ``adapters.device_facts``; None once it is too old."""
+        return {key: self.fact(key, now) for key in self.facts}
 
     def gap(self, sight: Sight, now: float) -> Gap | None:
         """Why it is not seen; None when it is."""

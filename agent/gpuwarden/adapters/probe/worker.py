@@ -182,14 +182,23 @@ class Worker:
         self.is_open = False
         for end in (self._frames, self._requests):
             with contextlib.suppress(OSError):
-                # Not closed while another thread may be waiting in ask(): its number must not be reused.
+                # Closed by ``release`` alone: another thread may be waiting in ``ask``, and the number
+                # of a closed descriptor is soon somebody else's.
                 end.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
 
-    def release(self) -> None:
-        """Close the frame socket of a child that is not attached and not watched any more."""
-        self._frames.close()
+    def release(self) -> bool:
+        """Let go of its descriptors; False while another thread still waits in ``ask``."""
+        if not self._ask_lock.acquire(blocking=False):
+            return False
+        try:
+            self._frames.close()
+            self._requests.close()
+            self._shared.close()
+        finally:
+            self._ask_lock.release()
+        return True
 
     def has_ended(self) -> bool:
         return self.process.poll() is not None

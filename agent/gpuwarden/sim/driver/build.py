@@ -146,7 +146,9 @@ def _run(command: list[str], folder: Path) -> None:
         raise Unsupported(f"the simulated driver does not compile ({command[0]}):\n{said}")
 
 
-def _compile(compiler: Compiler, extra_flags: tuple[str, ...], folder: Path) -> None:
+def _compile(
+    compiler: Compiler, extra_flags: tuple[str, ...], driver_flags: tuple[str, ...], folder: Path
+) -> None:
     for name, text in _generated().items():
         (folder / name).write_text(text, encoding="ascii")
     (folder / "lib").mkdir()
@@ -157,7 +159,7 @@ def _compile(compiler: Compiler, extra_flags: tuple[str, ...], folder: Path) -> 
     workload = [str(path) for path in sources if path.name in WORKLOAD]
     driver = [str(path) for path in sources if str(path) not in (*library, *workload)]
     _run([*common, *shared, "-o", f"lib/{LIBRARY}", *library, "stubs.c"], folder)
-    _run([*common, "-o", "driverd", *driver, "-lm"], folder)
+    _run([*common, *driver_flags, "-o", "driverd", *driver, "-lm"], folder)
     _run([*common, *compiler.static, "-o", "workload", *workload], folder)
     (folder / "lib" / "libnvidia-ml.so").symlink_to(LIBRARY)
     folder.chmod(0o755)  # containers run as other users
@@ -167,20 +169,23 @@ def build(
     compiler: Compiler | None = None,
     cache: Path | None = None,
     extra_flags: tuple[str, ...] = (),
+    driver_flags: tuple[str, ...] = (),
 ) -> Built:
     """The programs, compiled if this state of the sources was not yet.
+
+    ``extra_flags`` go to every compilation, ``driver_flags`` to the driver process alone.
 
     Raises Unsupported when there is no compiler, the sources do not compile with it, or there is
     no folder to build in; the message says what to do.
     """
     compiler = compiler or find_compiler()
     cache = cache or cache_folder()
-    final = cache / _key(compiler, extra_flags)
+    final = cache / _key(compiler, (*extra_flags, "--", *driver_flags))
     if (final / "workload").exists():
         return Built(folder=final)
     fresh = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
     try:
-        _compile(compiler, extra_flags, fresh)
+        _compile(compiler, extra_flags, driver_flags, fresh)
         with contextlib.suppress(OSError):  # another process published the same build first
             fresh.rename(final)
     finally:

@@ -77,16 +77,16 @@ def victims(evidence: Evidence, ended: str) -> dict[str, tuple[str, ...]]:
 def _ended(evidence: Evidence, mine: Course) -> str:
     if mine.empty_at is None or mine.last_bytes:
         return "unresolved"
+    is_cordoned = any(s.kind == "cordon" for i in evidence.incidents for s in i.steps)
     is_locked = bool(evidence.device["locked_up"])
     if not is_locked:
-        return "evicted"
+        return "cordoned" if is_cordoned or evidence.successor is not None else "evicted"
     spans = evidence.spans
     is_well = bool(spans) and spans[-1][1] is not None
     if evidence.successor is not None and evidence.successor_device != DEVICE and is_well:
         return "relocated"
     service = evidence.cast.of(Role.SERVICE).name
     names_the_reset = any("gpu-reset" in str(p.get("summary", "")) for p in evidence.pages)
-    is_cordoned = any(s.kind == "cordon" for i in evidence.incidents for s in i.steps)
     if names_the_reset and is_cordoned and not evidence.marks.get(service):
         return "cordoned"
     return "unresolved"
@@ -131,4 +131,8 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "cause": evidence.cause,
         "pages": [str(page.get("summary", "")) for page in evidence.pages],
         "device": evidence.successor_device,
+        "incidents": [
+            {"id": i.id, "rule": i.rule, "summary": i.summary, "outcome": i.outcome}
+            for i in evidence.incidents
+        ],
     }

@@ -31,6 +31,7 @@ DEVICES = 2  # the second one is where a protected service could go
 AGENT_READY_S = 15.0
 INCIDENT_S = 8.0
 LAST_RESORT_S = 14.0
+CALM_S = 12.0  # an agent that took the device for still locked up would have cordoned it by then
 SETTLE_S = 0.8  # long enough for Docker to bring back what has a restart policy (100 ms at first)
 POLL_S = 0.02
 
@@ -70,6 +71,11 @@ def free_port() -> int:
     """A TCP port of loopback that nobody uses."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         return int(held.getsockname()[1])
+
+
+def _is_calm(view: pb.View) -> bool:
+    """Whether the agent itself holds that everything is over."""
+    return not view.cases and all(i.HasField("closed_at") for i in view.incidents)
 
 
 class Scene:
@@ -175,6 +181,8 @@ class Scene:
         self._pass_through(cast)
         self._until_over(offender)
         last_resort = self._until_resorted(service) if cast.variant.is_persistent else None
+        if not cast.variant.is_persistent:
+            self._watch.wait_for(_is_calm, CALM_S)
         self._pause(SETTLE_S)
         return self._collect(players, offender, service, names, last_resort)
 

@@ -1,0 +1,97 @@
+"""``gpuwarden doctor``: looks at this host as the agent needs it and says what to mend, and how."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from gpuwarden.adapters.node_client import NodeClient
+from gpuwarden.clock import SystemClock
+from gpuwarden.commands.checks import Check, Result, check_all
+from gpuwarden.commands.config import file_option
+from gpuwarden.commands.output import EXIT_PROBLEM, Cell, Column, Out, Styled, answers, end
+from gpuwarden.commands.panes import problems
+from gpuwarden.commands.reading import asks_agent
+from gpuwarden.config import Config
+from gpuwarden.config_files import load
+from gpuwarden.errors import ConfigError, GpuwardenError
+
+_STYLES = {
+    Result.OK: "green",
+    Result.WARNING: "yellow",
+    Result.FAILED: "bold red",
+    Result.UNKNOWN: "yellow",
+}
+
+
+@click.command()
+@file_option
+@asks_agent
+@answers
+def doctor(connect: Callable[[], NodeClient], out: Out, path: Path | None) -> None:
+    """Check driver, cgroups, Docker, kernel log, disk, configuration and agent.
+
+    Changes nothing. Exit code 1 when a check failed.
+    """
+    config_check, config = _config(path)
+    checks = [config_check, *check_all(config), _agent(connect)]
+    if out.is_json:
+        out.data({"checks": checks})
+    else:
+        columns = (
+            Column("CHECK"),
+            Column("RESULT", min_width=7),
+            Column("WHAT WAS SEEN, AND WHAT TO DO", may_wrap=True),
+        )
+        rows: list[list[Cell]] = []
+        for check in checks:
+            rows.append([check.name, Styled(check.result, _STYLES[check.result]), check.seen])
+            if check.fix:
+                rows.append(["", "", Styled(f"-> {check.fix}", "bold")])
+        out.show([out.table(columns, rows)])
+    if any(check.result is Result.FAILED for check in checks):
+        end(EXIT_PROBLEM)
+
+
+def _config(path: Path | None) -> tuple[Check, Config]:
+    """The configuration of this host, or the defaults where it is bad: the other checks go on."""
+    try:
+        loaded = load(path, environ=os.environ)
+    except ConfigError as error:
+        more = f" (and {len(error.faults) - 1} more)" if len(error.faults) > 1 else ""
+        return (
+            Check(
+                name="configuration",
+                result=Result.FAILED,
+                seen=f"{error.faults[0]}{more}",
+                fix="gpuwarden check-config lists every mistake",
+            ),
+            Config(),
+        )
+    files = ", ".join(str(file) for file in loaded.files) or "no file: all defaults"
+    seen = f"{files}; mode {loaded.config.agent.mode}"
+    return Check(name="configuration", result=Result.OK, seen=seen), loaded.config
+
+
+def _agent(connect: Callable[[], NodeClient]) -> Check:
+    try:
+        with connect() as client:
+            view = client.view()
+    except GpuwardenError as error:
+        return Check(
+            name="agent",
+            result=Result.FAILED,
+            seen=str(error),
+            fix="systemctl start gpuwarden, or gpuwarden agent in the foreground to see why not",
+        )
+    found = problems(view, SystemClock().now())
+    if found:
+        return Check(
+            name="agent",
+            result=Result.WARNING,
+            seen=f"pid {view.agent.pid} answers and sees: {found[0]}",
+            fix="gpuwarden status shows all of it",
+        )
+    seen = f"pid {view.agent.pid}, version {view.agent.version}, mode {view.agent.mode}"
+    return Check(name="agent", result=Result.OK, seen=seen)

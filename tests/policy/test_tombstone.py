@@ -1,0 +1,74 @@
+"""Rule tombstone: an owner that keeps coming back is held until the window is over."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpuwarden.model.finding import Finding
+from gpuwarden.model.memory import Tombstone
+from gpuwarden.policy import tombstone
+from tests.policy.builders import NOW, WALL, config, memory, scene, snap, tenant
+
+CFG = config()
+HOG = tenant("hog", owner_key="compose:shop/train")
+T0 = WALL + NOW
+
+
+def buried(*walls: float) -> Tombstone:
+    stones: dict[str, Tombstone] = {}
+    for wall in walls:
+        stones["key"] = tombstone.bury(CFG, stones, "key", wall)
+    return stones["key"]
+
+
+class TestBury:
+    def test_two_evictions_hold_nobody(self) -> None:
+        assert buried(T0, T0 + 1).held_until_wall is None
+
+    @pytest.mark.parametrize(("third", "held"), [(T0 + 600, T0 + 1200), (T0 + 600.1, None)])
+    def test_three_within_ten_minutes_do(self, third: float, held: float | None) -> None:
+        assert buried(T0, T0 + 1, third).held_until_wall == held
+
+    def test_evictions_that_fell_out_of_the_window_are_forgotten(self) -> None:
+        assert buried(T0, T0 + 700, T0 + 1400).evicted_wall == (T0 + 1400,)
+
+    def test_coming_back_while_held_holds_longer(self) -> None:
+        assert buried(T0, T0 + 1, T0 + 2, T0 + 500).held_until_wall == T0 + 1100
+
+    def test_its_list_is_bounded(self) -> None:
+        assert len(buried(*(T0 + n / 10 for n in range(500))).evicted_wall) == 100
+
+
+class TestFind:
+    def found(self, held_until: float | None, owner: str | None = HOG.owner_key) -> list[Finding]:
+        stone = Tombstone(
+            owner_key="compose:shop/train", evicted_wall=(T0,), held_until_wall=held_until
+        )
+        look = snap(tenants=[tenant("hog", owner_key=owner), tenant("other")])
+        return tombstone.find(CFG, memory(tombstones={stone.owner_key: stone}), scene(look=look))
+
+    def test_a_held_owners_tenant(self) -> None:
+        (claim,) = self.found(T0 + 1)
+        assert claim.tenant == HOG.id
+
+    def test_the_last_second(self) -> None:
+        assert self.found(T0 + 0.1) != []
+        assert self.found(T0) == []
+
+    def test_evicted_but_not_held(self) -> None:
+        assert self.found(None) == []
+
+    def test_a_tenant_without_an_owner_is_nobodys(self) -> None:
+        assert self.found(T0 + 1, owner=None) == []
+        assert self.found(T0 + 1, owner="") == []
+
+
+class TestWeather:
+    def test_stones_go_when_their_window_is_over(self) -> None:
+        stones = {
+            "recent": Tombstone(owner_key="recent", evicted_wall=(T0 - 600,)),
+            "old": Tombstone(owner_key="old", evicted_wall=(T0 - 600.1,)),
+            "held": Tombstone(owner_key="held", evicted_wall=(T0 - 900,), held_until_wall=T0 + 1),
+            "served": Tombstone(owner_key="served", evicted_wall=(T0 - 900,), held_until_wall=T0),
+        }
+        assert set(tombstone.weather(CFG, stones, T0)) == {"recent", "held"}
