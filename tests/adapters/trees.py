@@ -101,3 +101,11 @@ def real_hierarchies() -> list[str]:
 def identity(hierarchy: str) -> str:
     """How ``CgroupId.hierarchy`` names that folder."""
     return "" if hierarchy in (".", "unified") else hierarchy
+
+
+def remove_empty_groups(name: str) -> None:
+    """Remove what an engine leaves behind: groups of this name, where they are empty."""
+    for top in (*CGROUP_ROOT.glob(name), *CGROUP_ROOT.glob(f"*/{name}")):
+        for directory in (*sorted(top.rglob("*/"), reverse=True), top):
+            with suppress(OSError):
+                directory.rmdir()

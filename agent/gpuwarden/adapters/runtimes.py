@@ -161,13 +161,13 @@ def _adapters(
     """One adapter a kind of owner; one whose tool is missing says so when it is asked."""
     timeout_s = cfg.docker.timeout_s
 
-    def tool(name: str, **env: str) -> Tool:
+    def tool(name: str, *variables: str) -> Tool:
+        env = {one: environ[one] for one in variables if one in environ}
         return Tool(name=name, clock=clock, timeout_s=timeout_s, env=env)
 
     def open_proc() -> ProcFs:
         return ProcFs(cgroups)
 
-    slurm_env = {"SLURM_CONF": environ["SLURM_CONF"]} if "SLURM_CONF" in environ else {}
     docker = Docker(door, cgroups)
     cri = Cri(tool("crictl"))
     systemd = Systemd(tool("systemctl"), clock)
@@ -175,11 +175,11 @@ def _adapters(
         "docker": docker,
         "ecs": docker,
         "unknown": docker,
-        "podman": Podman(tool("podman"), cgroups),
+        "podman": Podman(tool("podman", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"), cgroups),
         "containerd": cri,
         "crio": cri,
         "kubernetes": FirstOf((cri, docker)),
-        "slurm": Slurm(tool("squeue", **slurm_env), tool("scancel", **slurm_env), clock),
+        "slurm": Slurm(tool("squeue", "SLURM_CONF"), tool("scancel", "SLURM_CONF"), clock),
         "lxc": Lxc(tool("lxc-info"), tool("lxc-stop")),
         "systemd-service": systemd,
         "systemd-scope": systemd,
