@@ -5,7 +5,6 @@ import select
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from tests.adapters.test_docker_hostile import after_version, hang
 from tests.adapters.trees import remove_empty_groups, soon
 
 A = "3ccfa00432798ff38f85839de1e396f771b4acbe9f4ddea0a761c39b9790a782"
+UID = "6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e"
 PID = Pid(pid=4711, start=1)
 
 
@@ -94,18 +94,16 @@ sys.exit("docker" in sys.modules or "requests" in sys.modules)
     assert status == 0
 
 
-@pytest.mark.parametrize("path", ["/mesos/6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e", "/nomad/x.y"])
+@pytest.mark.parametrize("path", [f"/mesos/{UID}", f"/nomad.slice/{UID}.web.scope"])
 def test_a_runtime_that_nobody_speaks_cannot_be_acted_on(absent: HostRuntimes, path: str) -> None:
-    owner = owner_of(f"0::{path}\n")
-    if owner.runtime == "unknown":
-        owner = replace(owner, runtime="nomad", name="x")
-    facts = absent.facts(owner, tenant_of_owner(owner) or TenantId("x:y"), PID)
+    owner, tenant = named(path)
+    facts = absent.facts(owner, tenant, PID)
     assert facts.cannot_act == f"nothing on this host can stop a tenant of runtime {owner.runtime}"
     assert absent.for_runtime(owner.runtime) is None
 
 
 def test_a_missing_tool_is_the_reason(tmp_path: Path) -> None:
-    owner, tenant = named(f"/default/{A}")
+    owner, tenant = named(f"/kubepods/pod{UID}/crio-{A}")
     if os.path.exists("/usr/bin/crictl"):
         pytest.skip("crictl is here")
     runtimes = runtimes_at(f"unix://{tmp_path}/none", 0.3)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from gpuwarden.adapters.cgroupfs import CgroupFs
+from gpuwarden.adapters.containerd import Containerd
 from gpuwarden.adapters.cri import Cri
 from gpuwarden.adapters.describer import Describer
 from gpuwarden.adapters.docker_client import DockerDoor
@@ -169,16 +170,16 @@ def _adapters(
         return ProcFs(cgroups)
 
     docker = Docker(door, cgroups)
-    cri = Cri(tool("crictl"))
+    pods = FirstOf((Cri(tool("crictl")), Containerd(tool("ctr"), clock, cgroups)))
     systemd = Systemd(tool("systemctl"), clock)
     return {
         "docker": docker,
         "ecs": docker,
         "unknown": docker,
         "podman": Podman(tool("podman", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"), cgroups),
-        "containerd": cri,
-        "crio": cri,
-        "kubernetes": FirstOf((cri, docker)),
+        "containerd": pods,
+        "crio": Cri(tool("crictl")),
+        "kubernetes": FirstOf((pods, docker)),
         "slurm": Slurm(tool("squeue", "SLURM_CONF"), tool("scancel", "SLURM_CONF"), clock),
         "lxc": Lxc(tool("lxc-info"), tool("lxc-stop")),
         "systemd-service": systemd,
