@@ -18,7 +18,7 @@ from gpuwarden.sim.control import Control
 from gpuwarden.sim.host import SimHost, SimOptions
 from gpuwarden.sim.incident.cast import SLO_LIMIT_S, Cast, Role, Variant, draw
 from gpuwarden.sim.incident.containers import ContainerStage
-from gpuwarden.sim.incident.daemon import Daemon
+from gpuwarden.sim.incident.daemon import Daemon, with_our_code
 from gpuwarden.sim.incident.latency import LatencyWatch, red_spans
 from gpuwarden.sim.incident.ledger import Change, course, read_changes, xids
 from gpuwarden.sim.incident.plain import PlainStage
@@ -166,7 +166,7 @@ class Scene:
     @property
     def environ(self) -> dict[str, str]:
         """For a client of the scene's agent."""
-        return self._host.env()
+        return with_our_code(self._host.env())
 
     def play(self) -> Evidence:
         """The whole incident. ``Unavailable`` when the scene could not be set."""
