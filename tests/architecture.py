@@ -170,7 +170,7 @@ def numeric_within_reach(root: Path) -> list[str]:
     starts = [
         m
         for m in modules
-        if (layer_of(m) or "").split(".")[0] in {"cli", "wiring", "node", "adapters"}
+        if (layer_of(m) or "").split(".")[0] in {"cli", "commands", "wiring", "node", "adapters"}
     ]
     came_from: dict[str, str] = {}
     queue = deque(starts)

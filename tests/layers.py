@@ -56,6 +56,7 @@ LAYERS: dict[str, Layer] = {
     "": Layer(own=NOTHING, third=NOTHING, is_pure=True),  # gpuwarden/__init__.py: a version
     "__main__": Layer(own=ALL),
     "cli": Layer(own=ALL),
+    "commands": Layer(own=ALL),  # the verbs: the CLI in more than one file
     "wiring": Layer(own=ALL),
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),

@@ -1,81 +1,35 @@
-"""The node's socket, for real: who may connect, who may act, what is bounded, what survives."""
+"""The node's socket, for real: what it tells, who may connect and who may act."""
 
 import contextlib
 import os
-import shutil
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 
-from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.node_client import NodeClient
 from gpuwarden.adapters.node_service import WATCHERS_A_USER
-from gpuwarden.adapters.relay import RelayLimits
-from gpuwarden.adapters.run_claim import RunClaim
-from gpuwarden.clock import SystemClock
-from gpuwarden.errors import ConfigError, Refused, Unavailable
+from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.ids import IncidentId
 from gpuwarden.wire.v1 import node_pb2 as pb
 from gpuwarden.wire.v1.node_pb2_grpc import NodeServiceStub
+from tests.adapters.node_socket import AS_NOBODY, DEADLINE_S, NOBODY, run_folder, serving, socket_of
 from tests.adapters.view_board import Board
 from tests.sample_view import INCIDENT, device_id, incident, view
-
-DEADLINE_S = 20.0
-NOBODY = 65534
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Acting:
-    """A service whose one method needs an operator, as later ones will."""
-
-    def __init__(self) -> None:
-        self.api: NodeApi | None = None
-        self.handler = grpc.method_handlers_generic_handler(
-            "test.Acting", {"Act": grpc.unary_unary_rpc_method_handler(self.act)}
-        )
-
-    def act(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        assert self.api is not None
-        peer = self.api.require_operator(context)
-        return f"{peer.uid} {peer.pid} {peer.role}".encode()
 
 
 @pytest.fixture
 def run_dir() -> Iterator[Path]:
-    """A short path that others may pass through (tmp_path is long and private)."""
-    folder = Path(tempfile.mkdtemp(prefix="gw-", dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def serving(run_dir: Path, board: Board, **options: Any) -> Iterator[NodeApi]:
-    claim = RunClaim(run_dir)
-    acting = Acting()
-    api = NodeApi(claim, board, clock=SystemClock(), handlers=[acting.handler], **options)
-    acting.api = api
-    api.start()
-    try:
-        yield api
-    finally:
-        api.stop()
-        claim.release()
-
-
-def socket_of(run_dir: Path) -> Path:
-    return run_dir / "gpuwarden.sock"
+    with run_folder() as folder:
+        yield folder
 
 
 def act_as(uid: int | None, run_dir: Path, *gids: int) -> subprocess.CompletedProcess[str]:
@@ -255,10 +209,7 @@ def test_nobody_cannot_reach_the_server_behind_the_door(run_dir: Path) -> None:
         assert inner.exists()
         asked = subprocess.run(
             [
-                "setpriv",
-                f"--reuid={NOBODY}",
-                f"--regid={NOBODY}",
-                "--clear-groups",
+                *AS_NOBODY,
                 sys.executable,
                 "-c",
                 f"import socket; socket.socket(socket.AF_UNIX).connect({str(inner)!r})",
@@ -313,186 +264,6 @@ def relay_to(run_dir: Path, door: socket.socket, name: str | None) -> Iterator[s
     inner.shutdown(socket.SHUT_RDWR)
     shuttling.join(DEADLINE_S)
     inner.close()
-
-
-def test_a_socket_of_a_dead_agent_is_replaced(run_dir: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(socket_of(run_dir)))
-        dead.listen()
-    assert socket_of(run_dir).exists()
-    with serving(run_dir, Board(view())), NodeClient(socket_of(run_dir)) as client:
-        assert client.view().serial == 1
-
-
-def test_a_second_agent_is_told_the_pid_of_the_first(run_dir: Path) -> None:
-    with serving(run_dir, Board(view())):
-        with pytest.raises(Refused, match=rf"another agent is running \(pid {os.getpid()}\)"):
-            RunClaim(run_dir)
-        with NodeClient(socket_of(run_dir)) as client:
-            assert client.view().serial == 1
-
-
-def test_a_live_socket_without_its_lock_still_counts(run_dir: Path) -> None:
-    with serving(run_dir, Board(view())):
-        (run_dir / "agent.lock").unlink()
-        with pytest.raises(Refused, match=rf"another agent is running \(pid {os.getpid()}\)"):
-            RunClaim(run_dir)
-
-
-def test_the_lock_dies_with_its_holder(run_dir: Path) -> None:
-    script = f"""
-        import os, sys
-        from pathlib import Path
-        from gpuwarden.adapters.run_claim import RunClaim
-        RunClaim(Path({str(run_dir)!r}))
-        os.kill(os.getpid(), 9)
-    """
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "agent")},
-        timeout=60,
-        check=False,
-    )
-    assert (run_dir / "agent.lock").read_text().strip().isdigit()
-    RunClaim(run_dir).release()
-
-
-def test_what_is_no_socket_is_not_removed(run_dir: Path) -> None:
-    socket_of(run_dir).write_text("precious")
-    with pytest.raises(Refused, match="not a socket"):
-        RunClaim(run_dir)
-    assert socket_of(run_dir).read_text() == "precious"
-
-
-def test_a_folder_others_may_write_in_is_refused(run_dir: Path) -> None:
-    run_dir.chmod(0o777)
-    with pytest.raises(Refused, match="others may write there"):
-        RunClaim(run_dir)
-
-
-def test_a_path_too_long_for_a_socket_is_a_config_error(run_dir: Path) -> None:
-    with pytest.raises(ConfigError, match=r"agent\.run_dir"):
-        RunClaim(run_dir / ("x" * 100))
-
-
-def test_connections_are_bounded_and_those_inside_go_on(run_dir: Path) -> None:
-    limits = RelayLimits(connections=3)
-    with (
-        serving(run_dir, Board(view()), limits=limits) as api,
-        NodeClient(socket_of(run_dir)) as client,
-    ):
-        client.view()
-        idle = [socket.socket(socket.AF_UNIX) for _ in range(6)]
-        for each in idle:
-            each.settimeout(DEADLINE_S)
-            each.connect(str(socket_of(run_dir)))
-        closed = sum(_is_closed(each) for each in idle[2:])
-        assert closed == 4
-        assert api.counts()["too_many"] == 4
-        assert client.view().serial == 1
-        for each in idle:
-            each.close()
-
-
-def _is_closed(connection: socket.socket) -> bool:
-    """The door closes what it does not admit; the gRPC server greets what it does."""
-    try:
-        return connection.recv(1) == b""
-    except ConnectionResetError:
-        return True
-
-
-def test_an_idle_connection_is_closed(run_dir: Path) -> None:
-    limits = RelayLimits(idle_s=0.2)
-    with (
-        serving(run_dir, Board(view()), limits=limits) as api,
-        socket.socket(socket.AF_UNIX) as idle,
-    ):
-        idle.settimeout(DEADLINE_S)
-        idle.connect(str(socket_of(run_dir)))
-        while idle.recv(4096):
-            pass
-        assert api.counts()["idle"] == 1
-
-
-def test_a_reader_that_does_not_read_is_dropped(run_dir: Path) -> None:
-    """It asks for a stream and leaves the answers lying: its worker thread must come back."""
-    big = replace(
-        view(),
-        incidents=tuple(
-            replace(incident(), id=IncidentId(f"inc-{number}")) for number in range(400)
-        ),
-    )
-    board = Board(big)
-    limits = RelayLimits(stall_s=0.5, buffer_bytes=4096)
-    with serving(run_dir, board, limits=limits) as api, _deaf_watcher(run_dir):
-        serial = 1
-        done = threading.Event()
-        while api.counts().get("stalled", 0) == 0:
-            serial += 1
-            board.publish(replace(big, serial=serial))
-            assert serial < 2_000
-            done.wait(0.02)
-
-
-@contextlib.contextmanager
-def _deaf_watcher(run_dir: Path) -> Iterator[None]:
-    """A process that watches and is then stopped (SIGSTOP): its socket fills up."""
-    script = f"""
-        import grpc, os, signal
-        from gpuwarden.wire.v1 import node_pb2 as pb
-        from gpuwarden.wire.v1.node_pb2_grpc import NodeServiceStub
-        channel = grpc.insecure_channel(
-            "unix:{socket_of(run_dir)}", options=[("grpc.max_receive_message_length", -1)])
-        call = NodeServiceStub(channel).Watch(pb.WatchRequest(max_per_s=10))
-        next(call)
-        print("watching", flush=True)
-        os.kill(os.getpid(), signal.SIGSTOP)
-    """
-    watcher = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "agent")},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert watcher.stdout is not None
-        assert watcher.stdout.readline() == "watching\n"
-        yield
-    finally:
-        watcher.kill()
-        watcher.communicate(timeout=30)
-
-
-@pytest.mark.root
-def test_a_viewer_that_floods_is_slowed_and_others_are_served(run_dir: Path) -> None:
-    limits = RelayLimits(viewer_bytes_a_second=1024.0, viewer_burst_bytes=12 * 1024.0)
-    with serving(run_dir, Board(view()), limits=limits) as api:
-        flood = f"""
-            import socket
-            for _ in range(20):
-                with socket.socket(socket.AF_UNIX) as each:
-                    each.settimeout(5)
-                    each.connect("{socket_of(run_dir)}")
-        """
-        subprocess.run(
-            [
-                "setpriv",
-                f"--reuid={NOBODY}",
-                f"--regid={NOBODY}",
-                "--clear-groups",
-                sys.executable,
-                "-c",
-                textwrap.dedent(flood),
-            ],
-            timeout=60,
-            check=True,
-        )
-        with NodeClient(socket_of(run_dir)) as client:
-            assert client.view().serial == 1
-        counts = api.counts()
-        assert counts["too_fast"] >= 10
-        assert 1 <= counts["accepted"] <= 8
 
 
 def test_a_message_that_is_too_large_ends_that_call_only(run_dir: Path) -> None:

@@ -16,14 +16,8 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.snapshot import GapKind
 from gpuwarden.ports import ProbeView
 from gpuwarden.sim.host import SimHost, SimOptions
-from tests.adapters.probe_seat import (
-    QUICK,
-    Seat,
-    device_at,
-    is_alive,
-    listing_of,
-    seated,
-)
+from tests.adapters.probe_seat import QUICK, seated
+from tests.contract.seat import Seat, device_at, is_alive, listing_of
 
 GIB = 2**30
 MEMORY = "nvmlDeviceGetMemoryInfo_v2"

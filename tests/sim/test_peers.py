@@ -102,7 +102,7 @@ def test_nvitop_exporter_serves_all(full: SimHost) -> None:
                 page = answer.read().decode()
         except (urllib.error.URLError, ConnectionError):
             return False
-        return page.count("\nprocess_gpu_memory_MiB{") == DEVICES * PROCESSES
+        return bool(page.count("\nprocess_gpu_memory_MiB{") == DEVICES * PROCESSES)
 
     try:
         assert until(complete, timeout_s=30)

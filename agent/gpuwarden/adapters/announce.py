@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from structlog.typing import FilteringBoundLogger
-
+from gpuwarden.log import Logger
 from gpuwarden.model.action import Outcome, Result
 from gpuwarden.model.decision import Decision, Incident, NoteKind
 from gpuwarden.model.snapshot import Gap, Snapshot
@@ -13,6 +12,7 @@ _EVENTS: Mapping[NoteKind, str] = {
     NoteKind.OPENED: "incident_opened",
     NoteKind.EVIDENCE: "incident_evidence",
     NoteKind.DECIDED: "incident_confirmed",
+    NoteKind.JOINED: "incident_joined",
     NoteKind.RUNG: "incident_rung",
     NoteKind.CLOSED: "incident_closed",
 }
@@ -21,7 +21,7 @@ _EVENTS: Mapping[NoteKind, str] = {
 class AnnouncedStatus:
     """A ``Status`` that logs what is new and hands everything on."""
 
-    def __init__(self, board: Status, log: FilteringBoundLogger) -> None:
+    def __init__(self, board: Status, log: Logger) -> None:
         self._board = board
         self._log = log
         self._gaps: frozenset[tuple[str, str, str]] = frozenset()

@@ -126,9 +126,24 @@ def _literal(value: object, *, is_size: bool) -> str:
                 return f'"{value // factor}{unit}"'
     if isinstance(value, tuple):
         return f"[{', '.join(_literal(each, is_size=False) for each in value)}]"
-    if isinstance(value, Path):
-        value = str(value)
-    return json.dumps(jsonable(value), ensure_ascii=True)
+    if isinstance(value, str | Path):
+        return _quoted(str(value))
+    return json.dumps(jsonable(value))
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML; what is not printable is escaped (surrogates cannot be said in it)."""
+    escaped = "".join(
+        f"\\{each}"
+        if each in '\\"'
+        else each
+        if each.isprintable()
+        else f"\\u{ord(each):04x}"
+        if ord(each) < 0x10000
+        else f"\\U{ord(each):08x}"
+        for each in text
+    )
+    return f'"{escaped}"'
 
 
 def _is_size(metadata: list[Any], annotation: Any) -> bool:

@@ -27,6 +27,7 @@ EXIT_PROBLEM = 1
 EXIT_UNREACHABLE = 3
 JSON_SCHEMA = 1
 """Version of what ``-o json`` prints; raised when a reader of the old would misread the new."""
+_HINT = "Is it running? systemctl status gpuwarden; gpuwarden doctor; --socket names another."
 _PIPE_WIDTH = 160
 """Into a pipe nobody's screen ends: wide enough that grep finds whole names."""
 
@@ -210,7 +211,7 @@ class translated:
         if isinstance(error, ConfigError):
             raise click.ClickException("\n".join(plain(fault) for fault in error.faults)) from error
         if isinstance(error, Unavailable):
-            raise Unreachable(plain(str(error))) from error
+            raise Unreachable(f"{plain(str(error))}\n{_HINT}") from error
         if isinstance(error, GpuwardenError):
             raise click.ClickException(plain(str(error))) from error
 

@@ -2,6 +2,7 @@
 
 from gpuwarden.model.action import Kind
 from gpuwarden.model.finding import Finding, Severity
+from gpuwarden.model.memory import Rung
 from gpuwarden.policy import guard
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.incidents import subject_of
@@ -46,8 +47,10 @@ def _is_due(desk: Desk, finding: Finding) -> bool:
 
 
 def _is_in_hand(desk: Desk, finding: Finding) -> bool:
-    """Whether an eviction is under way that answers the claim."""
+    """Whether an eviction is under way that answers the claim, or has failed and paged itself."""
     if finding.device is not None and any(d == finding.device for d, _ in desk.busy()):
+        return True
+    if any(c.rung is Rung.STUCK and c.device == finding.device for c in desk.cases.values()):
         return True
     # A quota claim that the node merely observes is in status; it wakes nobody.
     return finding.rule == "quota" and not guard.is_enforcing(desk.cfg, "quota")

@@ -112,6 +112,8 @@ def move(desk: Desk, case: Case, event: Event) -> None:
     if rung is Rung.DONE:
         _close(desk, case, event)
         return
+    if rung is not Rung.HELD:  # let go with the signal; the debt stands until that is done
+        entered = replace(entered, frozen_since=None)
     desk.cases[case.tenant] = entered
     _wake_for(desk, entered)
 

@@ -46,6 +46,7 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
             for device, size in snapshot.unattributed
         ],
         has_fleet_permit=snapshot.fleet_permit,
+        can_record=snapshot.can_record,
     )
 
 
@@ -66,6 +67,7 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         gaps=tuple(_from_gap(gap) for gap in message.gaps),
         unattributed=tuple((DeviceId(entry.device), entry.bytes) for entry in message.unattributed),
         fleet_permit=message.has_fleet_permit,
+        can_record=message.can_record,
     )
 
 
@@ -126,6 +128,7 @@ def to_tenant(tenant: Tenant) -> pb.Tenant:
         is_described=tenant.is_described,
         cannot_act=text_or_none(tenant.cannot_act),
         policy_faults=[text(fault) for fault in tenant.policy_faults],
+        memory_full_avg10=tenant.memory_full_avg10,
     )
 
 
@@ -153,6 +156,7 @@ def from_tenant(message: pb.Tenant) -> Tenant:
         is_described=message.is_described,
         cannot_act=known(message, "cannot_act"),
         policy_faults=tuple(message.policy_faults),
+        memory_full_avg10=known(message, "memory_full_avg10"),
     )
 
 

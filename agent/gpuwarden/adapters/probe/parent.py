@@ -8,6 +8,7 @@ import select
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gpuwarden.adapters.probe import layout
 from gpuwarden.adapters.probe.book import Book
@@ -16,12 +17,14 @@ from gpuwarden.adapters.probe.crew import Crew, Post
 from gpuwarden.adapters.probe.symbols import symbol_name
 from gpuwarden.adapters.probe.timer import Timer
 from gpuwarden.adapters.probe.worker import Mark, Start, Worker, plan_payload
-from gpuwarden.config import NvmlConfig, SamplingConfig
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Gap, GapKind
 from gpuwarden.ports import ProbeView
+
+if TYPE_CHECKING:  # scripts/gpu-check runs this file where nothing but Python is installed
+    from gpuwarden.config import NvmlConfig, SamplingConfig
 
 START_DEADLINE_S = 10.0
 """For calls that open a device: without the persistence daemon each board is initialised then,
@@ -46,7 +49,7 @@ _DRIVER_GONE = frozenset(
 class NvmlProbe:
     """Probe port over NVML. The loop's thread only, but for ``ask_limits``."""
 
-    def __init__(self, nvml: NvmlConfig, sampling: SamplingConfig, now: float) -> None:
+    def __init__(self, nvml: "NvmlConfig", sampling: "SamplingConfig", now: float) -> None:
         """Starts the first child. Raises OSError when the kernel gives no timer or epoll."""
         self._sampling = sampling
         self._book = Book()
@@ -77,7 +80,9 @@ class NvmlProbe:
     # --- the port ---
 
     def drain(self, now: float) -> ProbeView:
-        """Take what the children have sent; judge deadlines; never blocks."""
+        """Take what the children have sent; judge deadlines; never blocks. Not after ``close``."""
+        if self._epoll.closed:
+            raise Unavailable("the probe is closed")
         self._now = now
         self._timer.clear()
         for post in list(self._crew.posts()):
@@ -106,7 +111,9 @@ class NvmlProbe:
         return (self._epoll.fileno(),)
 
     def close(self) -> None:
-        """Stop the children politely (pipe closed, TERM), never SIGKILL."""
+        """Stop the children politely (pipe closed, TERM), never SIGKILL. Once is enough."""
+        if self._epoll.closed:
+            return
         self._crew.close(self._now, CLOSE_S)
         self._epoll.close()
         self._timer.close()

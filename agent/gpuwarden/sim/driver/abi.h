@@ -43,25 +43,83 @@ typedef unsigned long long u64_t;
 
 #define VERSIONED(type, number) ((u32_t)(sizeof(type) | ((u32_t)(number) << 24)))
 
-typedef struct { char bus_id_legacy[16]; u32_t domain, bus, device, id, subsystem; char bus_id[32]; } pci_info_t;
-typedef struct { char bus_id_legacy[16]; u32_t domain, bus, device, id, subsystem, r0, r1, r2, r3; } pci_info_v2_t;
-typedef struct { u32_t version, domain, bus, device, id, subsystem, base_class, sub_class; char bus_id[32]; } pci_info_ext_t;
-typedef struct { u64_t total, free, used; } memory_t;
-typedef struct { u32_t version; u64_t total, reserved, free, used; } memory_v2_t;
-typedef struct { u64_t total, free, used; } bar1_t;
-typedef struct { u32_t gpu, memory; } utilization_t;
-typedef struct { u32_t pid; u64_t used; } process_v1_t;
-typedef struct { u32_t pid; u64_t used; u32_t gi, ci; } process_t;
-typedef struct { u32_t pid; u64_t used; u32_t gi, ci; u64_t protected_used; } process_detail_t;
-typedef struct { u32_t version, mode, count; process_detail_t *entries; } process_detail_list_t;
-typedef struct { u32_t pid; u64_t at_us; u32_t sm, mem, enc, dec; } process_sample_t;
-typedef struct { u64_t at_us; u32_t pid, sm, mem, enc, dec, jpg, ofa; } process_util_t;
-typedef struct { u32_t version, count; u64_t since_us; process_util_t *entries; } process_util_list_t;
-typedef struct { u32_t version, sensor; int celsius; } temperature_v1_t;
-typedef struct { u32_t version; int celsius; } margin_temperature_t;
-typedef struct { u32_t version, fan, rpm; } fan_speed_rpm_t;
-typedef struct { u32_t version; char branch[80]; } driver_branch_t;
-typedef struct { u64_t l1, l2, device_memory, registers; } ecc_counts_t;
+typedef struct {
+  char bus_id_legacy[16];
+  u32_t domain, bus, device, id, subsystem;
+  char bus_id[32];
+} pci_info_t;
+typedef struct {
+  char bus_id_legacy[16];
+  u32_t domain, bus, device, id, subsystem, r0, r1, r2, r3;
+} pci_info_v2_t;
+typedef struct {
+  u32_t version, domain, bus, device, id, subsystem, base_class, sub_class;
+  char bus_id[32];
+} pci_info_ext_t;
+typedef struct {
+  u64_t total, free, used;
+} memory_t;
+typedef struct {
+  u32_t version;
+  u64_t total, reserved, free, used;
+} memory_v2_t;
+typedef struct {
+  u64_t total, free, used;
+} bar1_t;
+typedef struct {
+  u32_t gpu, memory;
+} utilization_t;
+typedef struct {
+  u32_t pid;
+  u64_t used;
+} process_v1_t;
+typedef struct {
+  u32_t pid;
+  u64_t used;
+  u32_t gi, ci;
+} process_t;
+typedef struct {
+  u32_t pid;
+  u64_t used;
+  u32_t gi, ci;
+  u64_t protected_used;
+} process_detail_t;
+typedef struct {
+  u32_t version, mode, count;
+  process_detail_t *entries;
+} process_detail_list_t;
+typedef struct {
+  u32_t pid;
+  u64_t at_us;
+  u32_t sm, mem, enc, dec;
+} process_sample_t;
+typedef struct {
+  u64_t at_us;
+  u32_t pid, sm, mem, enc, dec, jpg, ofa;
+} process_util_t;
+typedef struct {
+  u32_t version, count;
+  u64_t since_us;
+  process_util_t *entries;
+} process_util_list_t;
+typedef struct {
+  u32_t version, sensor;
+  int celsius;
+} temperature_v1_t;
+typedef struct {
+  u32_t version;
+  int celsius;
+} margin_temperature_t;
+typedef struct {
+  u32_t version, fan, rpm;
+} fan_speed_rpm_t;
+typedef struct {
+  u32_t version;
+  char branch[80];
+} driver_branch_t;
+typedef struct {
+  u64_t l1, l2, device_memory, registers;
+} ecc_counts_t;
 typedef struct {
   u32_t version;
   u64_t aggregate_unc_parity, aggregate_unc_secded, aggregate_cor;
@@ -69,38 +127,160 @@ typedef struct {
   u64_t bucket_l2, bucket_sm, bucket_pcie, bucket_mcu, bucket_other;
   u32_t threshold_exceeded;
 } sram_ecc_t;
-typedef struct { u32_t version, count; void *entries; } sram_unique_t;
-typedef struct { u32_t max, high, partial, low, none; } remap_histogram_t;
-typedef struct { u32_t version, channel, tpc; } repair_status_t;
-typedef struct { u32_t version, value; } versioned_u32_t;
-typedef struct { u64_t reference_us, violation_ns; } violation_t;
-typedef union { double d; int si; u32_t ui; unsigned long ul; u64_t ull; long long sll; unsigned short us; } value_t;
-typedef struct { u64_t at_us; value_t value; } sample_t;
-typedef struct { u32_t field, scope; long long at_us, latency_us; u32_t type; nvmlReturn_t status; value_t value; } field_value_t;
-typedef struct { nvmlDevice_t device; u64_t type, data; u32_t gi, ci; } event_data_t;
-typedef struct { u32_t gpu, memory; u64_t max_bytes, time_ms, started_us; u32_t running, reserved[5]; } accounting_stats_t;
-typedef struct { unsigned char cluster[16]; nvmlReturn_t status; u32_t clique; unsigned char state; } fabric_t;
-typedef struct { u32_t version; unsigned char cluster[16]; nvmlReturn_t status; u32_t clique; unsigned char state; u32_t health; } fabric_v2_t;
-typedef struct { u32_t version; unsigned char cluster[16]; nvmlReturn_t status; u32_t clique; unsigned char state; u32_t health; unsigned char summary; } fabric_v3_t;
-typedef struct { u64_t protected_kib, unprotected_kib; } conf_compute_memory_t;
-typedef struct { u32_t version; unsigned char ib_guid[16], chassis[16], slot, tray, host, peer_type, module; } platform_t;
-typedef struct { u32_t sm, copy, dec, enc, jpg, ofa, gi_slices, ci_slices; u64_t memory_mb; } attributes_t;
-typedef struct { u32_t start, size; } placement_t;
-typedef struct { nvmlDevice_t device; u32_t id, profile; placement_t placement; } gpu_instance_info_t;
-typedef struct { nvmlDevice_t device; nvmlGpuInstance_t gi; u32_t id, profile; placement_t placement; } compute_instance_info_t;
-typedef struct { u32_t id, p2p, slices, instances, sm, copy, dec, enc, jpg, ofa; u64_t memory_mb; } gi_profile_t;
-typedef struct { u32_t version, id, p2p, slices, instances, sm, copy, dec, enc, jpg, ofa; u64_t memory_mb; char name[96]; } gi_profile_v2_t;
-typedef struct { u32_t version, supported; } gpm_support_t;
-typedef struct { char *short_name, *long_name, *unit; } gpm_info_t;
-typedef struct { u32_t id; nvmlReturn_t status; double value; gpm_info_t info; } gpm_metric_t;
-typedef struct { u32_t version, count; nvmlGpmSample_t first, second; gpm_metric_t metrics[]; } gpm_request_t;
-typedef struct { const char *cgroup; u64_t soft, hard; } set_limits_t;
-typedef struct { const char *cgroup; u64_t soft, hard, used; } get_limits_t;
-typedef struct { u32_t version, type; union { char text[41]; unsigned char bytes[16]; } value; } uuid_t_;
-typedef struct { u32_t version; void *set; } system_set_t;
-typedef struct { u32_t version; u64_t types; void *set; } system_register_t;
-typedef struct { u64_t type; u32_t gpu; } system_event_t;
-typedef struct { u32_t version, timeout_ms; void *set; system_event_t *data; u32_t size, count; } system_wait_t;
+typedef struct {
+  u32_t version, count;
+  void *entries;
+} sram_unique_t;
+typedef struct {
+  u32_t max, high, partial, low, none;
+} remap_histogram_t;
+typedef struct {
+  u32_t version, channel, tpc;
+} repair_status_t;
+typedef struct {
+  u32_t version, value;
+} versioned_u32_t;
+typedef struct {
+  u64_t reference_us, violation_ns;
+} violation_t;
+typedef union {
+  double d;
+  int si;
+  u32_t ui;
+  unsigned long ul;
+  u64_t ull;
+  long long sll;
+  unsigned short us;
+} value_t;
+typedef struct {
+  u64_t at_us;
+  value_t value;
+} sample_t;
+typedef struct {
+  u32_t field, scope;
+  long long at_us, latency_us;
+  u32_t type;
+  nvmlReturn_t status;
+  value_t value;
+} field_value_t;
+typedef struct {
+  nvmlDevice_t device;
+  u64_t type, data;
+  u32_t gi, ci;
+} event_data_t;
+typedef struct {
+  u32_t gpu, memory;
+  u64_t max_bytes, time_ms, started_us;
+  u32_t running, reserved[5];
+} accounting_stats_t;
+typedef struct {
+  unsigned char cluster[16];
+  nvmlReturn_t status;
+  u32_t clique;
+  unsigned char state;
+} fabric_t;
+typedef struct {
+  u32_t version;
+  unsigned char cluster[16];
+  nvmlReturn_t status;
+  u32_t clique;
+  unsigned char state;
+  u32_t health;
+} fabric_v2_t;
+typedef struct {
+  u32_t version;
+  unsigned char cluster[16];
+  nvmlReturn_t status;
+  u32_t clique;
+  unsigned char state;
+  u32_t health;
+  unsigned char summary;
+} fabric_v3_t;
+typedef struct {
+  u64_t protected_kib, unprotected_kib;
+} conf_compute_memory_t;
+typedef struct {
+  u32_t version;
+  unsigned char ib_guid[16], chassis[16], slot, tray, host, peer_type, module;
+} platform_t;
+typedef struct {
+  u32_t sm, copy, dec, enc, jpg, ofa, gi_slices, ci_slices;
+  u64_t memory_mb;
+} attributes_t;
+typedef struct {
+  u32_t start, size;
+} placement_t;
+typedef struct {
+  nvmlDevice_t device;
+  u32_t id, profile;
+  placement_t placement;
+} gpu_instance_info_t;
+typedef struct {
+  nvmlDevice_t device;
+  nvmlGpuInstance_t gi;
+  u32_t id, profile;
+  placement_t placement;
+} compute_instance_info_t;
+typedef struct {
+  u32_t id, p2p, slices, instances, sm, copy, dec, enc, jpg, ofa;
+  u64_t memory_mb;
+} gi_profile_t;
+typedef struct {
+  u32_t version, id, p2p, slices, instances, sm, copy, dec, enc, jpg, ofa;
+  u64_t memory_mb;
+  char name[96];
+} gi_profile_v2_t;
+typedef struct {
+  u32_t version, supported;
+} gpm_support_t;
+typedef struct {
+  char *short_name, *long_name, *unit;
+} gpm_info_t;
+typedef struct {
+  u32_t id;
+  nvmlReturn_t status;
+  double value;
+  gpm_info_t info;
+} gpm_metric_t;
+typedef struct {
+  u32_t version, count;
+  nvmlGpmSample_t first, second;
+  gpm_metric_t metrics[];
+} gpm_request_t;
+typedef struct {
+  const char *cgroup;
+  u64_t soft, hard;
+} set_limits_t;
+typedef struct {
+  const char *cgroup;
+  u64_t soft, hard, used;
+} get_limits_t;
+typedef struct {
+  u32_t version, type;
+  union {
+    char text[41];
+    unsigned char bytes[16];
+  } value;
+} uuid_t_;
+typedef struct {
+  u32_t version;
+  void *set;
+} system_set_t;
+typedef struct {
+  u32_t version;
+  u64_t types;
+  void *set;
+} system_register_t;
+typedef struct {
+  u64_t type;
+  u32_t gpu;
+} system_event_t;
+typedef struct {
+  u32_t version, timeout_ms;
+  void *set;
+  system_event_t *data;
+  u32_t size, count;
+} system_wait_t;
 
 static_assert(sizeof(pci_info_t) == 68, "layout");
 static_assert(sizeof(memory_v2_t) == 40, "layout");

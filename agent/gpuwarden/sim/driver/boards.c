@@ -20,52 +20,223 @@ struct profile {
 
 /* Sizes, limits, clocks and ids as the boards report them. */
 static const struct profile profiles[] = {
-    {"A100-40", "NVIDIA A100-SXM4-40GB", "692-2G506-0200-003", "92.00.45.00.03", "G506.0200.00.04",
-     40960, 602, 65536, 0x20b010de, 0x134f10de, 14, 7, 8, 0, 108, 6912, 5120,
-     {1410, 1410, 1215, 1290}, {210, 210, 1215, 585}, 45, 100, 400, 92, 89, 95, 85,
-     4, 12, 5, 25000, 1, 0, 0, 0, 1, 1, 0},
-    {"H100-80", "NVIDIA H100 80GB HBM3", "692-2G520-0200-000", "96.00.74.00.01", "G520.0200.00.05",
-     81559, 551, 131072, 0x233010de, 0x16c110de, 14, 9, 9, 0, 132, 16896, 5120,
-     {1980, 1980, 2619, 1545}, {345, 345, 2619, 765}, 70, 200, 700, 92, 89, 95, 87,
-     5, 18, 6, 26562, 1, 0, 1, 1, 1, 1, 1},
-    {"H200-141", "NVIDIA H200", "692-2G520-0280-000", "96.00.AA.00.01", "G520.0280.00.03",
-     143771, 588, 262144, 0x233510de, 0x18be10de, 14, 9, 9, 0, 132, 16896, 6144,
-     {1980, 1980, 3201, 1545}, {345, 345, 3201, 765}, 75, 200, 700, 92, 89, 95, 87,
-     5, 18, 6, 26562, 1, 0, 1, 1, 1, 1, 1},
-    {"L4", "NVIDIA L4", "900-2G193-0000-000", "95.04.29.00.06", "G193.0200.00.01",
-     23034, 384, 32768, 0x27b810de, 0x16ca10de, 14, 8, 8, 9, 58, 7424, 192,
-     {2040, 2040, 6251, 1770}, {210, 210, 405, 1185}, 12, 40, 72, 98, 95, 100, 83,
-     4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1},
-    {"T4", "Tesla T4", "900-2G183-0000-001", "90.04.38.00.03", "G183.0200.00.02",
-     15360, 267, 256, 0x1eb810de, 0x12a210de, 2, 6, 7, 5, 40, 2560, 256,
-     {1590, 1590, 5001, 1470}, {300, 300, 405, 540}, 9, 60, 70, 96, 93, 0, 85,
-     3, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0},
+    {"A100-40",
+     "NVIDIA A100-SXM4-40GB",
+     "692-2G506-0200-003",
+     "92.00.45.00.03",
+     "G506.0200.00.04",
+     40960,
+     602,
+     65536,
+     0x20b010de,
+     0x134f10de,
+     14,
+     7,
+     8,
+     0,
+     108,
+     6912,
+     5120,
+     {1410, 1410, 1215, 1290},
+     {210, 210, 1215, 585},
+     45,
+     100,
+     400,
+     92,
+     89,
+     95,
+     85,
+     4,
+     12,
+     5,
+     25000,
+     1,
+     0,
+     0,
+     0,
+     1,
+     1,
+     0},
+    {"H100-80",
+     "NVIDIA H100 80GB HBM3",
+     "692-2G520-0200-000",
+     "96.00.74.00.01",
+     "G520.0200.00.05",
+     81559,
+     551,
+     131072,
+     0x233010de,
+     0x16c110de,
+     14,
+     9,
+     9,
+     0,
+     132,
+     16896,
+     5120,
+     {1980, 1980, 2619, 1545},
+     {345, 345, 2619, 765},
+     70,
+     200,
+     700,
+     92,
+     89,
+     95,
+     87,
+     5,
+     18,
+     6,
+     26562,
+     1,
+     0,
+     1,
+     1,
+     1,
+     1,
+     1},
+    {"H200-141",
+     "NVIDIA H200",
+     "692-2G520-0280-000",
+     "96.00.AA.00.01",
+     "G520.0280.00.03",
+     143771,
+     588,
+     262144,
+     0x233510de,
+     0x18be10de,
+     14,
+     9,
+     9,
+     0,
+     132,
+     16896,
+     6144,
+     {1980, 1980, 3201, 1545},
+     {345, 345, 3201, 765},
+     75,
+     200,
+     700,
+     92,
+     89,
+     95,
+     87,
+     5,
+     18,
+     6,
+     26562,
+     1,
+     0,
+     1,
+     1,
+     1,
+     1,
+     1},
+    {"L4",
+     "NVIDIA L4",
+     "900-2G193-0000-000",
+     "95.04.29.00.06",
+     "G193.0200.00.01",
+     23034,
+     384,
+     32768,
+     0x27b810de,
+     0x16ca10de,
+     14,
+     8,
+     8,
+     9,
+     58,
+     7424,
+     192,
+     {2040, 2040, 6251, 1770},
+     {210, 210, 405, 1185},
+     12,
+     40,
+     72,
+     98,
+     95,
+     100,
+     83,
+     4,
+     0,
+     0,
+     0,
+     1,
+     0,
+     0,
+     0,
+     0,
+     0,
+     1},
+    {"T4",
+     "Tesla T4",
+     "900-2G183-0000-001",
+     "90.04.38.00.03",
+     "G183.0200.00.02",
+     15360,
+     267,
+     256,
+     0x1eb810de,
+     0x12a210de,
+     2,
+     6,
+     7,
+     5,
+     40,
+     2560,
+     256,
+     {1590, 1590, 5001, 1470},
+     {300, 300, 405, 540},
+     9,
+     60,
+     70,
+     96,
+     93,
+     0,
+     85,
+     3,
+     0,
+     0,
+     0,
+     0,
+     1,
+     0,
+     0,
+     0,
+     0,
+     0},
 };
 #define PROFILES (sizeof profiles / sizeof *profiles)
 
-const char *board_profiles(void) { return "A100-40, H100-80, H200-141, L4, T4"; }
+const char *board_profiles(void) {
+  return "A100-40, H100-80, H200-141, L4, T4";
+}
 
 /* splitmix64 over the three words. */
 uint64_t draw(uint64_t seed, uint64_t a, uint64_t b) {
-  uint64_t z = seed * 0x9e3779b97f4a7c15ull + a * 0xbf58476d1ce4e5b9ull + b * 0x94d049bb133111ebull + 0x2545f4914f6cdd1dull;
+  uint64_t z = seed * 0x9e3779b97f4a7c15ull + a * 0xbf58476d1ce4e5b9ull +
+               b * 0x94d049bb133111ebull + 0x2545f4914f6cdd1dull;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
   return z ^ (z >> 31);
 }
 
 static void make_uuid(const char *prefix, uint64_t high, uint64_t low, char *out, size_t size) {
-  snprintf(out, size, "%s%08x-%04x-%04x-%04x-%012llx", prefix, (unsigned)(high >> 32), (unsigned)(high >> 16) & 0xffff,
-           (unsigned)high & 0xffff, (unsigned)(low >> 48), (unsigned long long)(low & 0xffffffffffffull));
+  snprintf(out, size, "%s%08x-%04x-%04x-%04x-%012llx", prefix, (unsigned)(high >> 32),
+           (unsigned)(high >> 16) & 0xffff, (unsigned)high & 0xffff, (unsigned)(low >> 48),
+           (unsigned long long)(low & 0xffffffffffffull));
 }
 
 /* Bus numbers of an eight-way board, then of a second one. */
 static const uint32_t buses[SIM_MAX_DEVICES] = {0x07, 0x0f, 0x47, 0x4e, 0x87, 0x90, 0xb7, 0xbd,
                                                 0x1b, 0x29, 0x3b, 0x5d, 0x9a, 0xa5, 0xc1, 0xd9};
 
-static void make_identity(struct sim_identity *id, const struct profile *p, uint32_t i, uint32_t fans) {
+static void make_identity(struct sim_identity *id, const struct profile *p, uint32_t i,
+                          uint32_t fans) {
   snprintf(id->name, sizeof id->name, "%s", p->name);
   make_uuid("GPU-", draw(driver.seed, 1, i), draw(driver.seed, 2, i), id->uuid, sizeof id->uuid);
-  snprintf(id->serial, sizeof id->serial, "%013llu", (unsigned long long)(1320000000000ull + draw(driver.seed, 3, i) % 9999999999ull));
+  snprintf(id->serial, sizeof id->serial, "%013llu",
+           (unsigned long long)(1320000000000ull + draw(driver.seed, 3, i) % 9999999999ull));
   snprintf(id->part_number, sizeof id->part_number, "%s", p->part_number);
   snprintf(id->vbios, sizeof id->vbios, "%s", p->vbios);
   snprintf(id->inforom, sizeof id->inforom, "%s", p->inforom);
@@ -127,17 +298,27 @@ void reset_volatile(uint32_t record) {
 
 /* Five slices of three sizes, the mixed layout that sites use most. */
 static void make_instances(struct sim_device *dev, uint32_t i) {
-  static const uint32_t slices[] = {3, 2, 1, 1}, eighths[] = {4, 2, 1, 1}, profile[] = {2, 1, 0, 0}, gi[] = {2, 3, 9, 10};
+  static const uint32_t slices[] = {3, 2, 1, 1}, eighths[] = {4, 2, 1, 1}, profile[] = {2, 1, 0, 0},
+                        gi[] = {2, 3, 9, 10};
   uint32_t start = 0;
   dev->mig_mode = dev->mig_pending = 1;
   for (uint32_t m = 0; m < sizeof slices / sizeof *slices; m++) {
     struct sim_mig *g = &dev->mig[m];
-    *g = (struct sim_mig){.in_use = 1, .gi = gi[m], .ci = 0, .profile = profile[m], .slices = slices[m],
-                          .sm_count = dev->id.sm_count * slices[m] / 7, .placement_start = start, .placement_size = eighths[m],
-                          .total = dev->id.total / 8 * eighths[m], .reserved = 16 * MIB};
+    *g = (struct sim_mig){.in_use = 1,
+                          .gi = gi[m],
+                          .ci = 0,
+                          .profile = profile[m],
+                          .slices = slices[m],
+                          .sm_count = dev->id.sm_count * slices[m] / 7,
+                          .placement_start = start,
+                          .placement_size = eighths[m],
+                          .total = dev->id.total / 8 * eighths[m],
+                          .reserved = 16 * MIB};
     start += eighths[m];
-    make_uuid("MIG-", draw(driver.seed, 10 + m, i), draw(driver.seed, 20 + m, i), g->uuid, sizeof g->uuid);
-    snprintf(g->profile_name, sizeof g->profile_name, "%ug.%llugb", slices[m], (unsigned long long)((g->total / MIB + 512) / 1024));
+    make_uuid("MIG-", draw(driver.seed, 10 + m, i), draw(driver.seed, 20 + m, i), g->uuid,
+              sizeof g->uuid);
+    snprintf(g->profile_name, sizeof g->profile_name, "%ug.%llugb", slices[m],
+             (unsigned long long)((g->total / MIB + 512) / 1024));
   }
 }
 
@@ -180,8 +361,8 @@ int make_boards(const char *profile, uint32_t count, uint32_t fans, const char *
     dev->remap_banks[0] = p->row_remap ? 640 : 0;
     dev->integral_at_us = realtime_us();
     for (uint32_t l = 0; l < p->links; l++) dev->link_up[l] = 1;
-    dev->fabric_state = p->fabric ? 3 : 0;            /* completed */
-    dev->fabric_health_mask = p->fabric ? 0x55 : 0;   /* each condition: false */
+    dev->fabric_state = p->fabric ? 3 : 0;          /* completed */
+    dev->fabric_health_mask = p->fabric ? 0x55 : 0; /* each condition: false */
     driver.devices[i].advanced_ns = monotonic_ns();
   }
   return make_mig(mig_devices, count);

@@ -20,12 +20,14 @@ void accept_clients(int listener) {
     while (slot < driver.client_top && driver.clients[slot].fd >= 0) slot++;
     struct ucred peer;
     socklen_t size = sizeof peer;
-    if (slot >= MAX_CLIENTS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) || peer.pid <= 0) {
+    if (slot >= MAX_CLIENTS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) ||
+        peer.pid <= 0) {
       driver.stats.clients_refused++;
       close(fd);
       continue;
     }
-    driver.clients[slot] = (struct client){.fd = fd, .pid = peer.pid, .uid = peer.uid, .kind = SIM_COMPUTE};
+    driver.clients[slot] =
+        (struct client){.fd = fd, .pid = peer.pid, .uid = peer.uid, .kind = SIM_COMPUTE};
     if (slot >= driver.client_top) driver.client_top = slot + 1;
     if (watch(fd, WATCH_CLIENT, slot, EPOLLIN)) close_client(slot);
   }
@@ -87,9 +89,7 @@ static uint32_t set_mode(const struct client *c, uint32_t record, uint64_t mode,
       if (value > 1) return NVML_ERROR_INVALID_ARGUMENT;
       WRITE(dev, dev->accounting_mode = (uint32_t)value);
       return NVML_SUCCESS;
-    case SIM_MODE_ACCOUNTING_CLEAR:
-      WRITE(dev, dev->accounting_count = 0);
-      return NVML_SUCCESS;
+    case SIM_MODE_ACCOUNTING_CLEAR: WRITE(dev, dev->accounting_count = 0); return NVML_SUCCESS;
     case SIM_MODE_COMPUTE:
       if (value > 3) return NVML_ERROR_INVALID_ARGUMENT;
       WRITE(dev, dev->compute_mode = (uint32_t)value);
@@ -99,21 +99,24 @@ static uint32_t set_mode(const struct client *c, uint32_t record, uint64_t mode,
       WRITE(dev, dev->ecc_pending = (uint32_t)value); /* in force after a reset */
       return NVML_SUCCESS;
     case SIM_MODE_POWER_LIMIT:
-      if (value < dev->id.power_min_mw || value > dev->id.power_max_mw) return NVML_ERROR_INVALID_ARGUMENT;
+      if (value < dev->id.power_min_mw || value > dev->id.power_max_mw)
+        return NVML_ERROR_INVALID_ARGUMENT;
       WRITE(dev, dev->power_limit_mw = (uint32_t)value);
       return NVML_SUCCESS;
     default: return NVML_ERROR_INVALID_ARGUMENT;
   }
 }
 
-static uint32_t held_change(uint32_t index, uint32_t record, uint32_t mig, int64_t change, struct sim_reply *reply) {
+static uint32_t held_change(uint32_t index, uint32_t record, uint32_t mig, int64_t change,
+                            struct sim_reply *reply) {
   uint32_t status = change_holding(index, record, mig, change);
   reply->a = driver.clients[index].bytes[record][mig];
   return status;
 }
 
 /* Returns 1 when the answer comes later, -1 when the connection must end. */
-static int answer(uint32_t index, const struct sim_request *q, const char *text, struct sim_reply *reply) {
+static int answer(uint32_t index, const struct sim_request *q, const char *text,
+                  struct sim_reply *reply) {
   struct client *c = &driver.clients[index];
   if (q->op == SIM_HELLO) {
     if (c->role || q->a < SIM_ROLE_WORKLOAD || q->a > SIM_ROLE_EVENTS) return -1;
@@ -132,15 +135,18 @@ static int answer(uint32_t index, const struct sim_request *q, const char *text,
     return 0;
   }
   uint32_t record = q->device & 0xff, mig = q->device >> 8;
-  if (record >= driver.state->device_count || mig > SIM_MAX_MIG || (mig && !public_of(record)->mig[mig - 1].in_use)) {
+  if (record >= driver.state->device_count || mig > SIM_MAX_MIG ||
+      (mig && !public_of(record)->mig[mig - 1].in_use)) {
     reply->status = NVML_ERROR_INVALID_ARGUMENT;
     return 0;
   }
   int workload = c->role == SIM_ROLE_WORKLOAD;
   switch (q->op) {
-    case SIM_ALLOC: case SIM_FREE:
+    case SIM_ALLOC:
+    case SIM_FREE:
       if (!workload || q->a > INT64_MAX) return -1;
-      reply->status = held_change(index, record, mig, q->op == SIM_ALLOC ? (int64_t)q->a : -(int64_t)q->a, reply);
+      reply->status = held_change(index, record, mig,
+                                  q->op == SIM_ALLOC ? (int64_t)q->a : -(int64_t)q->a, reply);
       return 0;
     case SIM_LOAD:
       if (!workload || q->a > 8 * FULL_DEMAND) return -1;
@@ -156,8 +162,10 @@ static int answer(uint32_t index, const struct sim_request *q, const char *text,
       return 0;
     case SIM_EVENTS:
       if (c->role != SIM_ROLE_EVENTS) return -1;
-      if (q->a & ~public_of(record)->id.event_mask) reply->status = NVML_ERROR_NOT_SUPPORTED;
-      else c->events[record] |= q->a;
+      if (q->a & ~public_of(record)->id.event_mask)
+        reply->status = NVML_ERROR_NOT_SUPPORTED;
+      else
+        c->events[record] |= q->a;
       return 0;
     case SIM_LIMIT_SET: reply->status = set_limit(index, record, q->a, q->b, text); return 0;
     case SIM_LIMIT_GET: reply->status = get_limit(record, text, reply); return 0;
@@ -173,7 +181,10 @@ static int well_formed(const struct sim_request *q, const char *text, size_t len
 }
 
 void serve_client(uint32_t index) {
-  static union { struct sim_request request; char bytes[sizeof(struct sim_request) + SIM_MAX_TEXT + 1]; } in;
+  static union {
+    struct sim_request request;
+    char bytes[sizeof(struct sim_request) + SIM_MAX_TEXT + 1];
+  } in;
   for (int n = 0; n < MESSAGES_A_ROUND; n++) {
     struct client *c = &driver.clients[index];
     if (c->fd < 0) return;
@@ -190,7 +201,10 @@ void serve_client(uint32_t index) {
       return;
     }
     text[in.request.text_length] = 0;
-    struct sim_reply reply = {.magic = SIM_PROTOCOL, .op = in.request.op, .tag = in.request.tag, .device = in.request.device};
+    struct sim_reply reply = {.magic = SIM_PROTOCOL,
+                              .op = in.request.op,
+                              .tag = in.request.tag,
+                              .device = in.request.device};
     int later = answer(index, &in.request, text, &reply);
     if (later < 0) driver.stats.malformed++;
     if (later < 0 || (!later && send_reply(index, &reply))) {

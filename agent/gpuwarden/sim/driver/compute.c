@@ -67,7 +67,8 @@ static void finish(uint32_t record, uint32_t at, uint32_t status) {
   struct launch done = d->launches[at];
   d->launches[at] = d->launches[--d->launch_count];
   driver.clients[done.client].launches--;
-  struct sim_reply reply = {.magic = SIM_PROTOCOL, .op = SIM_LAUNCH, .tag = done.tag, .status = status, .device = record};
+  struct sim_reply reply = {
+      .magic = SIM_PROTOCOL, .op = SIM_LAUNCH, .tag = done.tag, .status = status, .device = record};
   /* at most SIM_MAX_LAUNCHES answers fit a socket buffer; a client that fills it with other
      traffic loses the connection at its next request */
   send_reply(done.client, &reply);
@@ -88,7 +89,8 @@ void complete_launches(void) {
 uint32_t launch(uint32_t client, uint32_t record, uint64_t tag, uint64_t us, uint64_t demand) {
   struct client *c = &driver.clients[client];
   struct device *d = &driver.devices[record];
-  if (!us || us > 3600000000ull || !demand || demand > 100 * FULL_DEMAND) return NVML_ERROR_INVALID_ARGUMENT;
+  if (!us || us > 3600000000ull || !demand || demand > 100 * FULL_DEMAND)
+    return NVML_ERROR_INVALID_ARGUMENT;
   if (public_of(record)->lost) return NVML_ERROR_GPU_IS_LOST;
   if (c->launches >= SIM_MAX_LAUNCHES || d->launch_count >= MAX_LAUNCHES) {
     driver.stats.launches_refused++;
@@ -123,6 +125,7 @@ void drop_launches(uint32_t client) {
 
 void fail_launches(uint32_t record, uint32_t status) {
   advance(record, monotonic_ns());
-  while (driver.devices[record].launch_count) finish(record, driver.devices[record].launch_count - 1, status);
+  while (driver.devices[record].launch_count)
+    finish(record, driver.devices[record].launch_count - 1, status);
   arm();
 }

@@ -1,7 +1,8 @@
 /* control.sock: one JSON object a line, answered by one JSON object a line.
  *
  *   {"id": 7, "cmd": "xid", "device": 0, "xid": 79}     ->  {"id":7,"ok":true}
- *   {"id": 8, "cmd": "xid", "device": 99, "xid": 79}    ->  {"id":8,"ok":false,"error":"device: ..."}
+ *   {"id": 8, "cmd": "xid", "device": 99, "xid": 79}    ->  {"id":8,"ok":false,"error":"device:
+ * ..."}
  *
  * "device" is an NVML index or a UUID ("MIG-..." too). Queries are in queries.c, injections in
  * injections.c, each command above its function. Only the driver's own user and root connect.
@@ -20,7 +21,13 @@
 #define LINE_BYTES 8192
 #define REPLY_BYTES (8u << 20)
 
-static struct controller { int fd; size_t have; char line[LINE_BYTES]; struct json_out out; size_t sent; } controllers[MAX_CONTROLLERS];
+static struct controller {
+  int fd;
+  size_t have;
+  char line[LINE_BYTES];
+  struct json_out out;
+  size_t sent;
+} controllers[MAX_CONTROLLERS];
 static int started;
 
 static void close_controller(struct controller *c) {
@@ -39,7 +46,8 @@ void accept_control(int listener) {
   if (fd < 0) return;
   struct ucred peer;
   socklen_t size = sizeof peer;
-  int allowed = !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && (peer.uid == 0 || peer.uid == driver.uid);
+  int allowed = !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) &&
+                (peer.uid == 0 || peer.uid == driver.uid);
   for (uint32_t i = 0; allowed && i < MAX_CONTROLLERS; i++) {
     if (controllers[i].fd >= 0) continue;
     controllers[i].fd = fd;
@@ -105,9 +113,12 @@ static void obey(char *line, struct json_out *out) {
   struct json_out body = {.bound = REPLY_BYTES};
   const char *error = NULL, *name = NULL;
   uint64_t id = 0;
-  if (json_parse(line, &args)) error = "expected one flat JSON object";
-  else if (arg_natural(&args, "id", UINT64_MAX, &id)) error = "id: expected a number";
-  else if (!(name = arg_text(&args, "cmd"))) error = "cmd: missing";
+  if (json_parse(line, &args))
+    error = "expected one flat JSON object";
+  else if (arg_natural(&args, "id", UINT64_MAX, &id))
+    error = "id: expected a number";
+  else if (!(name = arg_text(&args, "cmd")))
+    error = "cmd: missing";
   command run = error ? NULL : find_command(name);
   if (!error) error = run ? run(&args, &body) : "cmd: unknown";
   if (!error && body.failed) error = "the reply is too large; ask for less";
@@ -124,7 +135,8 @@ static void obey(char *line, struct json_out *out) {
 
 static void flush(struct controller *c, uint32_t index) {
   while (c->sent < c->out.length) {
-    ssize_t n = send(c->fd, c->out.text + c->sent, c->out.length - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n =
+        send(c->fd, c->out.text + c->sent, c->out.length - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n <= 0) {
       if (n < 0 && (errno == EAGAIN || errno == EINTR)) break;
       close_controller(c);

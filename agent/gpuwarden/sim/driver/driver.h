@@ -42,7 +42,7 @@ struct device {
   struct launch launches[MAX_LAUNCHES];
   uint32_t launch_count;
   uint64_t advanced_ns;
-  uint32_t load; /* sum of the clients' steady demand */
+  uint32_t load;           /* sum of the clients' steady demand */
   double busy_us, work_us; /* since the last tick */
   int persistent_lockup;
   int forced_temp_c; /* 0: follows the load */
@@ -50,7 +50,11 @@ struct device {
   double temp_c;
 };
 
-struct log_entry { uint64_t at_ns, bytes, device_used; uint32_t pid, device; int64_t change; };
+struct log_entry {
+  uint64_t at_ns, bytes, device_used;
+  uint32_t pid, device;
+  int64_t change;
+};
 
 struct driver {
   struct sim_state *state;
@@ -67,12 +71,16 @@ struct driver {
   char *limit_paths[SIM_MAX_LIMITS];
   uint64_t leaked_reservation;
   uint64_t load_at_ns; /* when a reload ends; 0: none under way */
-  struct { uint64_t events_dropped, launches_refused, clients_refused, malformed, kmsg_overruns; } stats;
+  struct {
+    uint64_t events_dropped, launches_refused, clients_refused, malformed, kmsg_overruns;
+  } stats;
 };
 
 extern struct driver driver;
 
-static inline struct sim_device *public_of(uint32_t record) { return &driver.state->devices[record]; }
+static inline struct sim_device *public_of(uint32_t record) {
+  return &driver.state->devices[record];
+}
 static inline void write_begin(struct sim_device *dev) {
   atomic_fetch_add_explicit(&dev->seq, 1, memory_order_relaxed);
   atomic_thread_fence(memory_order_release);
@@ -81,12 +89,27 @@ static inline void write_end(struct sim_device *dev) {
   atomic_fetch_add_explicit(&dev->seq, 1, memory_order_release);
 }
 /* Changes of one device's public record; readers never see half of them. */
-#define WRITE(dev, ...) do { write_begin(dev); __VA_ARGS__; write_end(dev); } while (0)
+#define WRITE(dev, ...) \
+  do {                  \
+    write_begin(dev);   \
+    __VA_ARGS__;        \
+    write_end(dev);     \
+  } while (0)
 
 /* driverd.c */
 uint64_t monotonic_ns(void);
 uint64_t realtime_us(void);
-enum watch_kind { WATCH_DRIVER_SOCKET, WATCH_CLIENT, WATCH_CONTROL_SOCKET, WATCH_CONTROL, WATCH_KMSG_SOCKET, WATCH_KMSG, WATCH_TICK, WATCH_LAUNCH, WATCH_SIGNAL };
+enum watch_kind {
+  WATCH_DRIVER_SOCKET,
+  WATCH_CLIENT,
+  WATCH_CONTROL_SOCKET,
+  WATCH_CONTROL,
+  WATCH_KMSG_SOCKET,
+  WATCH_KMSG,
+  WATCH_TICK,
+  WATCH_LAUNCH,
+  WATCH_SIGNAL
+};
 int watch(int fd, enum watch_kind kind, uint32_t index, uint32_t events);
 void rewatch(int fd, enum watch_kind kind, uint32_t index, uint32_t events);
 int listen_at(const char *name, int type, mode_t mode);
@@ -111,7 +134,8 @@ int pid_holds(pid_t pid, uint32_t record);
 void finish_accounting(struct sim_device *dev, const struct sim_proc *p, int running);
 
 /* limits.c */
-uint32_t set_limit(uint32_t client, uint32_t record, uint64_t soft, uint64_t hard, const char *path);
+uint32_t set_limit(uint32_t client, uint32_t record, uint64_t soft, uint64_t hard,
+                   const char *path);
 uint32_t get_limit(uint32_t record, const char *path, struct sim_reply *reply);
 uint64_t limit_of(uint32_t client, uint32_t record);
 int limit_allows(uint32_t client, uint32_t record, uint64_t more);

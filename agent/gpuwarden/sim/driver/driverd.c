@@ -52,7 +52,9 @@ uint64_t realtime_us(void) {
   return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000;
 }
 
-static uint64_t watch_word(enum watch_kind kind, uint32_t index) { return (uint64_t)kind << 32 | index; }
+static uint64_t watch_word(enum watch_kind kind, uint32_t index) {
+  return (uint64_t)kind << 32 | index;
+}
 int watch(int fd, enum watch_kind kind, uint32_t index, uint32_t events) {
   struct epoll_event e = {.events = events, .data.u64 = watch_word(kind, index)};
   return epoll_ctl(driver.epoll, EPOLL_CTL_ADD, fd, &e);
@@ -98,7 +100,8 @@ static void *shared_file(const char *name, size_t size, mode_t mode) {
 }
 
 void arm_launch_timer(uint64_t at_ns) {
-  struct itimerspec when = {.it_value = {(time_t)(at_ns / 1000000000u), (long)(at_ns % 1000000000u)}};
+  struct itimerspec when = {
+      .it_value = {(time_t)(at_ns / 1000000000u), (long)(at_ns % 1000000000u)}};
   timerfd_settime(launch_timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
@@ -112,14 +115,18 @@ static uint64_t number(const char *text, uint64_t low, uint64_t high, const char
 
 static int hold_by_stdin, owns_dir;
 
-static void options(int argc, char **argv, const char **profile, uint32_t *devices, uint32_t *fans, const char **mig) {
-  static const struct option known[] = {{"dir", 1, 0, 'd'}, {"devices", 1, 0, 'n'}, {"profile", 1, 0, 'p'},
-                                        {"seed", 1, 0, 's'}, {"fans", 1, 0, 'f'}, {"mig", 1, 0, 'm'},
-                                        {"stdin-holds", 0, 0, 'h'}, {"owns-dir", 0, 0, 'o'}, {0, 0, 0, 0}};
+static void options(int argc, char **argv, const char **profile, uint32_t *devices, uint32_t *fans,
+                    const char **mig) {
+  static const struct option known[] = {
+      {"dir", 1, 0, 'd'},         {"devices", 1, 0, 'n'},  {"profile", 1, 0, 'p'},
+      {"seed", 1, 0, 's'},        {"fans", 1, 0, 'f'},     {"mig", 1, 0, 'm'},
+      {"stdin-holds", 0, 0, 'h'}, {"owns-dir", 0, 0, 'o'}, {0, 0, 0, 0}};
   for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
     switch (c) {
       case 'd': driver.dir = optarg; break;
-      case 'n': *devices = (uint32_t)number(optarg, 1, SIM_MAX_DEVICES, "--devices: expected 1 to 16"); break;
+      case 'n':
+        *devices = (uint32_t)number(optarg, 1, SIM_MAX_DEVICES, "--devices: expected 1 to 16");
+        break;
       case 'p': *profile = optarg; break;
       case 's': driver.seed = number(optarg, 0, UINT64_MAX, "--seed: expected a number"); break;
       case 'f': *fans = (uint32_t)number(optarg, 0, 8, "--fans: expected 0 to 8"); break;
@@ -130,7 +137,8 @@ static void options(int argc, char **argv, const char **profile, uint32_t *devic
     }
   }
   if (optind < argc) refuse("unexpected argument", argv[optind]);
-  if (!driver.dir || driver.dir[0] != '/') refuse("--dir: expected an absolute path", driver.dir ? driver.dir : "");
+  if (!driver.dir || driver.dir[0] != '/')
+    refuse("--dir: expected an absolute path", driver.dir ? driver.dir : "");
 }
 
 static void prepare_state(void) {
@@ -163,15 +171,19 @@ static void open_all(void) {
   sigprocmask(SIG_BLOCK, &set, NULL);
   signal(SIGPIPE, SIG_IGN);
   signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-  if (driver.epoll < 0 || tick_timer < 0 || launch_timer < 0 || signals < 0) die("epoll, timerfd, signalfd");
+  if (driver.epoll < 0 || tick_timer < 0 || launch_timer < 0 || signals < 0)
+    die("epoll, timerfd, signalfd");
   struct itimerspec every = {{0, TICK_MS * 1000000}, {0, TICK_MS * 1000000}};
   timerfd_settime(tick_timer, 0, &every, NULL);
   driver_socket = listen_at("driver.sock", SOCK_SEQPACKET, 0666);
   control_socket = listen_at("control.sock", SOCK_STREAM, 0600);
   kmsg_socket = listen_at("kmsg.sock", SOCK_SEQPACKET, 0600);
-  int failed = watch(driver_socket, WATCH_DRIVER_SOCKET, 0, EPOLLIN) | watch(control_socket, WATCH_CONTROL_SOCKET, 0, EPOLLIN) |
-               watch(kmsg_socket, WATCH_KMSG_SOCKET, 0, EPOLLIN) | watch(tick_timer, WATCH_TICK, 0, EPOLLIN) |
-               watch(launch_timer, WATCH_LAUNCH, 0, EPOLLIN) | watch(signals, WATCH_SIGNAL, 0, EPOLLIN);
+  int failed = watch(driver_socket, WATCH_DRIVER_SOCKET, 0, EPOLLIN) |
+               watch(control_socket, WATCH_CONTROL_SOCKET, 0, EPOLLIN) |
+               watch(kmsg_socket, WATCH_KMSG_SOCKET, 0, EPOLLIN) |
+               watch(tick_timer, WATCH_TICK, 0, EPOLLIN) |
+               watch(launch_timer, WATCH_LAUNCH, 0, EPOLLIN) |
+               watch(signals, WATCH_SIGNAL, 0, EPOLLIN);
   if (hold_by_stdin) failed |= watch(0, WATCH_SIGNAL, 1, EPOLLIN | EPOLLHUP);
   if (failed) die("epoll_ctl");
 }
@@ -213,7 +225,8 @@ static void leave(void) {
     for (unsigned d = 0; d <= SIM_MAX_DEVICES; d++) atomic_store(&f->hang[d], 0);
   }
   atomic_store(&driver.state->loaded, 0);
-  static const char *const names[] = {"driver.sock", "control.sock", "kmsg.sock", "state", "counters"};
+  static const char *const names[] = {"driver.sock", "control.sock", "kmsg.sock", "state",
+                                      "counters"};
   for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
     char path[512];
     path_in_dir(names[i], path, sizeof path);
@@ -237,7 +250,10 @@ int main(int argc, char **argv) {
   if (!driver.clients || !driver.log) die("memory");
   prepare_state();
   if (make_boards(profile, devices, fans, mig)) {
-    fprintf(stderr, "driverd: --profile: expected one of %s; --mig: indices of devices whose profile has MIG\n", board_profiles());
+    fprintf(
+        stderr,
+        "driverd: --profile: expected one of %s; --mig: indices of devices whose profile has MIG\n",
+        board_profiles());
     return 2;
   }
   open_all();

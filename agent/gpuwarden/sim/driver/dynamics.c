@@ -5,15 +5,18 @@
 #include <math.h>
 
 #define TICK_US (TICK_MS * 1000.0)
-#define SMOOTHING 0.3        /* weight of the newest tick: settles within half a second */
-#define THERMAL_TIME_S 12.0  /* a board follows its power with this time constant */
+#define SMOOTHING 0.3       /* weight of the newest tick: settles within half a second */
+#define THERMAL_TIME_S 12.0 /* a board follows its power with this time constant */
 #define AMBIENT_C 27.0
 
 /* -1..1, the same for the same seed, device and tick. */
 static double noise(uint32_t record, uint64_t what) {
-  return (double)(draw(driver.seed, driver.tick * 64 + what, record) >> 11) / 4503599627370496.0 - 1;
+  return (double)(draw(driver.seed, driver.tick * 64 + what, record) >> 11) / 4503599627370496.0 -
+         1;
 }
-static double clamp(double v, double low, double high) { return v < low ? low : v > high ? high : v; }
+static double clamp(double v, double low, double high) {
+  return v < low ? low : v > high ? high : v;
+}
 
 /* A percentage on its way to `target`: what a driver averages over its sampling window. */
 static uint32_t follow(uint32_t now, double target) {
@@ -60,15 +63,18 @@ static void clocks_and_power(uint32_t record, struct device *d, struct sim_devic
   int active = dev->proc_count > 0 || dev->locked_up;
   double load = dev->gpu_util / 100.0, scale = active ? 1 : 0;
   uint64_t reasons = d->forced_reasons;
-  double want = id->power_idle_mw + (id->power_max_mw - (double)id->power_idle_mw) * pow(load, 0.8) * 0.97;
+  double want =
+      id->power_idle_mw + (id->power_max_mw - (double)id->power_idle_mw) * pow(load, 0.8) * 0.97;
   want += want * 0.01 * noise(record, 2);
   if (want > dev->power_limit_mw) {
     want = dev->power_limit_mw;
     reasons |= 0x4; /* software power cap */
     scale *= 0.9;
   }
-  if (dev->temp_c >= id->temp_slowdown_c) reasons |= 0x8 | 0x40;      /* hardware, thermal */
-  else if (dev->temp_c >= id->temp_gpu_max_c) reasons |= 0x20;        /* software, thermal */
+  if (dev->temp_c >= id->temp_slowdown_c)
+    reasons |= 0x8 | 0x40; /* hardware, thermal */
+  else if (dev->temp_c >= id->temp_gpu_max_c)
+    reasons |= 0x20;                /* software, thermal */
   if (reasons & 0xe8) scale *= 0.5; /* hardware slowdown, thermal, power brake */
   if (!active && !reasons) reasons = 1;
   for (int k = 0; k < 4; k++) {
@@ -98,8 +104,10 @@ static void heat(uint32_t record, struct device *d, struct sim_device *dev) {
 
 static void traffic(uint32_t record, struct sim_device *dev) {
   double load = dev->gpu_util / 100.0, seconds = TICK_MS / 1000.0;
-  double lanes = (double)dev->pcie_width * (dev->id.pcie_gen_max >= 5 ? 3.9e6 : 1.97e6) / 2; /* KB/s each way */
-  dev->pcie_gen = dev->proc_count ? dev->id.pcie_gen_max : 1; /* drops at idle by design; the width must not */
+  double lanes = (double)dev->pcie_width * (dev->id.pcie_gen_max >= 5 ? 3.9e6 : 1.97e6) /
+                 2; /* KB/s each way */
+  dev->pcie_gen =
+      dev->proc_count ? dev->id.pcie_gen_max : 1; /* drops at idle by design; the width must not */
   dev->pcie_tx_kbps = (uint32_t)(lanes * 0.05 * load * (1 + 0.1 * noise(record, 4)));
   dev->pcie_rx_kbps = (uint32_t)(lanes * 0.08 * load * (1 + 0.1 * noise(record, 5)));
   dev->pcie_tx_bytes += (uint64_t)(dev->pcie_tx_kbps * 1000.0 * seconds);
@@ -113,8 +121,10 @@ static void traffic(uint32_t record, struct sim_device *dev) {
 }
 
 static void sample(struct sim_device *dev) {
-  dev->samples[dev->sample_next] = (struct sim_sample){realtime_us(), dev->power_instant_mw, dev->gpu_util, dev->mem_util,
-                                                       dev->enc_util, dev->dec_util, dev->clock[1], dev->clock[2], 0};
+  dev->samples[dev->sample_next] =
+      (struct sim_sample){realtime_us(), dev->power_instant_mw, dev->gpu_util,
+                          dev->mem_util, dev->enc_util,         dev->dec_util,
+                          dev->clock[1], dev->clock[2],         0};
   dev->sample_next = (dev->sample_next + 1) % SIM_SAMPLES;
   if (dev->sample_count < SIM_SAMPLES) dev->sample_count++;
 }
@@ -130,7 +140,9 @@ void tick(void) {
     driver.load_at_ns = 0;
     atomic_fetch_add(&driver.state->generation, 1);
     atomic_store(&driver.state->loaded, 1);
-    kernel_line(0, 6, "nvidia-modeset: Loading NVIDIA Kernel Mode Setting Driver for UNIX platforms  " DRIVER_VERSION);
+    kernel_line(0, 6,
+                "nvidia-modeset: Loading NVIDIA Kernel Mode Setting Driver for UNIX platforms "
+                " " DRIVER_VERSION);
   }
   for (uint32_t r = 0; r < driver.state->device_count; r++) {
     struct device *d = &driver.devices[r];

@@ -9,7 +9,8 @@
 #define EVENT_XID 0x8u
 #define EVENT_UNAVAILABLE 0x4000u
 #define EVENT_RECOVERY 0x8000u
-#define LOCKUP_XID 119 /* a call to the board's firmware got no answer in time: scope gpu, reset */
+#define LOCKUP_XID 119 /* a call to the board's firmware got no answer in time: scope gpu, reset \
+                        */
 
 void raise_event(uint32_t record, uint64_t type, uint64_t data, uint32_t mig) {
   const struct sim_device *dev = public_of(record);
@@ -18,9 +19,15 @@ void raise_event(uint32_t record, uint64_t type, uint64_t data, uint32_t mig) {
     gi = dev->mig[mig - 1].gi;
     ci = dev->mig[mig - 1].ci;
   }
-  struct sim_reply event = {.magic = SIM_PROTOCOL, .op = SIM_EVENT, .device = record, .a = type, .b = data, .c = gi << 32 | ci};
+  struct sim_reply event = {.magic = SIM_PROTOCOL,
+                            .op = SIM_EVENT,
+                            .device = record,
+                            .a = type,
+                            .b = data,
+                            .c = gi << 32 | ci};
   for (uint32_t i = 0; i < driver.client_top; i++)
-    if (driver.clients[i].fd >= 0 && (driver.clients[i].events[record] & type) && send_reply(i, &event))
+    if (driver.clients[i].fd >= 0 && (driver.clients[i].events[record] & type) &&
+        send_reply(i, &event))
       driver.stats.events_dropped++;
 }
 
@@ -39,23 +46,35 @@ static void process_name(pid_t pid, char *out, size_t size) {
 
 /* The text after "name=..., ", in the words of real logs. */
 static const char *usual_text(uint32_t number) {
-  static const struct { uint32_t number; const char *text; } texts[] = {
+  static const struct {
+    uint32_t number;
+    const char *text;
+  } texts[] = {
       {8, "Channel 00000008"},
       {13, "Graphics SM Warp Exception on (GPC 0, TPC 1, SM 0): Out Of Range Address"},
-      {31, "Ch 00000008, intr 00000000. MMU Fault: ENGINE GRAPHICS GPCCLIENT_T1_8 faulted @ 0x73ac_1c000000. Fault is of type FAULT_PDE ACCESS_TYPE_VIRT_WRITE"},
+      {31,
+       "Ch 00000008, intr 00000000. MMU Fault: ENGINE GRAPHICS GPCCLIENT_T1_8 faulted @ "
+       "0x73ac_1c000000. Fault is of type FAULT_PDE ACCESS_TYPE_VIRT_WRITE"},
       {43, "Ch 00000008"},
       {45, "Ch 00000008"},
-      {48, "An uncorrectable double bit error (DBE) has been detected on GPU in the framebuffer at physAddr 0x18f31d80 partition 16, subpartition 3."},
+      {48,
+       "An uncorrectable double bit error (DBE) has been detected on GPU in the framebuffer at "
+       "physAddr 0x18f31d80 partition 16, subpartition 3."},
       {62, "323f0f30 0000c3d8 00000000 206dae68 206da022 206da190 206d85f6 206d8d86"},
-      {63, "Row Remapper: New row (0x0000000018f31d80) marked for remapping, reset gpu to activate."},
+      {63,
+       "Row Remapper: New row (0x0000000018f31d80) marked for remapping, reset gpu to activate."},
       {64, "Row Remapper: Failed to mark row (0x0000000018f31d80) for remapping."},
       {74, "NVLink: fatal error detected on link 2(0x10000, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)"},
       {79, "GPU has fallen off the bus."},
       {94, "Contained: SM (0x1). RST: No, D-RST: No"},
       {95, "Uncontained: LTC TAG (0x2,0x0). RST: Yes, D-RST: No"},
       {109, "Ch 00000020, errorString CTX SWITCH TIMEOUT, Info 0xac00d"},
-      {119, "Timeout after 6s of waiting for RPC response from GPU0 GSP! Expected function 76 (GSP_RM_CONTROL) (0x20800a4c 0x4)."},
-      {140, "An uncorrectable ECC error detected (possible firmware handling failure) DRAM:-1840691462, LTC:0, MMU:0, PCIE:0"},
+      {119,
+       "Timeout after 6s of waiting for RPC response from GPU0 GSP! Expected function 76 "
+       "(GSP_RM_CONTROL) (0x20800a4c 0x4)."},
+      {140,
+       "An uncorrectable ECC error detected (possible firmware handling failure) DRAM:-1840691462, "
+       "LTC:0, MMU:0, PCIE:0"},
   };
   for (unsigned i = 0; i < sizeof texts / sizeof *texts; i++)
     if (texts[i].number == number) return texts[i].text;
@@ -71,24 +90,35 @@ void raise_xid(uint32_t record, uint32_t number, pid_t pid, const char *text, ui
     process_name(pid, name, sizeof name);
     snprintf(who, sizeof who, "pid=%d, name=%s, ", (int)pid, name);
   }
-  if (mig && mig <= SIM_MAX_MIG) snprintf(instance, sizeof instance, " GPU-I:%02u", public_of(record)->mig[mig - 1].gi % 100);
-  snprintf(line, sizeof line, "NVRM: Xid (PCI:%04x:%02x:%02x%s): %u, %s%s", id->pci_domain & 0xffff, id->pci_bus & 0xff,
-           id->pci_device & 0xff, instance, number, who, text && text[0] ? text : usual_text(number));
+  if (mig && mig <= SIM_MAX_MIG)
+    snprintf(instance, sizeof instance, " GPU-I:%02u", public_of(record)->mig[mig - 1].gi % 100);
+  snprintf(line, sizeof line, "NVRM: Xid (PCI:%04x:%02x:%02x%s): %u, %s%s", id->pci_domain & 0xffff,
+           id->pci_bus & 0xff, id->pci_device & 0xff, instance, number, who,
+           text && text[0] ? text : usual_text(number));
   kernel_line(0, 4, line);
   raise_event(record, EVENT_XID, number, mig);
 }
 
 void set_recovery_action(uint32_t record, uint32_t action) {
-  static const char *const words[] = {"None", "GPU Reset Required", "Node Reboot Required", "Drain P2P", "Drain and Reset",
-                                      "Recover IMEX Domain", "Bus Reset Required", "System Reboot Required"};
+  static const char *const words[] = {"None",
+                                      "GPU Reset Required",
+                                      "Node Reboot Required",
+                                      "Drain P2P",
+                                      "Drain and Reset",
+                                      "Recover IMEX Domain",
+                                      "Bus Reset Required",
+                                      "System Reboot Required"};
   struct sim_device *dev = public_of(record);
   uint32_t before = dev->recovery_action;
   if (action > 7 || action == before) return;
   WRITE(dev, dev->recovery_action = action);
   const struct sim_identity *id = &dev->id;
   char line[256];
-  snprintf(line, sizeof line, "NVRM: Xid (PCI:%04x:%02x:%02x): 154, GPU recovery action changed from 0x%x (%s) to 0x%x (%s)",
-           id->pci_domain & 0xffff, id->pci_bus & 0xff, id->pci_device & 0xff, before, words[before & 7], action, words[action]);
+  snprintf(line, sizeof line,
+           "NVRM: Xid (PCI:%04x:%02x:%02x): 154, GPU recovery action changed from 0x%x (%s) to "
+           "0x%x (%s)",
+           id->pci_domain & 0xffff, id->pci_bus & 0xff, id->pci_device & 0xff, before,
+           words[before & 7], action, words[action]);
   kernel_line(0, 4, line);
   raise_event(record, EVENT_XID, 154, 0);
   raise_event(record, EVENT_RECOVERY, action, 0);
@@ -115,7 +145,9 @@ void unlock(uint32_t record) {
 void offender_gone(pid_t pid) {
   for (uint32_t r = 0; r < driver.state->device_count; r++) {
     const struct sim_device *dev = public_of(r);
-    if (dev->locked_up && dev->offender_pid == (uint32_t)pid && !driver.devices[r].persistent_lockup && !pid_holds(pid, r)) unlock(r);
+    if (dev->locked_up && dev->offender_pid == (uint32_t)pid &&
+        !driver.devices[r].persistent_lockup && !pid_holds(pid, r))
+      unlock(r);
   }
 }
 

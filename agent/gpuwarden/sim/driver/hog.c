@@ -13,7 +13,8 @@
 
 static void pause_ms(uint64_t ms) {
   struct timespec t = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
-  while (nanosleep(&t, &t)) {}
+  while (nanosleep(&t, &t)) {
+  }
 }
 
 static int take(int fd, uint32_t device, uint64_t bytes) {
@@ -21,8 +22,9 @@ static int take(int fd, uint32_t device, uint64_t bytes) {
   if (!bytes) return 0;
   uint32_t status = call(fd, SIM_ALLOC, device, bytes, 0, NULL, &reply);
   if (!status) return 0;
-  fprintf(stderr, "workload: allocation of %llu bytes failed: %s (%u), holding %llu\n", (unsigned long long)bytes,
-          status == NVML_ERROR_MEMORY ? "out of memory" : "error", status, (unsigned long long)reply.a);
+  fprintf(stderr, "workload: allocation of %llu bytes failed: %s (%u), holding %llu\n",
+          (unsigned long long)bytes, status == NVML_ERROR_MEMORY ? "out of memory" : "error",
+          status, (unsigned long long)reply.a);
   return -1;
 }
 
@@ -84,9 +86,9 @@ static void grow(const struct options *o, uint64_t size, uint64_t rate) {
   wait_for_hangup(fd);
 }
 
-/* --size --rate [--start-size] [--start-when FILE: grows once it is there] [--start-after-ms] [--step-ms] [--children N: that many more
- * processes share size and rate] [--lock-up-at BYTES [--persistent] [--xid N]] [--zombie-s N: a
- * forked child keeps the connection for so long] */
+/* --size --rate [--start-size] [--start-when FILE: grows once it is there] [--start-after-ms]
+ * [--step-ms] [--children N: that many more processes share size and rate] [--lock-up-at BYTES
+ * [--persistent] [--xid N]] [--zombie-s N: a forked child keeps the connection for so long] */
 int run_hog(const struct options *o) {
   uint32_t shares = o->children + 1;
   for (uint32_t i = 0; i < o->children; i++) {

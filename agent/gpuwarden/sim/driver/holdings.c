@@ -13,35 +13,41 @@ static struct sim_proc *find_proc(struct sim_device *dev, pid_t pid, uint32_t ki
 /* The ring keeps the latest; a pid that comes back takes its old place. */
 void finish_accounting(struct sim_device *dev, const struct sim_proc *p, int running) {
   struct sim_accounting *a = NULL;
-  uint32_t have = dev->accounting_count < SIM_MAX_ACCOUNTING ? dev->accounting_count : SIM_MAX_ACCOUNTING;
+  uint32_t have =
+      dev->accounting_count < SIM_MAX_ACCOUNTING ? dev->accounting_count : SIM_MAX_ACCOUNTING;
   for (uint32_t i = 0; i < have && !a; i++)
     if (dev->accounting[i].pid == p->pid) a = &dev->accounting[i];
   if (!a) {
     a = &dev->accounting[dev->accounting_count % SIM_MAX_ACCOUNTING];
     *a = (struct sim_accounting){.pid = p->pid, .started_us = p->started_us};
     dev->accounting_count++;
-    if (dev->accounting_count >= 2 * SIM_MAX_ACCOUNTING) dev->accounting_count -= SIM_MAX_ACCOUNTING;
+    if (dev->accounting_count >= 2 * SIM_MAX_ACCOUNTING)
+      dev->accounting_count -= SIM_MAX_ACCOUNTING;
   }
   if (p->bytes > a->max_bytes) a->max_bytes = p->bytes;
   a->running = (uint32_t)running;
   a->gpu_util = p->sm;
   a->mem_util = p->mem;
-  a->time_ms = running ? 0 : (realtime_us() - a->started_us) / 1000; /* documented: 0 while it runs */
+  a->time_ms =
+      running ? 0 : (realtime_us() - a->started_us) / 1000; /* documented: 0 while it runs */
 }
 
-static void log_change(struct sim_device *dev, uint32_t record, pid_t pid, uint64_t bytes, int64_t change) {
+static void log_change(struct sim_device *dev, uint32_t record, pid_t pid, uint64_t bytes,
+                       int64_t change) {
   driver.log[driver.log_count++ % LOG_ENTRIES] =
       (struct log_entry){monotonic_ns(), bytes, dev->used, (uint32_t)pid, record, change};
 }
 
 /* Adds to or takes from one process's entry; the caller has checked that it fits. */
-static void apply(struct sim_device *dev, const struct client *c, uint32_t record, uint32_t mig, int64_t change, int new_connection) {
+static void apply(struct sim_device *dev, const struct client *c, uint32_t record, uint32_t mig,
+                  int64_t change, int new_connection) {
   struct sim_proc *p = find_proc(dev, c->pid, c->kind, mig);
   uint64_t left;
   write_begin(dev);
   if (!p) {
     p = &dev->procs[dev->proc_count++];
-    *p = (struct sim_proc){.pid = (uint32_t)c->pid, .kind = c->kind, .mig = mig, .started_us = realtime_us()};
+    *p = (struct sim_proc){
+        .pid = (uint32_t)c->pid, .kind = c->kind, .mig = mig, .started_us = realtime_us()};
   }
   p->connections += (uint32_t)new_connection;
   p->bytes += (uint64_t)change;
@@ -61,9 +67,11 @@ static uint32_t can_hold(uint32_t client, uint32_t record, uint32_t mig, uint64_
   const struct sim_device *dev = public_of(record);
   const struct client *c = &driver.clients[client];
   if (dev->lost) return NVML_ERROR_GPU_IS_LOST;
-  if (dev->mig_mode && !mig) return NVML_ERROR_NOT_SUPPORTED; /* a partitioned device takes no work of its own */
+  if (dev->mig_mode && !mig)
+    return NVML_ERROR_NOT_SUPPORTED; /* a partitioned device takes no work of its own */
   uint64_t total = mig ? dev->mig[mig - 1].total : dev->id.total;
-  uint64_t taken = mig ? dev->mig[mig - 1].used + dev->mig[mig - 1].reserved : dev->used + dev->id.reserved;
+  uint64_t taken =
+      mig ? dev->mig[mig - 1].used + dev->mig[mig - 1].reserved : dev->used + dev->id.reserved;
   if (taken > total || more > total - taken) return NVML_ERROR_MEMORY;
   if (!find_proc(public_of(record), c->pid, c->kind, mig) && dev->proc_count >= SIM_MAX_PROCS)
     return NVML_ERROR_INSUFFICIENT_RESOURCES;

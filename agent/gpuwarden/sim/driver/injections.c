@@ -7,11 +7,11 @@
 #include "symbol_names.h"
 
 #define NO_DEVICE "device: expected an index or a UUID of this host"
-#define DEVICE_ARG \
-  uint32_t record, mig; \
-  (void)out; \
+#define DEVICE_ARG                                       \
+  uint32_t record, mig;                                  \
+  (void)out;                                             \
   if (arg_device(args, &record, &mig)) return NO_DEVICE; \
-  struct sim_device *dev = public_of(record); \
+  struct sim_device *dev = public_of(record);            \
   (void)dev
 #define NATURAL(key, high, variable) \
   if (arg_natural(args, key, high, &variable)) return key ": expected a number from 0 to " #high
@@ -54,7 +54,8 @@ static const char *kernel_lines(const struct json_object *args, struct json_out 
 /* --- one function of the library: {function, device?}; without a device, for all and for calls
  * that name none --- */
 
-static const char *fault_place(const struct json_object *args, struct sim_fault **fault, uint32_t *scope) {
+static const char *fault_place(const struct json_object *args, struct sim_fault **fault,
+                               uint32_t *scope) {
   const char *name = arg_text(args, "function");
   uint32_t mig;
   *fault = NULL;
@@ -62,13 +63,17 @@ static const char *fault_place(const struct json_object *args, struct sim_fault 
   if (!name) return "function: missing";
   for (unsigned i = 0; i < SYM_COUNT; i++)
     if (!strcmp(symbol_names[i], name)) *fault = &driver.state->faults[i];
-  if (!*fault) return "function: not a function of the library; use the full name with its version suffix";
-  if (json_find(args, "device") && json_find(args, "device")->type != JSON_NULL && arg_device(args, scope, &mig)) return NO_DEVICE;
+  if (!*fault)
+    return "function: not a function of the library; use the full name with its version suffix";
+  if (json_find(args, "device") && json_find(args, "device")->type != JSON_NULL &&
+      arg_device(args, scope, &mig))
+    return NO_DEVICE;
   return NULL;
 }
 static void settle(struct sim_fault *f) {
   uint32_t any = 0;
-  for (unsigned d = 0; d <= SIM_MAX_DEVICES; d++) any |= atomic_load(&f->hang[d]) | atomic_load(&f->delay_us[d]) | atomic_load(&f->error[d]);
+  for (unsigned d = 0; d <= SIM_MAX_DEVICES; d++)
+    any |= atomic_load(&f->hang[d]) | atomic_load(&f->delay_us[d]) | atomic_load(&f->error[d]);
   atomic_store(&f->any, any != 0);
 }
 
@@ -204,7 +209,8 @@ static const char *recovery(const struct json_object *args, struct json_out *out
 
 /* --- health --- */
 
-/* ecc {device, uncorrected?, location?, count?}: adds errors, with their event; location 2 is DRAM */
+/* ecc {device, uncorrected?, location?, count?}: adds errors, with their event; location 2 is DRAM
+ */
 static const char *ecc(const struct json_object *args, struct json_out *out) {
   DEVICE_ARG;
   uint64_t location = 2, count = 1, threshold = dev->sram_threshold_exceeded;
@@ -217,18 +223,21 @@ static const char *ecc(const struct json_object *args, struct json_out *out) {
   raise_event(record, type ? 0x2 : 0x1, 0, mig);
   return NULL;
 }
-/* remap {device, correctable?, uncorrectable?, pending?, failed?}: row remaps, set to these values */
+/* remap {device, correctable?, uncorrectable?, pending?, failed?}: row remaps, set to these values
+ */
 static const char *remap(const struct json_object *args, struct json_out *out) {
   DEVICE_ARG;
   if (!dev->id.has_row_remap) return "device: its profile has no row remapping";
-  uint64_t cor = dev->remap_correctable, unc = dev->remap_uncorrectable, pending = dev->remap_pending, failed = dev->remap_failed;
+  uint64_t cor = dev->remap_correctable, unc = dev->remap_uncorrectable,
+           pending = dev->remap_pending, failed = dev->remap_failed;
   NATURAL("correctable", 640, cor);
   NATURAL("uncorrectable", 640, unc);
   NATURAL("pending", 1, pending);
   NATURAL("failed", 1, failed);
   uint32_t used = (uint32_t)(cor + unc) > 640 ? 640 : (uint32_t)(cor + unc);
-  WRITE(dev, dev->remap_correctable = (uint32_t)cor; dev->remap_uncorrectable = (uint32_t)unc; dev->remap_pending = (uint32_t)pending;
-        dev->remap_failed = (uint32_t)failed; dev->remap_banks[0] = 640 - used; dev->remap_banks[1] = used);
+  WRITE(dev, dev->remap_correctable = (uint32_t)cor; dev->remap_uncorrectable = (uint32_t)unc;
+        dev->remap_pending = (uint32_t)pending; dev->remap_failed = (uint32_t)failed;
+        dev->remap_banks[0] = 640 - used; dev->remap_banks[1] = used);
   raise_event(record, failed ? 0x800 : 0x400, 0, mig);
   return NULL;
 }
@@ -241,8 +250,9 @@ static const char *retire(const struct json_object *args, struct json_out *out) 
   WRITE(dev, {
     for (uint64_t i = 0; i < count && dev->retired_count < SIM_MAX_RETIRED; i++) {
       uint32_t n = dev->retired_count++;
-      dev->retired[n] = (struct sim_retired){draw(driver.seed, 40 + n, record) % dev->id.total >> 12 << 12, realtime_us() / 1000000,
-                                             (uint32_t)arg_true(args, "double_bit"), 0};
+      dev->retired[n] =
+          (struct sim_retired){draw(driver.seed, 40 + n, record) % dev->id.total >> 12 << 12,
+                               realtime_us() / 1000000, (uint32_t)arg_true(args, "double_bit"), 0};
     }
     dev->retired_pending = 1;
   });
@@ -272,14 +282,17 @@ static const char *pcie(const struct json_object *args, struct json_out *out) {
   NATURAL("nonfatal", 1000000000, nonfatal);
   NATURAL("fatal", 1000000000, fatal);
   NATURAL("width", 16, width);
-  WRITE(dev, dev->pcie_replays += (uint32_t)replays; dev->pcie_correctable += cor; dev->pcie_nonfatal += nonfatal; dev->pcie_fatal += fatal;
+  WRITE(dev, dev->pcie_replays += (uint32_t)replays; dev->pcie_correctable += cor;
+        dev->pcie_nonfatal += nonfatal; dev->pcie_fatal += fatal;
         dev->pcie_width = (uint32_t)width);
   return NULL;
 }
-/* thermal {device, celsius?, reasons?}: a temperature or clock-event reasons that stay; 0 lets go */
+/* thermal {device, celsius?, reasons?}: a temperature or clock-event reasons that stay; 0 lets go
+ */
 static const char *thermal(const struct json_object *args, struct json_out *out) {
   DEVICE_ARG;
-  uint64_t celsius = (uint64_t)driver.devices[record].forced_temp_c, reasons = driver.devices[record].forced_reasons;
+  uint64_t celsius = (uint64_t)driver.devices[record].forced_temp_c,
+           reasons = driver.devices[record].forced_reasons;
   NATURAL("celsius", 150, celsius);
   NATURAL("reasons", 511, reasons);
   driver.devices[record].forced_temp_c = (int)celsius;
@@ -303,7 +316,8 @@ static const char *repair(const struct json_object *args, struct json_out *out) 
   NATURAL("channel", 1, channel);
   NATURAL("tpc", 1, tpc);
   NATURAL("unrepairable", 1, unrepairable);
-  WRITE(dev, dev->repair_channel = (uint32_t)channel; dev->repair_tpc = (uint32_t)tpc; dev->unrepairable = (uint32_t)unrepairable);
+  WRITE(dev, dev->repair_channel = (uint32_t)channel; dev->repair_tpc = (uint32_t)tpc;
+        dev->unrepairable = (uint32_t)unrepairable);
   return NULL;
 }
 
@@ -316,14 +330,16 @@ static const char *unattributed(const struct json_object *args, struct json_out 
   uint64_t bytes = 0;
   NATURAL("bytes", INT64_MAX, bytes);
   uint64_t others = dev->used - dev->unattributed;
-  if (bytes > dev->id.total - dev->id.reserved || others > dev->id.total - dev->id.reserved - bytes) return "bytes: more than the device has free";
+  if (bytes > dev->id.total - dev->id.reserved || others > dev->id.total - dev->id.reserved - bytes)
+    return "bytes: more than the device has free";
   WRITE(dev, dev->used = others + bytes; dev->unattributed = bytes);
   return NULL;
 }
 /* limit_mode {mode}: enforced, not-supported, no-permission, no-effect, forgotten */
 static const char *limit_mode(const struct json_object *args, struct json_out *out) {
   (void)out;
-  static const char *const modes[] = {"enforced", "not-supported", "no-permission", "no-effect", "forgotten"};
+  static const char *const modes[] = {"enforced", "not-supported", "no-permission", "no-effect",
+                                      "forgotten"};
   const char *mode = arg_text(args, "mode");
   for (uint32_t i = 0; mode && i < sizeof modes / sizeof *modes; i++)
     if (!strcmp(modes[i], mode)) {
@@ -335,12 +351,35 @@ static const char *limit_mode(const struct json_object *args, struct json_out *o
 }
 
 command find_injection(const char *name) {
-  static const struct { const char *name; command run; } all[] = {
-      {"xid", xid}, {"event", event}, {"kernel_line", kernel_lines}, {"hang", hang}, {"unhang", unhang}, {"slow", slow},
-      {"error", error_code}, {"clear_faults", clear_faults}, {"lose", lose_device}, {"restore", restore}, {"lock_up", lock_device},
-      {"unlock", unlock_device}, {"reset", reset}, {"shift", shift}, {"reload", reload_driver}, {"recovery", recovery}, {"ecc", ecc},
-      {"remap", remap}, {"retire", retire}, {"nvlink", nvlink}, {"pcie", pcie}, {"thermal", thermal}, {"fabric", fabric},
-      {"repair", repair}, {"unattributed", unattributed}, {"limit_mode", limit_mode}};
+  static const struct {
+    const char *name;
+    command run;
+  } all[] = {{"xid", xid},
+             {"event", event},
+             {"kernel_line", kernel_lines},
+             {"hang", hang},
+             {"unhang", unhang},
+             {"slow", slow},
+             {"error", error_code},
+             {"clear_faults", clear_faults},
+             {"lose", lose_device},
+             {"restore", restore},
+             {"lock_up", lock_device},
+             {"unlock", unlock_device},
+             {"reset", reset},
+             {"shift", shift},
+             {"reload", reload_driver},
+             {"recovery", recovery},
+             {"ecc", ecc},
+             {"remap", remap},
+             {"retire", retire},
+             {"nvlink", nvlink},
+             {"pcie", pcie},
+             {"thermal", thermal},
+             {"fabric", fabric},
+             {"repair", repair},
+             {"unattributed", unattributed},
+             {"limit_mode", limit_mode}};
   for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
     if (!strcmp(all[i].name, name)) return all[i].run;
   return NULL;

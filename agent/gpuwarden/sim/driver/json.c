@@ -17,7 +17,10 @@ static int hex4(const char *p) {
   int v = 0;
   for (int i = 0; i < 4; i++) {
     char c = p[i];
-    int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    int d = c >= '0' && c <= '9'   ? c - '0'
+            : c >= 'a' && c <= 'f' ? c - 'a' + 10
+            : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                   : -1;
     if (d < 0) return -1;
     v = v * 16 + d;
   }
@@ -44,9 +47,13 @@ static char *string(char *p, char **out) {
     } else if (p[1] == 'u') {
       int c = hex4(p + 2);
       if (c <= 0 || (c >= 0xd800 && c <= 0xdfff)) return NULL;
-      if (c < 0x80) *w++ = (char)c;
-      else if (c < 0x800) *w++ = (char)(0xc0 | c >> 6), *w++ = (char)(0x80 | (c & 63));
-      else *w++ = (char)(0xe0 | c >> 12), *w++ = (char)(0x80 | (c >> 6 & 63)), *w++ = (char)(0x80 | (c & 63));
+      if (c < 0x80)
+        *w++ = (char)c;
+      else if (c < 0x800)
+        *w++ = (char)(0xc0 | c >> 6), *w++ = (char)(0x80 | (c & 63));
+      else
+        *w++ = (char)(0xe0 | c >> 12), *w++ = (char)(0x80 | (c >> 6 & 63)),
+        *w++ = (char)(0x80 | (c & 63));
       p += 6;
     } else {
       return NULL;
@@ -159,9 +166,12 @@ void json_string(struct json_out *out, const char *text) {
   json_raw(out, "\"");
   for (; *text; text++) {
     unsigned char c = (unsigned char)*text;
-    if (c == '"' || c == '\\') json_raw(out, "\\%c", c);
-    else if (c < 32 || c == 127) json_raw(out, "\\u%04x", c);
-    else json_raw(out, "%c", c);
+    if (c == '"' || c == '\\')
+      json_raw(out, "\\%c", c);
+    else if (c < 32 || c == 127)
+      json_raw(out, "\\u%04x", c);
+    else
+      json_raw(out, "%c", c);
   }
   json_raw(out, "\"");
 }

@@ -19,7 +19,10 @@ struct json_value {
 };
 struct json_object {
   int count;
-  struct { char *key; struct json_value value; } pairs[JSON_MAX_PAIRS];
+  struct {
+    char *key;
+    struct json_value value;
+  } pairs[JSON_MAX_PAIRS];
 };
 
 /* Parses one object, changing `line`; 0, or -1 when it is anything else. */
@@ -27,7 +30,11 @@ int json_parse(char *line, struct json_object *out);
 const struct json_value *json_find(const struct json_object *object, const char *key);
 
 /* Output: grows up to a bound, then `failed` stays set. */
-struct json_out { char *text; size_t length, room, bound; int failed; };
+struct json_out {
+  char *text;
+  size_t length, room, bound;
+  int failed;
+};
 void json_raw(struct json_out *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void json_string(struct json_out *out, const char *text);
 

@@ -25,10 +25,21 @@
 #define MAX_READERS 32
 #define MAX_CREDIT 4096
 
-static struct { char *text[MAX_RECORDS]; uint64_t first, next; size_t bytes; } ring;
-static struct reader { int fd; uint64_t at; uint32_t credit; int blocked; } readers[MAX_READERS];
+static struct {
+  char *text[MAX_RECORDS];
+  uint64_t first, next;
+  size_t bytes;
+} ring;
+static struct reader {
+  int fd;
+  uint64_t at;
+  uint32_t credit;
+  int blocked;
+} readers[MAX_READERS];
 
-static size_t record_length(uint64_t sequence) { return strlen(ring.text[sequence % MAX_RECORDS]); }
+static size_t record_length(uint64_t sequence) {
+  return strlen(ring.text[sequence % MAX_RECORDS]);
+}
 
 static void drop_oldest(void) {
   ring.bytes -= record_length(ring.first);
@@ -83,20 +94,24 @@ static int append_escaped(char *out, int at, int size, const char *text) {
   for (; *text; text++) {
     unsigned char c = (unsigned char)*text;
     if (at + 5 >= size) break;
-    if (c < 32 || c >= 127 || c == '\\') at += snprintf(out + at, (size_t)(size - at), "\\x%02x", c);
-    else out[at++] = (char)c;
+    if (c < 32 || c >= 127 || c == '\\')
+      at += snprintf(out + at, (size_t)(size - at), "\\x%02x", c);
+    else
+      out[at++] = (char)c;
   }
   return at;
 }
 
 void kernel_line(uint32_t facility, uint32_t level, const char *text) {
   char record[MAX_RECORD];
-  int at = snprintf(record, sizeof record, "%u,%llu,%llu,-;", (facility & 0xff) * 8 + (level & 7), (unsigned long long)ring.next,
-                    (unsigned long long)(monotonic_ns() / 1000));
+  int at = snprintf(record, sizeof record, "%u,%llu,%llu,-;", (facility & 0xff) * 8 + (level & 7),
+                    (unsigned long long)ring.next, (unsigned long long)(monotonic_ns() / 1000));
   at = append_escaped(record, at, (int)sizeof record - 2, text);
   record[at++] = '\n';
   record[at] = 0;
-  while (ring.next > ring.first && (ring.bytes + (size_t)at > RING_BYTES || ring.next - ring.first >= MAX_RECORDS)) drop_oldest();
+  while (ring.next > ring.first &&
+         (ring.bytes + (size_t)at > RING_BYTES || ring.next - ring.first >= MAX_RECORDS))
+    drop_oldest();
   char *copy = strdup(record);
   if (!copy) return;
   ring.text[ring.next % MAX_RECORDS] = copy;
@@ -110,7 +125,8 @@ void kmsg_start(void) {
   for (uint32_t i = 0; i < MAX_READERS; i++) readers[i].fd = -1;
   kernel_line(0, 6, "nvidia-nvlink: Nvlink Core is being initialized, major device number 511");
   char line[128];
-  snprintf(line, sizeof line, "NVRM: loading NVIDIA UNIX x86_64 Kernel Module  %s", driver.state->driver_version);
+  snprintf(line, sizeof line, "NVRM: loading NVIDIA UNIX x86_64 Kernel Module  %s",
+           driver.state->driver_version);
   kernel_line(0, 5, line);
 }
 
@@ -119,7 +135,8 @@ void accept_kmsg(int listener) {
   if (fd < 0) return;
   struct ucred peer;
   socklen_t size = sizeof peer;
-  int known = !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && (peer.uid == 0 || peer.uid == driver.uid);
+  int known = !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) &&
+              (peer.uid == 0 || peer.uid == driver.uid);
   for (uint32_t i = 0; known && i < MAX_READERS; i++) {
     if (readers[i].fd >= 0) continue;
     readers[i] = (struct reader){.fd = fd, .at = ring.next};
@@ -142,11 +159,16 @@ static int with_number(const char *text, const char *verb, unsigned long long *n
 
 static int obey(struct reader *r, const char *text) {
   unsigned long long n;
-  if (!strcmp(text, "seek first")) r->at = ring.first;
-  else if (!strcmp(text, "seek end")) r->at = ring.next;
-  else if (with_number(text, "seek ", &n)) r->at = n < ring.next ? n : ring.next;
-  else if (with_number(text, "credit ", &n)) r->credit = n < MAX_CREDIT - r->credit ? (uint32_t)n + r->credit : MAX_CREDIT;
-  else return -1;
+  if (!strcmp(text, "seek first"))
+    r->at = ring.first;
+  else if (!strcmp(text, "seek end"))
+    r->at = ring.next;
+  else if (with_number(text, "seek ", &n))
+    r->at = n < ring.next ? n : ring.next;
+  else if (with_number(text, "credit ", &n))
+    r->credit = n < MAX_CREDIT - r->credit ? (uint32_t)n + r->credit : MAX_CREDIT;
+  else
+    return -1;
   return 0;
 }
 

@@ -80,7 +80,8 @@ static int read_cgroups(pid_t pid, char *out, size_t size) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return -1;
   size_t have = 0;
-  for (ssize_t n; have < size - 1 && (n = read(fd, out + have, size - 1 - have)) > 0;) have += (size_t)n;
+  for (ssize_t n; have < size - 1 && (n = read(fd, out + have, size - 1 - have)) > 0;)
+    have += (size_t)n;
   close(fd);
   out[have] = 0;
   return have ? 0 : -1;
@@ -92,7 +93,9 @@ static int any_limits(void) {
 
 static int find_slot(uint32_t record, const char *path) {
   for (int i = 0; i < SIM_MAX_LIMITS; i++)
-    if (driver.state->limits[i].in_use && driver.state->limits[i].device == record && !strcmp(driver.limit_paths[i], path)) return i;
+    if (driver.state->limits[i].in_use && driver.state->limits[i].device == record &&
+        !strcmp(driver.limit_paths[i], path))
+      return i;
   return -1;
 }
 
@@ -149,14 +152,17 @@ static void drop_slot(int slot) {
 }
 
 static void changed(void) {
-  if (!atomic_fetch_add(&driver.state->limits_generation, 1) + 1) atomic_store(&driver.state->limits_generation, 1);
+  if (!atomic_fetch_add(&driver.state->limits_generation, 1) + 1)
+    atomic_store(&driver.state->limits_generation, 1);
 }
 
-uint32_t set_limit(uint32_t client, uint32_t record, uint64_t soft, uint64_t hard, const char *given) {
+uint32_t set_limit(uint32_t client, uint32_t record, uint64_t soft, uint64_t hard,
+                   const char *given) {
   const struct client *c = &driver.clients[client];
   uint32_t mode = driver.state->limit_mode;
   if (mode == SIM_LIMITS_NOT_SUPPORTED) return NVML_ERROR_NOT_SUPPORTED;
-  if (mode == SIM_LIMITS_NO_PERMISSION || (c->uid != 0 && c->uid != driver.uid)) return NVML_ERROR_NO_PERMISSION;
+  if (mode == SIM_LIMITS_NO_PERMISSION || (c->uid != 0 && c->uid != driver.uid))
+    return NVML_ERROR_NO_PERMISSION;
   if (hard != NO_LIMIT && soft != NO_LIMIT && soft > hard) return NVML_ERROR_INVALID_ARGUMENT;
   char *path = canonical(given);
   if (!path) return NVML_ERROR_INVALID_ARGUMENT;
@@ -179,7 +185,8 @@ uint32_t set_limit(uint32_t client, uint32_t record, uint64_t soft, uint64_t har
   free(driver.limit_paths[slot]);
   driver.limit_paths[slot] = path;
   struct sim_limit *l = &driver.state->limits[slot];
-  *l = (struct sim_limit){.in_use = 1, .device = record, .soft = soft, .hard = hard, .used = l->in_use ? l->used : 0};
+  *l = (struct sim_limit){
+      .in_use = 1, .device = record, .soft = soft, .hard = hard, .used = l->in_use ? l->used : 0};
   changed();
   for (uint32_t i = 0; i < driver.client_top; i++)
     if (driver.clients[i].fd >= 0 && held(i, record)) recharge(i, record);
@@ -199,8 +206,8 @@ uint32_t get_limit(uint32_t record, const char *given, struct sim_reply *reply) 
   if (slot < 0 && there) { /* what lives there without a limit is still counted */
     char cgroups[16384];
     for (uint32_t i = 0; i < driver.client_top; i++)
-      if (driver.clients[i].fd >= 0 && held(i, record) && !read_cgroups(driver.clients[i].pid, cgroups, sizeof cgroups) &&
-          lives_in(cgroups, path))
+      if (driver.clients[i].fd >= 0 && held(i, record) &&
+          !read_cgroups(driver.clients[i].pid, cgroups, sizeof cgroups) && lives_in(cgroups, path))
         reply->c += held(i, record);
   }
   free(path);

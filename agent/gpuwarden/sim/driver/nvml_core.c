@@ -18,11 +18,12 @@
 
 #define NVML_ERROR_LIB_RM_VERSION_MISMATCH 18
 #define CALL_TIMEOUT_S 5
-#define SILENT_NS 1000000000ull  /* no heartbeat for so long: ask the socket whether the driver lives */
-#define GONE_NS 10000000000ull   /* no heartbeat for so long: a hung call ends */
+#define SILENT_NS \
+  1000000000ull /* no heartbeat for so long: ask the socket whether the driver lives */
+#define GONE_NS 10000000000ull /* no heartbeat for so long: a hung call ends */
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;       /* init, shutdown */
-static pthread_mutex_t call_lock = PTHREAD_MUTEX_INITIALIZER;  /* the connection */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;      /* init, shutdown */
+static pthread_mutex_t call_lock = PTHREAD_MUTEX_INITIALIZER; /* the connection */
 static _Atomic(unsigned) users;
 static _Atomic(const struct sim_state *) state;
 static _Atomic(_Atomic uint64_t *) counters;
@@ -34,7 +35,9 @@ static ino_t state_ino;
 
 static struct sim_handle handles[SIM_MAX_DEVICES][SIM_MAX_MIG + 1];
 
-const struct sim_state *sim_state(void) { return atomic_load_explicit(&state, memory_order_acquire); }
+const struct sim_state *sim_state(void) {
+  return atomic_load_explicit(&state, memory_order_acquire);
+}
 
 uint64_t wall_us(void) {
   struct timespec ts;
@@ -105,8 +108,13 @@ nvmlReturn_t driver_call(uint32_t op, uint32_t device, uint64_t a, uint64_t b, c
     driver_fd_owner = getpid();
     atomic_store(&driver_fd, fd);
   }
-  struct sim_request request = {.magic = SIM_PROTOCOL, .op = op, .tag = ++tag, .device = device,
-                                .text_length = (uint32_t)length, .a = a, .b = b};
+  struct sim_request request = {.magic = SIM_PROTOCOL,
+                                .op = op,
+                                .tag = ++tag,
+                                .device = device,
+                                .text_length = (uint32_t)length,
+                                .a = a,
+                                .b = b};
   nvmlReturn_t result = NVML_ERROR_DRIVER_NOT_LOADED;
   if (fd >= 0 && send_request(fd, &request, text) == 0) {
     int status;
@@ -145,7 +153,8 @@ static nvmlReturn_t map_state(void) {
   void *counts = MAP_FAILED;
   if (!sim_path("counters", path, sizeof path) && (fd = open(path, O_RDWR | O_CLOEXEC)) >= 0) {
     if (!fstat(fd, &info) && (size_t)info.st_size >= SIM_MAX_SYMBOLS * sizeof(uint64_t))
-      counts = mmap(NULL, SIM_MAX_SYMBOLS * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+      counts =
+          mmap(NULL, SIM_MAX_SYMBOLS * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
   }
   atomic_store(&counters, counts == MAP_FAILED ? NULL : counts);
@@ -175,8 +184,10 @@ static nvmlReturn_t fault(unsigned symbol, unsigned which) {
     }
     uint32_t delay = atomic_load_explicit(&f->delay_us[scope], memory_order_relaxed);
     if (delay) {
-      struct timespec pause = {.tv_sec = delay / 1000000u, .tv_nsec = (long)(delay % 1000000u) * 1000};
-      while (nanosleep(&pause, &pause) && errno == EINTR) {}
+      struct timespec pause = {.tv_sec = delay / 1000000u,
+                               .tv_nsec = (long)(delay % 1000000u) * 1000};
+      while (nanosleep(&pause, &pause) && errno == EINTR) {
+      }
     }
     uint32_t error = atomic_load_explicit(&f->error[scope], memory_order_relaxed);
     if (error) return error;
@@ -237,7 +248,9 @@ nvmlReturn_t enter_device(unsigned symbol, const void *handle, struct target *t)
   return *(const volatile uint32_t *)&t->dev->lost ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
 }
 
-nvmlDevice_t handle_of(unsigned record, unsigned mig) { return &handles[record][mig]; }
+nvmlDevice_t handle_of(unsigned record, unsigned mig) {
+  return &handles[record][mig];
+}
 
 int index_of(unsigned record) {
   const struct sim_state *s = sim_state();
@@ -283,8 +296,12 @@ static nvmlReturn_t initialise(unsigned symbol) {
   return r;
 }
 
-NVML_API nvmlReturn_t nvmlInit(void) { return initialise(SYM_nvmlInit); }
-NVML_API nvmlReturn_t nvmlInit_v2(void) { return initialise(SYM_nvmlInit_v2); }
+NVML_API nvmlReturn_t nvmlInit(void) {
+  return initialise(SYM_nvmlInit);
+}
+NVML_API nvmlReturn_t nvmlInit_v2(void) {
+  return initialise(SYM_nvmlInit_v2);
+}
 NVML_API nvmlReturn_t nvmlInitWithFlags(unsigned flags) {
   (void)flags;
   return initialise(SYM_nvmlInitWithFlags);

@@ -11,7 +11,10 @@
 
 #define MAX_SETS 64
 
-struct sim_event_set { int fd; int in_use; };
+struct sim_event_set {
+  int fd;
+  int in_use;
+};
 static struct sim_event_set sets[MAX_SETS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -59,12 +62,14 @@ NVML_API nvmlReturn_t nvmlDeviceGetSupportedEventTypes(nvmlDevice_t device, u64_
   return NVML_SUCCESS;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, u64_t mask, nvmlEventSet_t set) {
+NVML_API nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, u64_t mask,
+                                               nvmlEventSet_t set) {
   DEVICE(nvmlDeviceRegisterEvents);
   struct sim_event_set *s = checked(set);
   if (!s) return NVML_ERROR_INVALID_ARGUMENT;
   if (t.mig || (mask & ~t.dev->id.event_mask)) return NVML_ERROR_NOT_SUPPORTED;
-  struct sim_request request = {.magic = SIM_PROTOCOL, .op = SIM_EVENTS, .device = t.record, .a = mask};
+  struct sim_request request = {
+      .magic = SIM_PROTOCOL, .op = SIM_EVENTS, .device = t.record, .a = mask};
   return send_request(s->fd, &request, NULL) ? NVML_ERROR_UNKNOWN : NVML_SUCCESS;
 }
 
@@ -94,7 +99,8 @@ static nvmlReturn_t wait_event(nvmlEventSet_t set, event_data_t *out, u32_t time
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (got != (ssize_t)sizeof reply) return NVML_ERROR_UNKNOWN; /* the driver is gone */
     if (reply.op != SIM_EVENT || reply.device >= sim_state()->device_count) continue;
-    *out = (event_data_t){handle_of(reply.device, 0), reply.a, reply.b, (u32_t)(reply.c >> 32), (u32_t)reply.c};
+    *out = (event_data_t){handle_of(reply.device, 0), reply.a, reply.b, (u32_t)(reply.c >> 32),
+                          (u32_t)reply.c};
     return NVML_SUCCESS;
   }
 }

@@ -52,8 +52,9 @@ static nvmlReturn_t take(struct target t, struct sim_gpm_sample *s) {
   if (!t.dev->id.has_gpm) return NVML_ERROR_NOT_SUPPORTED;
   s->record = t.record;
   s->taken = 1;
-  READ(s->at_us = t.dev->integral_at_us; s->busy_us = t.dev->busy_us; s->sm_us = t.dev->sm_us; s->mem_us = t.dev->mem_us;
-       s->pcie_tx = t.dev->pcie_tx_bytes; s->pcie_rx = t.dev->pcie_rx_bytes; s->link_tx_kib = s->link_rx_kib = 0;
+  READ(s->at_us = t.dev->integral_at_us; s->busy_us = t.dev->busy_us; s->sm_us = t.dev->sm_us;
+       s->mem_us = t.dev->mem_us; s->pcie_tx = t.dev->pcie_tx_bytes;
+       s->pcie_rx = t.dev->pcie_rx_bytes; s->link_tx_kib = s->link_rx_kib = 0;
        for (int i = 0; i < SIM_MAX_LINKS; i++) {
          s->link_tx_kib += t.dev->link_tx_kib[i];
          s->link_rx_kib += t.dev->link_rx_kib[i];
@@ -73,14 +74,16 @@ NVML_API nvmlReturn_t nvmlGpmMigSampleGet(nvmlDevice_t device, u32_t gi, nvmlGpm
 }
 
 /* Percent for engines, MiB/s for links; what is not simulated says so per metric. */
-static nvmlReturn_t metric(u32_t id, const struct sim_gpm_sample *a, const struct sim_gpm_sample *b, double us, double *out) {
+static nvmlReturn_t metric(u32_t id, const struct sim_gpm_sample *a, const struct sim_gpm_sample *b,
+                           double us, double *out) {
   double busy = 100 * (b->busy_us - a->busy_us) / us, sm = 100 * (b->sm_us - a->sm_us) / us;
   double mem = 100 * (b->mem_us - a->mem_us) / us, mib_s = 1e6 / us / 1048576;
   switch (id) {
     case 1: *out = busy; return NVML_SUCCESS;
     case 2: *out = sm; return NVML_SUCCESS;
-    case 3: *out = sm * 0.5; return NVML_SUCCESS;  /* occupancy: half of the warps of a busy SM */
-    case 5: case 7: *out = sm * 0.6; return NVML_SUCCESS; /* tensor cores */
+    case 3: *out = sm * 0.5; return NVML_SUCCESS; /* occupancy: half of the warps of a busy SM */
+    case 5:
+    case 7: *out = sm * 0.6; return NVML_SUCCESS; /* tensor cores */
     case 10: *out = mem; return NVML_SUCCESS;
     case 11: *out = 0; return NVML_SUCCESS;
     case 12: *out = sm * 0.2; return NVML_SUCCESS;
@@ -98,8 +101,9 @@ NVML_API nvmlReturn_t nvmlGpmMetricsGet(gpm_request_t *request) {
   NEED(request);
   if (request->version != GPM_VERSION) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
   const struct sim_gpm_sample *a = request->first, *b = request->second;
-  if (request->count > MAX_METRICS || !a || !b || a->magic != SAMPLE_MAGIC || b->magic != SAMPLE_MAGIC ||
-      !a->taken || !b->taken || a->record != b->record || b->at_us < a->at_us)
+  if (request->count > MAX_METRICS || !a || !b || a->magic != SAMPLE_MAGIC ||
+      b->magic != SAMPLE_MAGIC || !a->taken || !b->taken || a->record != b->record ||
+      b->at_us < a->at_us)
     return NVML_ERROR_INVALID_ARGUMENT;
   double us = (double)(b->at_us - a->at_us);
   for (u32_t i = 0; i < request->count; i++) {

@@ -16,7 +16,8 @@ static u64_t ecc_total(struct target t, u32_t type, u32_t counter) {
   READ(sum = 0; for (int i = 0; i < 8; i++) sum += t.dev->ecc[type][counter][i]);
   return sum;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, u32_t type, u32_t counter, u64_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, u32_t type, u32_t counter,
+                                                  u64_t *out) {
   DEVICE(nvmlDeviceGetTotalEccErrors);
   NEED(out);
   if (type > 1 || counter > 1) return NVML_ERROR_INVALID_ARGUMENT;
@@ -24,7 +25,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, u32_t typ
   *out = ecc_total(t, type, counter);
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, u32_t type, u32_t counter, u32_t location, u64_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, u32_t type,
+                                                      u32_t counter, u32_t location, u64_t *out) {
   DEVICE(nvmlDeviceGetMemoryErrorCounter);
   NEED(out);
   if (type > 1 || counter > 1 || location > 7) return NVML_ERROR_INVALID_ARGUMENT;
@@ -32,12 +34,14 @@ NVML_API nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, u32_t
   *out = FIELD(ecc[type][counter][location]);
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, u32_t type, u32_t counter, ecc_counts_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, u32_t type, u32_t counter,
+                                                     ecc_counts_t *out) {
   DEVICE(nvmlDeviceGetDetailedEccErrors);
   NEED(out);
   if (type > 1 || counter > 1) return NVML_ERROR_INVALID_ARGUMENT;
   if (!FIELD(ecc_mode)) return NVML_ERROR_NOT_SUPPORTED;
-  READ(const uint64_t *e = t.dev->ecc[type][counter]; *out = (ecc_counts_t){e[0], e[1], e[2], e[3]});
+  READ(const uint64_t *e = t.dev->ecc[type][counter];
+       *out = (ecc_counts_t){e[0], e[1], e[2], e[3]});
   return NVML_SUCCESS;
 }
 NVML_API nvmlReturn_t nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device, sram_ecc_t *out) {
@@ -50,10 +54,12 @@ NVML_API nvmlReturn_t nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device, sram_
   out->version = version;
   READ(out->aggregate_unc_secded = t.dev->ecc[1][1][7]; out->aggregate_cor = t.dev->ecc[0][1][7];
        out->volatile_unc_secded = t.dev->ecc[1][0][7]; out->volatile_cor = t.dev->ecc[0][0][7];
-       out->bucket_sm = t.dev->ecc[1][1][7]; out->threshold_exceeded = t.dev->sram_threshold_exceeded);
+       out->bucket_sm = t.dev->ecc[1][1][7];
+       out->threshold_exceeded = t.dev->sram_threshold_exceeded);
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetSramUniqueUncorrectedEccErrorCounts(nvmlDevice_t device, sram_unique_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetSramUniqueUncorrectedEccErrorCounts(nvmlDevice_t device,
+                                                                       sram_unique_t *out) {
   DEVICE(nvmlDeviceGetSramUniqueUncorrectedEccErrorCounts);
   NEED(out);
   VERSION(out->version, sram_unique_t, 1);
@@ -62,15 +68,18 @@ NVML_API nvmlReturn_t nvmlDeviceGetSramUniqueUncorrectedEccErrorCounts(nvmlDevic
   return NVML_SUCCESS;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, u32_t *cor, u32_t *unc, u32_t *pending, u32_t *failed) {
+NVML_API nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, u32_t *cor, u32_t *unc,
+                                                u32_t *pending, u32_t *failed) {
   DEVICE(nvmlDeviceGetRemappedRows);
   NEED(cor && unc && pending && failed);
   if (!t.dev->id.has_row_remap) return NVML_ERROR_NOT_SUPPORTED;
-  READ(*cor = t.dev->remap_correctable; *unc = t.dev->remap_uncorrectable; *pending = t.dev->remap_pending;
-       *failed = t.dev->remap_failed);
+  READ(*cor = t.dev->remap_correctable; *unc = t.dev->remap_uncorrectable;
+       *pending = t.dev->remap_pending; *failed = t.dev->remap_failed);
   return NVML_SUCCESS;
 }
-typedef struct { u32_t cor_active, cor_inactive, unc_active, unc_inactive, pending, failed; } remapped_rows_v2_t;
+typedef struct {
+  u32_t cor_active, cor_inactive, unc_active, unc_inactive, pending, failed;
+} remapped_rows_v2_t;
 NVML_API nvmlReturn_t nvmlDeviceGetRemappedRows_v2(nvmlDevice_t device, remapped_rows_v2_t *out) {
   DEVICE(nvmlDeviceGetRemappedRows_v2);
   NEED(out);
@@ -79,15 +88,18 @@ NVML_API nvmlReturn_t nvmlDeviceGetRemappedRows_v2(nvmlDevice_t device, remapped
                                    t.dev->remap_pending, t.dev->remap_failed});
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetRowRemapperHistogram(nvmlDevice_t device, remap_histogram_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetRowRemapperHistogram(nvmlDevice_t device,
+                                                        remap_histogram_t *out) {
   DEVICE(nvmlDeviceGetRowRemapperHistogram);
   NEED(out);
   if (!t.dev->id.has_row_remap) return NVML_ERROR_NOT_SUPPORTED;
-  READ(const uint32_t *b = t.dev->remap_banks; *out = (remap_histogram_t){b[0], b[1], b[2], b[3], b[4]});
+  READ(const uint32_t *b = t.dev->remap_banks;
+       *out = (remap_histogram_t){b[0], b[1], b[2], b[3], b[4]});
   return NVML_SUCCESS;
 }
 
-static nvmlReturn_t retired(struct target t, u32_t cause, u32_t *count, u64_t *addresses, u64_t *times) {
+static nvmlReturn_t retired(struct target t, u32_t cause, u32_t *count, u64_t *addresses,
+                            u64_t *times) {
   NEED(count);
   if (cause > 1) return NVML_ERROR_INVALID_ARGUMENT;
   if (!t.dev->id.has_retired_pages) return NVML_ERROR_NOT_SUPPORTED;
@@ -106,11 +118,13 @@ static nvmlReturn_t retired(struct target t, u32_t cause, u32_t *count, u64_t *a
   *count = n;
   return n > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetRetiredPages(nvmlDevice_t device, u32_t cause, u32_t *count, u64_t *addresses) {
+NVML_API nvmlReturn_t nvmlDeviceGetRetiredPages(nvmlDevice_t device, u32_t cause, u32_t *count,
+                                                u64_t *addresses) {
   DEVICE(nvmlDeviceGetRetiredPages);
   return retired(t, cause, count, addresses, NULL);
 }
-NVML_API nvmlReturn_t nvmlDeviceGetRetiredPages_v2(nvmlDevice_t device, u32_t cause, u32_t *count, u64_t *addresses, u64_t *times) {
+NVML_API nvmlReturn_t nvmlDeviceGetRetiredPages_v2(nvmlDevice_t device, u32_t cause, u32_t *count,
+                                                   u64_t *addresses, u64_t *times) {
   DEVICE(nvmlDeviceGetRetiredPages_v2);
   return retired(t, cause, count, addresses, times);
 }
@@ -162,10 +176,10 @@ NVML_API nvmlReturn_t nvmlDeviceGetPcieThroughput(nvmlDevice_t device, u32_t cou
 
 /* --- NVLink and fabric --- */
 
-#define LINK(name) \
-  DEVICE(name); \
-  WHOLE_DEVICE_ONLY; \
-  if (!t.dev->id.link_count) return NVML_ERROR_NOT_SUPPORTED; \
+#define LINK(name)                                                      \
+  DEVICE(name);                                                         \
+  WHOLE_DEVICE_ONLY;                                                    \
+  if (!t.dev->id.link_count) return NVML_ERROR_NOT_SUPPORTED;           \
   if (link >= t.dev->id.link_count) return NVML_ERROR_INVALID_ARGUMENT; \
   NEED(out)
 
@@ -179,20 +193,24 @@ NVML_API nvmlReturn_t nvmlDeviceGetNvLinkVersion(nvmlDevice_t device, u32_t link
   *out = t.dev->id.link_version;
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, u32_t link, u32_t capability, u32_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, u32_t link,
+                                                    u32_t capability, u32_t *out) {
   LINK(nvmlDeviceGetNvLinkCapability);
   if (capability > 5) return NVML_ERROR_INVALID_ARGUMENT;
   *out = capability != 4; /* all but the bridge */
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetNvLinkErrorCounter(nvmlDevice_t device, u32_t link, u32_t counter, u64_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetNvLinkErrorCounter(nvmlDevice_t device, u32_t link,
+                                                      u32_t counter, u64_t *out) {
   LINK(nvmlDeviceGetNvLinkErrorCounter);
   if (counter > 4) return NVML_ERROR_INVALID_ARGUMENT;
-  if (t.dev->id.link_version >= 7) return NVML_ERROR_NOT_SUPPORTED; /* fifth generation: fields only */
+  if (t.dev->id.link_version >= 7)
+    return NVML_ERROR_NOT_SUPPORTED; /* fifth generation: fields only */
   *out = FIELD(link_errors[link][counter]);
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, u32_t link, u32_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, u32_t link,
+                                                          u32_t *out) {
   LINK(nvmlDeviceGetNvLinkRemoteDeviceType);
   *out = 2; /* a switch */
   return NVML_SUCCESS;
@@ -203,7 +221,8 @@ static nvmlReturn_t remote_pci(struct target t, u32_t link, pci_info_t *out) {
   fill_pci(&remote, out);
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, u32_t link, pci_info_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, u32_t link,
+                                                          pci_info_t *out) {
   LINK(nvmlDeviceGetNvLinkRemotePciInfo_v2);
   return remote_pci(t, link, out);
 }
@@ -220,7 +239,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, fabric_v3
   DEVICE(nvmlDeviceGetGpuFabricInfoV);
   NEED(out);
   int third = out->version == VERSIONED(fabric_v3_t, 3);
-  if (!third && out->version != VERSIONED(fabric_v2_t, 2)) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+  if (!third && out->version != VERSIONED(fabric_v2_t, 2))
+    return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
   if (!t.dev->id.has_fabric) return NVML_ERROR_NOT_SUPPORTED;
   memset(out->cluster, 0, sizeof out->cluster);
   out->status = NVML_SUCCESS;
@@ -247,7 +267,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetAccountingPids(nvmlDevice_t device, u32_t *co
   *count = n;
   return n > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetAccountingStats(nvmlDevice_t device, u32_t pid, accounting_stats_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetAccountingStats(nvmlDevice_t device, u32_t pid,
+                                                   accounting_stats_t *out) {
   DEVICE(nvmlDeviceGetAccountingStats);
   NEED(out);
   if (!FIELD(accounting_mode)) return NVML_ERROR_NOT_SUPPORTED;
@@ -257,7 +278,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetAccountingStats(nvmlDevice_t device, u32_t pi
     for (u32_t i = 0; i < t.dev->accounting_count && i < SIM_MAX_ACCOUNTING; i++) {
       const struct sim_accounting *a = &t.dev->accounting[i];
       if (a->pid != pid) continue;
-      *out = (accounting_stats_t){a->gpu_util, a->mem_util, a->max_bytes, a->time_ms, a->started_us, a->running, {0}};
+      *out = (accounting_stats_t){a->gpu_util,   a->mem_util, a->max_bytes, a->time_ms,
+                                  a->started_us, a->running,  {0}};
       found = 1;
     }
   });

@@ -36,7 +36,8 @@ GET_TEXT(nvmlDeviceGetVbiosVersion, t.dev->id.vbios)
 GET_TEXT(nvmlDeviceGetInforomImageVersion, t.dev->id.inforom)
 GET_TEXT(nvmlDeviceGetBoardPartNumber, t.dev->id.part_number)
 
-NVML_API nvmlReturn_t nvmlDeviceGetInforomVersion(nvmlDevice_t device, u32_t object, char *out, u32_t length) {
+NVML_API nvmlReturn_t nvmlDeviceGetInforomVersion(nvmlDevice_t device, u32_t object, char *out,
+                                                  u32_t length) {
   DEVICE(nvmlDeviceGetInforomVersion);
   NEED(out);
   static const char *const versions[] = {"2.1", "6.16", NULL}; /* OEM, ECC; power: none */
@@ -60,7 +61,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetGspFirmwareVersion(nvmlDevice_t device, char 
   if (!t.dev->id.gsp[0]) return NVML_ERROR_NOT_SUPPORTED;
   return copy_text(t.dev->id.gsp, out, 64);
 }
-NVML_API nvmlReturn_t nvmlDeviceGetGspFirmwareMode(nvmlDevice_t device, u32_t *enabled, u32_t *by_default) {
+NVML_API nvmlReturn_t nvmlDeviceGetGspFirmwareMode(nvmlDevice_t device, u32_t *enabled,
+                                                   u32_t *by_default) {
   DEVICE(nvmlDeviceGetGspFirmwareMode);
   NEED(enabled && by_default);
   *enabled = *by_default = t.dev->id.gsp[0] != 0;
@@ -74,9 +76,10 @@ void fill_pci(const struct sim_identity *id, pci_info_t *out) {
   out->device = id->pci_device;
   out->id = id->pci_id;
   out->subsystem = id->pci_subsystem;
-  snprintf(out->bus_id, sizeof out->bus_id, "%08X:%02X:%02X.0", id->pci_domain, id->pci_bus & 0xff, id->pci_device & 0xff);
-  snprintf(out->bus_id_legacy, sizeof out->bus_id_legacy, "%04X:%02X:%02X.0", id->pci_domain & 0xffff,
-           id->pci_bus & 0xff, id->pci_device & 0xff);
+  snprintf(out->bus_id, sizeof out->bus_id, "%08X:%02X:%02X.0", id->pci_domain, id->pci_bus & 0xff,
+           id->pci_device & 0xff);
+  snprintf(out->bus_id_legacy, sizeof out->bus_id_legacy, "%04X:%02X:%02X.0",
+           id->pci_domain & 0xffff, id->pci_bus & 0xff, id->pci_device & 0xff);
 }
 NVML_API nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, pci_info_t *out) {
   struct target t;
@@ -149,7 +152,8 @@ GET_U32(nvmlDeviceGetDisplayActive, 0)
 GET_U32(nvmlDeviceGetDisplayMode, 0)
 GET_U32(nvmlDeviceGetIrqNum, 128 + t.dev->id.minor)
 
-NVML_API nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int *minor) {
+NVML_API nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major,
+                                                         int *minor) {
   DEVICE(nvmlDeviceGetCudaComputeCapability);
   NEED(major && minor);
   *major = (int)t.dev->id.cc_major;
@@ -172,15 +176,18 @@ NVML_API nvmlReturn_t nvmlDeviceGetPlatformInfo(nvmlDevice_t device, platform_t 
   return NVML_SUCCESS;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t device, nvmlDevice_t other, u32_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t device, nvmlDevice_t other,
+                                                          u32_t *out) {
   DEVICE(nvmlDeviceGetTopologyCommonAncestor);
   NEED(out);
-  if (!is_handle(other) || other->record >= sim_state()->device_count) return NVML_ERROR_INVALID_ARGUMENT;
+  if (!is_handle(other) || other->record >= sim_state()->device_count)
+    return NVML_ERROR_INVALID_ARGUMENT;
   const struct sim_identity *second = &sim_state()->devices[other->record].id;
   *out = other->record == t.record ? 0 : second->numa_node == t.dev->id.numa_node ? 30 : 50;
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t device, nvmlDevice_t other, u32_t index, u32_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t device, nvmlDevice_t other, u32_t index,
+                                             u32_t *out) {
   DEVICE(nvmlDeviceGetP2PStatus);
   NEED(out);
   if (!is_handle(other) || other->record >= sim_state()->device_count || index > 5)
@@ -204,16 +211,19 @@ static nvmlReturn_t all_cpus(u32_t size, unsigned long *set) {
   for (long i = 0; i < n && (u32_t)i < size * 64; i++) set[i / 64] |= 1ul << (i % 64);
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetCpuAffinity(nvmlDevice_t device, u32_t size, unsigned long *set) {
+NVML_API nvmlReturn_t nvmlDeviceGetCpuAffinity(nvmlDevice_t device, u32_t size,
+                                               unsigned long *set) {
   DEVICE(nvmlDeviceGetCpuAffinity);
   return all_cpus(size, set);
 }
-NVML_API nvmlReturn_t nvmlDeviceGetCpuAffinityWithinScope(nvmlDevice_t device, u32_t size, unsigned long *set, u32_t scope) {
+NVML_API nvmlReturn_t nvmlDeviceGetCpuAffinityWithinScope(nvmlDevice_t device, u32_t size,
+                                                          unsigned long *set, u32_t scope) {
   DEVICE(nvmlDeviceGetCpuAffinityWithinScope);
   (void)scope;
   return all_cpus(size, set);
 }
-NVML_API nvmlReturn_t nvmlDeviceGetMemoryAffinity(nvmlDevice_t device, u32_t size, unsigned long *set, u32_t scope) {
+NVML_API nvmlReturn_t nvmlDeviceGetMemoryAffinity(nvmlDevice_t device, u32_t size,
+                                                  unsigned long *set, u32_t scope) {
   DEVICE(nvmlDeviceGetMemoryAffinity);
   (void)scope;
   if (!set || !size) return NVML_ERROR_INVALID_ARGUMENT;
@@ -240,11 +250,11 @@ static nvmlReturn_t set_mode(u32_t record, u32_t mode, u64_t value) {
   struct sim_reply reply;
   return driver_call(SIM_SET_MODE, record, mode, value, NULL, &reply);
 }
-#define SET_MODE(name, mode) \
+#define SET_MODE(name, mode)                                     \
   NVML_API nvmlReturn_t name(nvmlDevice_t device, u32_t value) { \
-    DEVICE(name); \
-    WHOLE_DEVICE_ONLY; \
-    return set_mode(t.record, mode, value); \
+    DEVICE(name);                                                \
+    WHOLE_DEVICE_ONLY;                                           \
+    return set_mode(t.record, mode, value);                      \
   }
 SET_MODE(nvmlDeviceSetPersistenceMode, SIM_MODE_PERSISTENCE)
 SET_MODE(nvmlDeviceSetAccountingMode, SIM_MODE_ACCOUNTING)

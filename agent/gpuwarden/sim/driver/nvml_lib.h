@@ -11,7 +11,9 @@
 #include "symbol_ids.h" /* generated from symbols.txt: enum { SYM_nvmlInit_v2, ... } */
 
 /* Handles are addresses inside a static table, so they survive init and shutdown. */
-struct sim_handle { uint32_t record, mig; /* mig 0: the whole device */ };
+struct sim_handle {
+  uint32_t record, mig; /* mig 0: the whole device */
+};
 
 struct target {
   const struct sim_device *dev;
@@ -41,15 +43,33 @@ uint64_t wall_us(void);
 nvmlReturn_t copy_text(const char *text, char *out, unsigned length);
 void fill_pci(const struct sim_identity *id, pci_info_t *out);
 
-#define NEED(pointer) do { if (!(pointer)) return NVML_ERROR_INVALID_ARGUMENT; } while (0)
-#define ENTER(name) do { nvmlReturn_t r_ = enter(SYM_##name); if (r_) return r_; } while (0)
-#define DEVICE(name) \
-  struct target t; \
-  do { nvmlReturn_t r_ = enter_device(SYM_##name, device, &t); if (r_) return r_; } while (0)
-#define WHOLE_DEVICE_ONLY do { if (t.mig) return NVML_ERROR_NOT_SUPPORTED; } while (0)
-#define NOT_IN_MIG do { if (t.mig || FIELD(mig_mode)) return NVML_ERROR_NOT_SUPPORTED; } while (0)
-#define VERSION(value, type, number) \
-  do { if ((value) != VERSIONED(type, number)) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH; } while (0)
+#define NEED(pointer)                                   \
+  do {                                                  \
+    if (!(pointer)) return NVML_ERROR_INVALID_ARGUMENT; \
+  } while (0)
+#define ENTER(name)                      \
+  do {                                   \
+    nvmlReturn_t r_ = enter(SYM_##name); \
+    if (r_) return r_;                   \
+  } while (0)
+#define DEVICE(name)                                        \
+  struct target t;                                          \
+  do {                                                      \
+    nvmlReturn_t r_ = enter_device(SYM_##name, device, &t); \
+    if (r_) return r_;                                      \
+  } while (0)
+#define WHOLE_DEVICE_ONLY                       \
+  do {                                          \
+    if (t.mig) return NVML_ERROR_NOT_SUPPORTED; \
+  } while (0)
+#define NOT_IN_MIG                                                 \
+  do {                                                             \
+    if (t.mig || FIELD(mig_mode)) return NVML_ERROR_NOT_SUPPORTED; \
+  } while (0)
+#define VERSION(value, type, number)                                                     \
+  do {                                                                                   \
+    if ((value) != VERSIONED(type, number)) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH; \
+  } while (0)
 
 /* One aligned value: no lock needed. */
 #define FIELD(member) (*(const volatile __typeof__(t.dev->member) *)&t.dev->member)
@@ -66,24 +86,27 @@ static inline int seq_same(const struct sim_device *dev, uint32_t seq) {
   atomic_thread_fence(memory_order_acquire);
   return (seq & 1) || atomic_load_explicit(&dev->seq, memory_order_relaxed) == seq;
 }
-#define READ(...) \
-  do { \
-    uint32_t seq_; \
-    do { seq_ = seq_begin(t.dev); __VA_ARGS__; } while (!seq_same(t.dev, seq_)); \
+#define READ(...)                     \
+  do {                                \
+    uint32_t seq_;                    \
+    do {                              \
+      seq_ = seq_begin(t.dev);        \
+      __VA_ARGS__;                    \
+    } while (!seq_same(t.dev, seq_)); \
   } while (0)
 
-#define GET_U32(name, value) \
+#define GET_U32(name, value)                                    \
   NVML_API nvmlReturn_t name(nvmlDevice_t device, u32_t *out) { \
-    DEVICE(name); \
-    NEED(out); \
-    *out = (value); \
-    return NVML_SUCCESS; \
+    DEVICE(name);                                               \
+    NEED(out);                                                  \
+    *out = (value);                                             \
+    return NVML_SUCCESS;                                        \
   }
-#define GET_TEXT(name, value) \
+#define GET_TEXT(name, value)                                                \
   NVML_API nvmlReturn_t name(nvmlDevice_t device, char *out, u32_t length) { \
-    DEVICE(name); \
-    NEED(out); \
-    return copy_text((value), out, length); \
+    DEVICE(name);                                                            \
+    NEED(out);                                                               \
+    return copy_text((value), out, length);                                  \
   }
 
 #endif

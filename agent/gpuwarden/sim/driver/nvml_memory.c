@@ -24,7 +24,9 @@ static const struct sim_limit *own_limit(unsigned record) {
   return slot ? &s->limits[slot - 1] : NULL;
 }
 
-struct memory { uint64_t total, reserved, used; };
+struct memory {
+  uint64_t total, reserved, used;
+};
 
 static struct memory read_memory(struct target t) {
   struct memory m;
@@ -71,14 +73,16 @@ NVML_API nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, bar1_t *o
   out->free = out->total - out->used;
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetConfComputeMemSizeInfo(nvmlDevice_t device, conf_compute_memory_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetConfComputeMemSizeInfo(nvmlDevice_t device,
+                                                          conf_compute_memory_t *out) {
   DEVICE(nvmlDeviceGetConfComputeMemSizeInfo);
   NEED(out);
   out->protected_kib = 0; /* confidential computing is off: all memory is unprotected */
   out->unprotected_kib = t.dev->id.total / 1024;
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetConfComputeProtectedMemoryUsage(nvmlDevice_t device, memory_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetConfComputeProtectedMemoryUsage(nvmlDevice_t device,
+                                                                   memory_t *out) {
   DEVICE(nvmlDeviceGetConfComputeProtectedMemoryUsage);
   NEED(out);
   *out = (memory_t){0, 0, 0};
@@ -100,16 +104,21 @@ static uint32_t instance_of(const struct sim_device *dev, const struct sim_proc 
 
 enum entry { ENTRY_V1, ENTRY_V2, ENTRY_DETAIL };
 
-static void put(void *out, u32_t at, enum entry format, const struct sim_device *dev, const struct sim_proc *p) {
+static void put(void *out, u32_t at, enum entry format, const struct sim_device *dev,
+                const struct sim_proc *p) {
   u32_t gi = instance_of(dev, p, 0), ci = instance_of(dev, p, 1);
-  if (format == ENTRY_V1) ((process_v1_t *)out)[at] = (process_v1_t){p->pid, p->bytes};
-  else if (format == ENTRY_V2) ((process_t *)out)[at] = (process_t){p->pid, p->bytes, gi, ci};
-  else ((process_detail_t *)out)[at] = (process_detail_t){p->pid, p->bytes, gi, ci, 0};
+  if (format == ENTRY_V1)
+    ((process_v1_t *)out)[at] = (process_v1_t){p->pid, p->bytes};
+  else if (format == ENTRY_V2)
+    ((process_t *)out)[at] = (process_t){p->pid, p->bytes, gi, ci};
+  else
+    ((process_detail_t *)out)[at] = (process_detail_t){p->pid, p->bytes, gi, ci, 0};
 }
 
 /* Two calls: with too little room the needed count and INSUFFICIENT_SIZE; without processes
  * SUCCESS at once. */
-static nvmlReturn_t list(struct target t, uint32_t kind, enum entry format, u32_t *count, void *out) {
+static nvmlReturn_t list(struct target t, uint32_t kind, enum entry format, u32_t *count,
+                         void *out) {
   u32_t room = out ? *count : 0, n = 0;
   READ({
     n = 0;
@@ -125,11 +134,11 @@ static nvmlReturn_t list(struct target t, uint32_t kind, enum entry format, u32_
   return n > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
 }
 
-#define PROCESS_LIST(name, kind, format) \
+#define PROCESS_LIST(name, kind, format)                                     \
   NVML_API nvmlReturn_t name(nvmlDevice_t device, u32_t *count, void *out) { \
-    DEVICE(name); \
-    NEED(count); \
-    return list(t, kind, format, count, out); \
+    DEVICE(name);                                                            \
+    NEED(count);                                                             \
+    return list(t, kind, format, count, out);                                \
   }
 PROCESS_LIST(nvmlDeviceGetComputeRunningProcesses, SIM_COMPUTE, ENTRY_V1)
 PROCESS_LIST(nvmlDeviceGetComputeRunningProcesses_v2, SIM_COMPUTE, ENTRY_V2)
@@ -141,7 +150,8 @@ PROCESS_LIST(nvmlDeviceGetMPSComputeRunningProcesses, SIM_MPS, ENTRY_V1)
 PROCESS_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v2, SIM_MPS, ENTRY_V2)
 PROCESS_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v3, SIM_MPS, ENTRY_V2)
 
-NVML_API nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, process_detail_list_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device,
+                                                            process_detail_list_t *out) {
   DEVICE(nvmlDeviceGetRunningProcessDetailList);
   NEED(out);
   VERSION(out->version, process_detail_list_t, 1);
@@ -150,8 +160,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device,
   return list(t, kinds[out->mode], ENTRY_DETAIL, &out->count, out->entries);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, process_sample_t *out, u32_t *count,
-                                                      u64_t since_us) {
+NVML_API nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, process_sample_t *out,
+                                                      u32_t *count, u64_t since_us) {
   DEVICE(nvmlDeviceGetProcessUtilization);
   NEED(count);
   NOT_IN_MIG;
@@ -171,7 +181,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, proce
   return n > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t device, process_util_list_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t device,
+                                                            process_util_list_t *out) {
   DEVICE(nvmlDeviceGetProcessesUtilizationInfo);
   NEED(out);
   VERSION(out->version, process_util_list_t, 1);
@@ -183,7 +194,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t device,
       const struct sim_proc *p = &t.dev->procs[i];
       if (!p->util_at_us || p->util_at_us <= out->since_us) continue;
       if (n < room)
-        out->entries[n] = (process_util_t){p->util_at_us, p->pid, p->sm, p->mem, p->enc, p->dec, 0, 0};
+        out->entries[n] =
+            (process_util_t){p->util_at_us, p->pid, p->sm, p->mem, p->enc, p->dec, 0, 0};
       n++;
     }
   });
@@ -200,12 +212,15 @@ static nvmlReturn_t limits_usable(struct target t, const char *cgroup) {
     return NVML_ERROR_INVALID_ARGUMENT;
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceSetMemoryLimits_v1(nvmlDevice_t device, const set_limits_t *limits) {
+NVML_API nvmlReturn_t nvmlDeviceSetMemoryLimits_v1(nvmlDevice_t device,
+                                                   const set_limits_t *limits) {
   DEVICE(nvmlDeviceSetMemoryLimits_v1);
   NEED(limits);
   nvmlReturn_t r = limits_usable(t, limits->cgroup);
   struct sim_reply reply;
-  return r ? r : driver_call(SIM_LIMIT_SET, t.record, limits->soft, limits->hard, limits->cgroup, &reply);
+  return r ? r
+           : driver_call(SIM_LIMIT_SET, t.record, limits->soft, limits->hard, limits->cgroup,
+                         &reply);
 }
 NVML_API nvmlReturn_t nvmlDeviceGetMemoryLimits_v1(nvmlDevice_t device, get_limits_t *limits) {
   DEVICE(nvmlDeviceGetMemoryLimits_v1);

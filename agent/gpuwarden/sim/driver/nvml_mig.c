@@ -5,12 +5,15 @@
 #include "nvml_lib.h"
 
 /* An instance handle is an address in one of these tables; its place says which instance. */
-struct sim_instance { unsigned char unused; };
+struct sim_instance {
+  unsigned char unused;
+};
 static struct sim_instance gpu_instances[SIM_MAX_DEVICES * SIM_MAX_MIG];
 static struct sim_instance compute_instances[SIM_MAX_DEVICES * SIM_MAX_MIG];
 
-static const struct sim_mig *instance_at(const struct sim_instance *table, const struct sim_instance *handle,
-                                         unsigned *record, unsigned *slot) {
+static const struct sim_mig *instance_at(const struct sim_instance *table,
+                                         const struct sim_instance *handle, unsigned *record,
+                                         unsigned *slot) {
   uintptr_t p = (uintptr_t)handle, first = (uintptr_t)table;
   if (p < first || p >= first + SIM_MAX_DEVICES * SIM_MAX_MIG) return NULL;
   *record = (unsigned)(p - first) / SIM_MAX_MIG;
@@ -30,7 +33,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, u32_t *current, 
 GET_U32(nvmlDeviceIsMigDeviceHandle, t.mig != 0)
 GET_U32(nvmlDeviceGetMaxMigDeviceCount, t.dev->id.has_mig && !t.mig ? SIM_MAX_MIG : 0)
 
-NVML_API nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, u32_t index, nvmlDevice_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, u32_t index,
+                                                          nvmlDevice_t *out) {
   DEVICE(nvmlDeviceGetMigDeviceHandleByIndex);
   NEED(out);
   if (t.mig || !t.dev->id.has_mig) return NVML_ERROR_NOT_SUPPORTED;
@@ -39,7 +43,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, u
   *out = handle_of(t.record, index + 1);
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t device, nvmlDevice_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t device,
+                                                                   nvmlDevice_t *out) {
   DEVICE(nvmlDeviceGetDeviceHandleFromMigDeviceHandle);
   NEED(out);
   if (!t.mig) return NVML_ERROR_INVALID_ARGUMENT;
@@ -64,7 +69,8 @@ static nvmlReturn_t attributes(struct target t, attributes_t *out) {
   NEED(out);
   if (!t.mig) return NVML_ERROR_NOT_SUPPORTED;
   const struct sim_mig *m = &t.dev->mig[t.mig - 1];
-  *out = (attributes_t){m->sm_count, m->slices, m->slices, 0, 0, 0, m->slices, m->slices, m->total >> 20};
+  *out = (attributes_t){m->sm_count, m->slices, m->slices,     0, 0, 0,
+                        m->slices,   m->slices, m->total >> 20};
   return NVML_SUCCESS;
 }
 NVML_API nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t device, attributes_t *out) {
@@ -78,7 +84,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetAttributes(nvmlDevice_t device, attributes_t 
 
 /* --- instances --- */
 
-NVML_API nvmlReturn_t nvmlDeviceGetGpuInstances(nvmlDevice_t device, u32_t profile, nvmlGpuInstance_t *out, u32_t *count) {
+NVML_API nvmlReturn_t nvmlDeviceGetGpuInstances(nvmlDevice_t device, u32_t profile,
+                                                nvmlGpuInstance_t *out, u32_t *count) {
   DEVICE(nvmlDeviceGetGpuInstances);
   NEED(out && count);
   if (t.mig || !FIELD(mig_mode)) return NVML_ERROR_NOT_SUPPORTED;
@@ -88,7 +95,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetGpuInstances(nvmlDevice_t device, u32_t profi
       out[(*count)++] = &gpu_instances[t.record * SIM_MAX_MIG + i];
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceById(nvmlDevice_t device, u32_t id, nvmlGpuInstance_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceById(nvmlDevice_t device, u32_t id,
+                                                   nvmlGpuInstance_t *out) {
   DEVICE(nvmlDeviceGetGpuInstanceById);
   NEED(out);
   if (t.mig || !FIELD(mig_mode)) return NVML_ERROR_NOT_SUPPORTED;
@@ -104,7 +112,8 @@ NVML_API nvmlReturn_t nvmlGpuInstanceGetInfo(nvmlGpuInstance_t instance, gpu_ins
   unsigned record, slot;
   const struct sim_mig *m = instance_at(gpu_instances, instance, &record, &slot);
   NEED(m && out);
-  *out = (gpu_instance_info_t){handle_of(record, 0), m->gi, m->profile, {m->placement_start, m->placement_size}};
+  *out = (gpu_instance_info_t){
+      handle_of(record, 0), m->gi, m->profile, {m->placement_start, m->placement_size}};
   return NVML_SUCCESS;
 }
 NVML_API nvmlReturn_t nvmlGpuInstanceGetComputeInstances(nvmlGpuInstance_t instance, u32_t profile,
@@ -116,7 +125,8 @@ NVML_API nvmlReturn_t nvmlGpuInstanceGetComputeInstances(nvmlGpuInstance_t insta
   if (*count) out[0] = &compute_instances[record * SIM_MAX_MIG + slot];
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlGpuInstanceGetComputeInstanceById(nvmlGpuInstance_t instance, u32_t id, nvmlComputeInstance_t *out) {
+NVML_API nvmlReturn_t nvmlGpuInstanceGetComputeInstanceById(nvmlGpuInstance_t instance, u32_t id,
+                                                            nvmlComputeInstance_t *out) {
   ENTER(nvmlGpuInstanceGetComputeInstanceById);
   unsigned record, slot;
   const struct sim_mig *m = instance_at(gpu_instances, instance, &record, &slot);
@@ -125,12 +135,14 @@ NVML_API nvmlReturn_t nvmlGpuInstanceGetComputeInstanceById(nvmlGpuInstance_t in
   *out = &compute_instances[record * SIM_MAX_MIG + slot];
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlComputeInstanceGetInfo_v2(nvmlComputeInstance_t instance, compute_instance_info_t *out) {
+NVML_API nvmlReturn_t nvmlComputeInstanceGetInfo_v2(nvmlComputeInstance_t instance,
+                                                    compute_instance_info_t *out) {
   ENTER(nvmlComputeInstanceGetInfo_v2);
   unsigned record, slot;
   const struct sim_mig *m = instance_at(compute_instances, instance, &record, &slot);
   NEED(m && out);
-  *out = (compute_instance_info_t){handle_of(record, 0), &gpu_instances[record * SIM_MAX_MIG + slot], m->ci, 0, {0, m->slices}};
+  *out = (compute_instance_info_t){
+      handle_of(record, 0), &gpu_instances[record * SIM_MAX_MIG + slot], m->ci, 0, {0, m->slices}};
   return NVML_SUCCESS;
 }
 
@@ -152,17 +164,19 @@ static nvmlReturn_t gi_profile(struct target t, u32_t profile, gi_profile_v2_t *
   snprintf(out->name, sizeof out->name, "MIG %ug.%llugb", slices[profile], (mb + 512) / 1024);
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, u32_t profile, gi_profile_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, u32_t profile,
+                                                          gi_profile_t *out) {
   DEVICE(nvmlDeviceGetGpuInstanceProfileInfo);
   NEED(out);
   gi_profile_v2_t full = {0};
   nvmlReturn_t r = gi_profile(t, profile, &full);
   if (r) return r;
-  *out = (gi_profile_t){full.id, full.p2p, full.slices, full.instances, full.sm, full.copy, full.dec, full.enc,
-                        full.jpg, full.ofa, full.memory_mb};
+  *out = (gi_profile_t){full.id,  full.p2p, full.slices, full.instances, full.sm,       full.copy,
+                        full.dec, full.enc, full.jpg,    full.ofa,       full.memory_mb};
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfoV(nvmlDevice_t device, u32_t profile, gi_profile_v2_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfoV(nvmlDevice_t device, u32_t profile,
+                                                           gi_profile_v2_t *out) {
   DEVICE(nvmlDeviceGetGpuInstanceProfileInfoV);
   NEED(out);
   VERSION(out->version, gi_profile_v2_t, 2);

@@ -11,9 +11,9 @@ static nvmlReturn_t not_supported(unsigned symbol, const void *first) {
   return r ? r : NVML_ERROR_NOT_SUPPORTED;
 }
 
-#define STUB(name) \
+#define STUB(name)                                                      \
   NVML_API __attribute__((weak)) nvmlReturn_t name(const void *first) { \
-    return not_supported(SYM_##name, first); \
+    return not_supported(SYM_##name, first);                            \
   }
 
 #endif

@@ -9,22 +9,45 @@
 
 NVML_API const char *nvmlErrorString(nvmlReturn_t code) {
   static const char *const texts[] = {
-      "Success", "Uninitialized", "Invalid Argument", "Not Supported", "Insufficient Permissions",
-      "Already Initialized", "Not Found", "Insufficient Size", "Insufficient External Power",
-      "Driver Not Loaded", "Timeout", "Interrupt Request Issue", "NVML Shared Library Not Found",
-      "Function Not Found", "Corrupted infoROM", "GPU is lost", "GPU requires reset",
-      "Operating System call failed", "Driver/library version mismatch", "In use by another client",
-      "Insufficient Memory", "No data", "vGPU operation not available on target device, due to ECC being enabled",
-      "Insufficient Resources", "Frequency not supported", "Argument version mismatch", "Deprecated",
-      "System not ready", "GPU not found", "Invalid state", "Reset type not supported"};
+      "Success",
+      "Uninitialized",
+      "Invalid Argument",
+      "Not Supported",
+      "Insufficient Permissions",
+      "Already Initialized",
+      "Not Found",
+      "Insufficient Size",
+      "Insufficient External Power",
+      "Driver Not Loaded",
+      "Timeout",
+      "Interrupt Request Issue",
+      "NVML Shared Library Not Found",
+      "Function Not Found",
+      "Corrupted infoROM",
+      "GPU is lost",
+      "GPU requires reset",
+      "Operating System call failed",
+      "Driver/library version mismatch",
+      "In use by another client",
+      "Insufficient Memory",
+      "No data",
+      "vGPU operation not available on target device, due to ECC being enabled",
+      "Insufficient Resources",
+      "Frequency not supported",
+      "Argument version mismatch",
+      "Deprecated",
+      "System not ready",
+      "GPU not found",
+      "Invalid state",
+      "Reset type not supported"};
   return code < sizeof texts / sizeof *texts ? texts[code] : "Unknown Error";
 }
 
-#define SYSTEM_TEXT(name, field) \
+#define SYSTEM_TEXT(name, field)                        \
   NVML_API nvmlReturn_t name(char *out, u32_t length) { \
-    ENTER(name); \
-    NEED(out); \
-    return copy_text(sim_state()->field, out, length); \
+    ENTER(name);                                        \
+    NEED(out);                                          \
+    return copy_text(sim_state()->field, out, length);  \
   }
 SYSTEM_TEXT(nvmlSystemGetDriverVersion, driver_version)
 SYSTEM_TEXT(nvmlSystemGetNVMLVersion, nvml_version)
@@ -46,7 +69,8 @@ NVML_API nvmlReturn_t nvmlSystemGetDriverBranch(driver_branch_t *out, u32_t leng
   ENTER(nvmlSystemGetDriverBranch);
   NEED(out);
   VERSION(out->version, driver_branch_t, 1);
-  return copy_text(sim_state()->driver_branch, out->branch, length < sizeof out->branch ? length : sizeof out->branch);
+  return copy_text(sim_state()->driver_branch, out->branch,
+                   length < sizeof out->branch ? length : sizeof out->branch);
 }
 
 NVML_API nvmlReturn_t nvmlSystemGetProcessName(u32_t pid, char *out, u32_t length) {
@@ -128,8 +152,10 @@ NVML_API nvmlReturn_t nvmlDeviceGetHandleByUUIDV(const uuid_t_ *uuid, nvmlDevice
     text[sizeof uuid->value.text] = 0;
   } else if (uuid->type == 2) {
     const unsigned char *b = uuid->value.bytes;
-    snprintf(text, sizeof text, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-             b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+    snprintf(text, sizeof text,
+             "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
+             b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
+             b[15]);
   } else {
     return NVML_ERROR_INVALID_ARGUMENT;
   }

@@ -10,14 +10,14 @@ NVML_API nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, utiliza
   return NVML_SUCCESS;
 }
 
-#define ENGINE(name, field) \
+#define ENGINE(name, field)                                                           \
   NVML_API nvmlReturn_t name(nvmlDevice_t device, u32_t *percent, u32_t *period_us) { \
-    DEVICE(name); \
-    NEED(percent && period_us); \
-    NOT_IN_MIG; \
-    *percent = FIELD(field); \
-    *period_us = 100000; \
-    return NVML_SUCCESS; \
+    DEVICE(name);                                                                     \
+    NEED(percent && period_us);                                                       \
+    NOT_IN_MIG;                                                                       \
+    *percent = FIELD(field);                                                          \
+    *period_us = 100000;                                                              \
+    return NVML_SUCCESS;                                                              \
   }
 ENGINE(nvmlDeviceGetEncoderUtilization, enc_util)
 ENGINE(nvmlDeviceGetDecoderUtilization, dec_util)
@@ -26,7 +26,8 @@ ENGINE(nvmlDeviceGetOfaUtilization, ofa_util)
 
 /* --- clocks --- */
 
-static nvmlReturn_t clock_value(unsigned symbol, nvmlDevice_t device, u32_t type, u32_t *out, int maximum) {
+static nvmlReturn_t clock_value(unsigned symbol, nvmlDevice_t device, u32_t type, u32_t *out,
+                                int maximum) {
   struct target t;
   nvmlReturn_t r = enter_device(symbol, device, &t);
   if (r) return r;
@@ -35,9 +36,9 @@ static nvmlReturn_t clock_value(unsigned symbol, nvmlDevice_t device, u32_t type
   *out = maximum ? t.dev->id.clock_max[type] : FIELD(clock[type]);
   return NVML_SUCCESS;
 }
-#define CLOCK(name, maximum) \
+#define CLOCK(name, maximum)                                                \
   NVML_API nvmlReturn_t name(nvmlDevice_t device, u32_t type, u32_t *out) { \
-    return clock_value(SYM_##name, device, type, out, maximum); \
+    return clock_value(SYM_##name, device, type, out, maximum);             \
   }
 CLOCK(nvmlDeviceGetClockInfo, 0)
 CLOCK(nvmlDeviceGetMaxClockInfo, 1)
@@ -51,7 +52,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetClock(nvmlDevice_t device, u32_t type, u32_t 
   }
   return clock_value(SYM_nvmlDeviceGetClock, device, type, out, id != 0);
 }
-NVML_API nvmlReturn_t nvmlDeviceGetSupportedMemoryClocks(nvmlDevice_t device, u32_t *count, u32_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetSupportedMemoryClocks(nvmlDevice_t device, u32_t *count,
+                                                         u32_t *out) {
   DEVICE(nvmlDeviceGetSupportedMemoryClocks);
   NEED(count);
   u32_t room = out ? *count : 0;
@@ -60,7 +62,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetSupportedMemoryClocks(nvmlDevice_t device, u3
   out[0] = t.dev->id.clock_max[2];
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice_t device, u32_t memory_mhz, u32_t *count, u32_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice_t device, u32_t memory_mhz,
+                                                           u32_t *count, u32_t *out) {
   DEVICE(nvmlDeviceGetSupportedGraphicsClocks);
   NEED(count);
   if (memory_mhz != t.dev->id.clock_max[2]) return NVML_ERROR_NOT_FOUND;
@@ -76,12 +79,12 @@ NVML_API nvmlReturn_t nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice_t device, 
 GET_U32(nvmlDeviceGetPerformanceState, FIELD(pstate))
 GET_U32(nvmlDeviceGetPowerState, FIELD(pstate))
 
-#define REASONS(name, value) \
+#define REASONS(name, value)                                    \
   NVML_API nvmlReturn_t name(nvmlDevice_t device, u64_t *out) { \
-    DEVICE(name); \
-    NEED(out); \
-    *out = (value); \
-    return NVML_SUCCESS; \
+    DEVICE(name);                                               \
+    NEED(out);                                                  \
+    *out = (value);                                             \
+    return NVML_SUCCESS;                                        \
   }
 REASONS(nvmlDeviceGetCurrentClocksEventReasons, FIELD(reasons))
 REASONS(nvmlDeviceGetCurrentClocksThrottleReasons, FIELD(reasons))
@@ -89,7 +92,8 @@ REASONS(nvmlDeviceGetSupportedClocksEventReasons, 0x1ff)
 REASONS(nvmlDeviceGetSupportedClocksThrottleReasons, 0x1ff)
 REASONS(nvmlDeviceGetTotalEnergyConsumption, FIELD(energy_mj))
 
-NVML_API nvmlReturn_t nvmlDeviceGetViolationStatus(nvmlDevice_t device, u32_t policy, violation_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetViolationStatus(nvmlDevice_t device, u32_t policy,
+                                                   violation_t *out) {
   DEVICE(nvmlDeviceGetViolationStatus);
   NEED(out);
   static const int by_policy[] = {0, 2, 1}; /* power, thermal, sync boost -> reason_ns */
@@ -106,7 +110,8 @@ GET_U32(nvmlDeviceGetPowerManagementLimit, FIELD(power_limit_mw))
 GET_U32(nvmlDeviceGetEnforcedPowerLimit, FIELD(power_limit_mw))
 GET_U32(nvmlDeviceGetPowerManagementDefaultLimit, t.dev->id.power_default_mw)
 GET_U32(nvmlDeviceGetPowerManagementMode, 1)
-NVML_API nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, u32_t *low, u32_t *high) {
+NVML_API nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, u32_t *low,
+                                                                   u32_t *high) {
   DEVICE(nvmlDeviceGetPowerManagementLimitConstraints);
   NEED(low && high);
   *low = t.dev->id.power_min_mw;
@@ -131,17 +136,20 @@ NVML_API nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, temperature
   out->celsius = FIELD(temp_c);
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, u32_t which, u32_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, u32_t which,
+                                                        u32_t *out) {
   DEVICE(nvmlDeviceGetTemperatureThreshold);
   NEED(out);
   const struct sim_identity *id = &t.dev->id;
-  const int32_t limits[] = {id->temp_shutdown_c, id->temp_slowdown_c, id->temp_mem_max_c, id->temp_gpu_max_c};
+  const int32_t limits[] = {id->temp_shutdown_c, id->temp_slowdown_c, id->temp_mem_max_c,
+                            id->temp_gpu_max_c};
   if (which > 7) return NVML_ERROR_INVALID_ARGUMENT;
   if (which > 3 || (which == 2 && !id->has_mem_temp)) return NVML_ERROR_NOT_SUPPORTED;
   *out = (u32_t)limits[which];
   return NVML_SUCCESS;
 }
-NVML_API nvmlReturn_t nvmlDeviceGetMarginTemperature(nvmlDevice_t device, margin_temperature_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetMarginTemperature(nvmlDevice_t device,
+                                                     margin_temperature_t *out) {
   DEVICE(nvmlDeviceGetMarginTemperature);
   NEED(out);
   VERSION(out->version, margin_temperature_t, 1);
@@ -157,7 +165,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetNumFans(nvmlDevice_t device, u32_t *out) {
   *out = t.dev->id.fans;
   return NVML_SUCCESS;
 }
-static nvmlReturn_t fan_speed(unsigned symbol, nvmlDevice_t device, u32_t fan, u32_t *out, u32_t scale) {
+static nvmlReturn_t fan_speed(unsigned symbol, nvmlDevice_t device, u32_t fan, u32_t *out,
+                              u32_t scale) {
   struct target t;
   nvmlReturn_t r = enter_device(symbol, device, &t);
   if (r) return r;
@@ -181,13 +190,14 @@ NVML_API nvmlReturn_t nvmlDeviceGetFanSpeedRPM(nvmlDevice_t device, fan_speed_rp
     DEVICE(nvmlDeviceGetFanSpeedRPM);
     return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
   }
-  return fan_speed(SYM_nvmlDeviceGetFanSpeedRPM, device, out ? out->fan : 0, out ? &out->rpm : NULL, 34);
+  return fan_speed(SYM_nvmlDeviceGetFanSpeedRPM, device, out ? out->fan : 0, out ? &out->rpm : NULL,
+                   34);
 }
 
 /* --- the recorded samples --- */
 
-NVML_API nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, u32_t type, u64_t since_us, u32_t *value_type,
-                                           u32_t *count, sample_t *out) {
+NVML_API nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, u32_t type, u64_t since_us,
+                                           u32_t *value_type, u32_t *count, sample_t *out) {
   DEVICE(nvmlDeviceGetSamples);
   NEED(value_type && count);
   NOT_IN_MIG;
@@ -206,7 +216,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, u32_t type, u64_
     for (u32_t i = 0; i < have; i++) {
       const struct sim_sample *s = &t.dev->samples[(first + i) % SIM_SAMPLES];
       if (s->at_us <= since_us) continue;
-      const u32_t values[] = {s->power_mw, s->gpu, s->mem, s->enc, s->dec, s->sm_clock, s->mem_clock};
+      const u32_t values[] = {s->power_mw, s->gpu,      s->mem,      s->enc,
+                              s->dec,      s->sm_clock, s->mem_clock};
       if (n < room) {
         out[n] = (sample_t){.at_us = s->at_us};
         out[n].value.ui = values[type];

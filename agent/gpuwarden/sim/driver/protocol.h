@@ -21,23 +21,30 @@
 #define SIM_MAX_LAUNCHES 128 /* outstanding for one connection */
 
 enum sim_op {
-  SIM_HELLO = 1,   /* a: enum sim_role, b: sim_proc_kind bits (workloads) */
-  SIM_RESOLVE,     /* text: index or UUID -> device: record | instance << 8 */
-  SIM_ALLOC,       /* device, a: bytes -> a: bytes held there by this connection */
-  SIM_FREE,        /* device, a: bytes -> a: bytes held there by this connection */
-  SIM_LOAD,        /* device, a: steady demand in thousandths of the device */
-  SIM_LAUNCH,      /* device, a: microseconds when alone, b: demand in thousandths */
-  SIM_LOCKUP,      /* device, a: 1 persistent, b: Xid number (0: the default) */
-  SIM_EVENTS,      /* device, a: event mask, added to what is registered */
-  SIM_EVENT,       /* driver to client; device, a: type, b: data, c: instance */
-  SIM_LIMIT_SET,   /* device, a: soft, b: hard, text: cgroup path */
-  SIM_LIMIT_GET,   /* device, text: cgroup path -> a: soft, b: hard, c: used */
-  SIM_LIMIT_MINE,  /* device -> a: index in sim_state.limits, or ~0 */
-  SIM_SET_MODE,    /* device, a: enum sim_mode, b: value; root or the driver's own user */
+  SIM_HELLO = 1,  /* a: enum sim_role, b: sim_proc_kind bits (workloads) */
+  SIM_RESOLVE,    /* text: index or UUID -> device: record | instance << 8 */
+  SIM_ALLOC,      /* device, a: bytes -> a: bytes held there by this connection */
+  SIM_FREE,       /* device, a: bytes -> a: bytes held there by this connection */
+  SIM_LOAD,       /* device, a: steady demand in thousandths of the device */
+  SIM_LAUNCH,     /* device, a: microseconds when alone, b: demand in thousandths */
+  SIM_LOCKUP,     /* device, a: 1 persistent, b: Xid number (0: the default) */
+  SIM_EVENTS,     /* device, a: event mask, added to what is registered */
+  SIM_EVENT,      /* driver to client; device, a: type, b: data, c: instance */
+  SIM_LIMIT_SET,  /* device, a: soft, b: hard, text: cgroup path */
+  SIM_LIMIT_GET,  /* device, text: cgroup path -> a: soft, b: hard, c: used */
+  SIM_LIMIT_MINE, /* device -> a: index in sim_state.limits, or ~0 */
+  SIM_SET_MODE,   /* device, a: enum sim_mode, b: value; root or the driver's own user */
 };
 
 enum sim_role { SIM_ROLE_WORKLOAD = 1, SIM_ROLE_LIBRARY, SIM_ROLE_EVENTS };
-enum sim_mode { SIM_MODE_PERSISTENCE = 1, SIM_MODE_ACCOUNTING, SIM_MODE_ACCOUNTING_CLEAR, SIM_MODE_COMPUTE, SIM_MODE_ECC, SIM_MODE_POWER_LIMIT };
+enum sim_mode {
+  SIM_MODE_PERSISTENCE = 1,
+  SIM_MODE_ACCOUNTING,
+  SIM_MODE_ACCOUNTING_CLEAR,
+  SIM_MODE_COMPUTE,
+  SIM_MODE_ECC,
+  SIM_MODE_POWER_LIMIT
+};
 
 struct sim_request {
   uint32_t magic, op;

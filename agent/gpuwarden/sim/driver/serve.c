@@ -23,11 +23,21 @@
 #define MAX_PEERS 32
 #define PAGE_BYTES 8192
 
-static const double bounds_s[] = {0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10};
+static const double bounds_s[] = {0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25,
+                                  0.3,   0.4,  0.5,   0.75, 1,     1.5, 2,     3,    5,   10};
 #define BOUNDS (sizeof bounds_s / sizeof *bounds_s)
 
-struct request { uint64_t tag, since_ns; int peer, timed_out; };
-struct peer { int fd; size_t have; char in[2048]; uint64_t since_ns; int waiting; };
+struct request {
+  uint64_t tag, since_ns;
+  int peer, timed_out;
+};
+struct peer {
+  int fd;
+  size_t have;
+  char in[2048];
+  uint64_t since_ns;
+  int waiting;
+};
 
 static struct {
   const struct options *o;
@@ -48,10 +58,15 @@ static void close_peer(int i) {
 
 static void respond(int i, const char *status, const char *type, const char *body) {
   char head[256];
-  int n = snprintf(head, sizeof head, "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", status, type, strlen(body));
+  int n = snprintf(
+      head, sizeof head,
+      "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", status,
+      type, strlen(body));
   struct iovec iov[2] = {{head, (size_t)n}, {(void *)(uintptr_t)body, strlen(body)}};
   struct msghdr message = {.msg_iov = iov, .msg_iovlen = 2};
-  if (sendmsg(service.peers[i].fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) { /* the peer left; nothing is owed to it */ }
+  if (sendmsg(service.peers[i].fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) <
+      0) { /* the peer left; nothing is owed to it */
+  }
   close_peer(i);
 }
 
@@ -70,10 +85,17 @@ static int start_request(int peer) {
     return -1;
   }
   uint64_t tag = ++service.next_tag;
-  uint64_t spread = o->base_high_ms > o->base_low_ms ? (o->base_high_ms - o->base_low_ms) * 1000ull : 1;
+  uint64_t spread =
+      o->base_high_ms > o->base_low_ms ? (o->base_high_ms - o->base_low_ms) * 1000ull : 1;
   uint64_t us = o->base_low_ms * 1000ull + mix(o->seed, tag) % spread;
-  struct sim_request q = {.magic = SIM_PROTOCOL, .op = SIM_LAUNCH, .tag = tag, .device = service.device, .a = us ? us : 1, .b = o->demand};
-  if (send(service.driver, &q, sizeof q, MSG_NOSIGNAL) != (ssize_t)sizeof q) fail("the driver is gone");
+  struct sim_request q = {.magic = SIM_PROTOCOL,
+                          .op = SIM_LAUNCH,
+                          .tag = tag,
+                          .device = service.device,
+                          .a = us ? us : 1,
+                          .b = o->demand};
+  if (send(service.driver, &q, sizeof q, MSG_NOSIGNAL) != (ssize_t)sizeof q)
+    fail("the driver is gone");
   service.requests[service.in_flight++] = (struct request){tag, now_ns(), peer, 0};
   return 0;
 }
@@ -84,10 +106,13 @@ static void end_request(uint32_t at, uint32_t status) {
   double seconds = (double)(now_ns() - r.since_ns) / 1e9;
   char body[96];
   snprintf(body, sizeof body, "{\"seconds\":%.6f}\n", seconds);
-  if (status) service.device_errors++;
-  else if (!r.timed_out) service.ok++;
+  if (status)
+    service.device_errors++;
+  else if (!r.timed_out)
+    service.ok++;
   if (!status && !r.timed_out) observe(seconds);
-  if (r.peer >= 0 && service.peers[r.peer].waiting) respond(r.peer, status ? "500 Internal Server Error" : "200 OK", "application/json", body);
+  if (r.peer >= 0 && service.peers[r.peer].waiting)
+    respond(r.peer, status ? "500 Internal Server Error" : "200 OK", "application/json", body);
 }
 
 static void take_completions(void) {
@@ -112,14 +137,16 @@ static void time_out(uint64_t now) {
     r->timed_out = 1;
     service.timeouts++;
     observe((double)(now - r->since_ns) / 1e9);
-    if (r->peer >= 0 && service.peers[r->peer].waiting) respond(r->peer, "504 Gateway Timeout", "text/plain", "timed out\n");
+    if (r->peer >= 0 && service.peers[r->peer].waiting)
+      respond(r->peer, "504 Gateway Timeout", "text/plain", "timed out\n");
     r->peer = -1;
   }
 }
 
 /* --- the page --- */
 
-static size_t add(char *page, size_t at, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static size_t add(char *page, size_t at, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 static size_t add(char *page, size_t at, const char *format, ...) {
   va_list args;
   va_start(args, format);
@@ -132,23 +159,44 @@ static void metrics(int peer) {
   static char page[PAGE_BYTES];
   typedef unsigned long long ull;
   uint64_t cumulative = 0;
-  size_t n = add(page, 0, "# HELP http_request_duration_seconds Time to answer a request.\n# TYPE http_request_duration_seconds histogram\n");
+  size_t n = add(page, 0,
+                 "# HELP http_request_duration_seconds Time to answer a request.\n# TYPE "
+                 "http_request_duration_seconds histogram\n");
   for (size_t i = 0; i < BOUNDS; i++) {
     cumulative += service.buckets[i];
-    n = add(page, n, "http_request_duration_seconds_bucket{le=\"%g\"} %llu\n", bounds_s[i], (ull)cumulative);
+    n = add(page, n, "http_request_duration_seconds_bucket{le=\"%g\"} %llu\n", bounds_s[i],
+            (ull)cumulative);
   }
   cumulative += service.buckets[BOUNDS];
-  n = add(page, n, "http_request_duration_seconds_bucket{le=\"+Inf\"} %llu\nhttp_request_duration_seconds_sum %.6f\nhttp_request_duration_seconds_count %llu\n",
-          (ull)cumulative, service.sum_s, (ull)cumulative);
-  n = add(page, n, "# HELP http_requests_total Requests answered, by status.\n# TYPE http_requests_total counter\nhttp_requests_total{code=\"200\"} %llu\nhttp_requests_total{code=\"500\"} %llu\nhttp_requests_total{code=\"503\"} %llu\nhttp_requests_total{code=\"504\"} %llu\n",
+  n = add(
+      page, n,
+      "http_request_duration_seconds_bucket{le=\"+Inf\"} %llu\nhttp_request_duration_seconds_sum "
+      "%.6f\nhttp_request_duration_seconds_count %llu\n",
+      (ull)cumulative, service.sum_s, (ull)cumulative);
+  n = add(page, n,
+          "# HELP http_requests_total Requests answered, by status.\n# TYPE http_requests_total "
+          "counter\nhttp_requests_total{code=\"200\"} %llu\nhttp_requests_total{code=\"500\"} "
+          "%llu\nhttp_requests_total{code=\"503\"} %llu\nhttp_requests_total{code=\"504\"} %llu\n",
           (ull)service.ok, (ull)service.device_errors, (ull)service.shed, (ull)service.timeouts);
   uint64_t oldest = 0, now = now_ns();
   for (uint32_t i = 0; i < service.in_flight; i++)
     if (now - service.requests[i].since_ns > oldest) oldest = now - service.requests[i].since_ns;
-  n = add(page, n, "# HELP http_requests_in_flight Requests not answered yet.\n# TYPE http_requests_in_flight gauge\nhttp_requests_in_flight %u\n", service.in_flight);
-  n = add(page, n, "# HELP http_request_oldest_seconds Age of the oldest request not answered yet.\n# TYPE http_request_oldest_seconds gauge\nhttp_request_oldest_seconds %.6f\n", (double)oldest / 1e9);
-  n = add(page, n, "# HELP inference_slo_seconds Latency objective of the service.\n# TYPE inference_slo_seconds gauge\ninference_slo_seconds %g\n", service.o->slo_ms / 1000.0);
-  add(page, n, "# HELP process_start_time_seconds Start of the process, Unix time.\n# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %llu\n", (ull)service.started_s);
+  n = add(page, n,
+          "# HELP http_requests_in_flight Requests not answered yet.\n# TYPE "
+          "http_requests_in_flight gauge\nhttp_requests_in_flight %u\n",
+          service.in_flight);
+  n = add(page, n,
+          "# HELP http_request_oldest_seconds Age of the oldest request not answered yet.\n# TYPE "
+          "http_request_oldest_seconds gauge\nhttp_request_oldest_seconds %.6f\n",
+          (double)oldest / 1e9);
+  n = add(page, n,
+          "# HELP inference_slo_seconds Latency objective of the service.\n# TYPE "
+          "inference_slo_seconds gauge\ninference_slo_seconds %g\n",
+          service.o->slo_ms / 1000.0);
+  add(page, n,
+      "# HELP process_start_time_seconds Start of the process, Unix time.\n# TYPE "
+      "process_start_time_seconds gauge\nprocess_start_time_seconds %llu\n",
+      (ull)service.started_s);
   respond(peer, "200 OK", "text/plain; version=0.0.4; charset=utf-8", page);
 }
 
@@ -168,16 +216,20 @@ static void serve_peer(int i) {
   p->have += (size_t)n;
   p->in[p->have] = 0;
   if (!memmem(p->in, p->have, "\r\n\r\n", 4)) {
-    if (p->have == sizeof p->in - 1) respond(i, "431 Request Header Fields Too Large", "text/plain", "too large\n");
+    if (p->have == sizeof p->in - 1)
+      respond(i, "431 Request Header Fields Too Large", "text/plain", "too large\n");
     return;
   }
-  if (!strncmp(p->in, "GET /metrics ", 13)) metrics(i);
-  else if (!strncmp(p->in, "GET /healthz ", 13)) respond(i, "200 OK", "text/plain", "ok\n");
+  if (!strncmp(p->in, "GET /metrics ", 13))
+    metrics(i);
+  else if (!strncmp(p->in, "GET /healthz ", 13))
+    respond(i, "200 OK", "text/plain", "ok\n");
   else if (!strncmp(p->in, "GET /infer ", 11)) {
     p->waiting = 1;
     p->have = 0;
     if (start_request(i)) respond(i, "503 Service Unavailable", "text/plain", "overloaded\n");
-  } else respond(i, "404 Not Found", "text/plain", "not found\n");
+  } else
+    respond(i, "404 Not Found", "text/plain", "not found\n");
 }
 
 static void accept_peer(void) {
@@ -193,16 +245,22 @@ static void accept_peer(void) {
 
 static void drop_idle_peers(uint64_t now) {
   for (int i = 0; i < MAX_PEERS; i++)
-    if (service.peers[i].fd >= 0 && !service.peers[i].waiting && now > service.peers[i].since_ns + 10000000000ull) close_peer(i);
+    if (service.peers[i].fd >= 0 && !service.peers[i].waiting &&
+        now > service.peers[i].since_ns + 10000000000ull)
+      close_peer(i);
 }
 
 static void listen_on(uint32_t port) {
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in address = {.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   int on = 1;
   service.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (service.listener < 0) fail("socket: %s", strerror(errno));
   setsockopt(service.listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(service.listener, (struct sockaddr *)&address, sizeof address) || listen(service.listener, 32)) fail("port %u: %s", port, strerror(errno));
+  if (bind(service.listener, (struct sockaddr *)&address, sizeof address) ||
+      listen(service.listener, 32))
+    fail("port %u: %s", port, strerror(errno));
   socklen_t size = sizeof address;
   getsockname(service.listener, (struct sockaddr *)&address, &size);
   printf("port %u\nready\n", ntohs(address.sin_port));
@@ -218,14 +276,17 @@ static void one_round(void) {
   now = now_ns();
   if (n > 0 && fds[0].revents) take_completions();
   for (int i = 0; n > 0 && i < MAX_PEERS; i++)
-    if (fds[2 + i].fd >= 0 && fds[2 + i].fd == service.peers[i].fd && fds[2 + i].revents) serve_peer(i);
+    if (fds[2 + i].fd >= 0 && fds[2 + i].fd == service.peers[i].fd && fds[2 + i].revents)
+      serve_peer(i);
   if (n > 0 && fds[1].revents) accept_peer();
   if (now >= service.next_ns) {
     uint64_t step = service.o->interval_ms * 1000000ull;
     time_out(now);
     drop_idle_peers(now);
     start_request(-1);
-    service.next_ns = service.next_ns + 4 * step < now ? now + step : service.next_ns + step; /* frozen: no catching up */
+    service.next_ns = service.next_ns + 4 * step < now
+                          ? now + step
+                          : service.next_ns + step; /* frozen: no catching up */
   }
 }
 
@@ -236,7 +297,8 @@ int run_serve(const struct options *o) {
   service.driver = connect_driver(o->kind, 0);
   service.device = visible_device(service.driver, o->device);
   service.started_s = (uint64_t)time(NULL);
-  if (o->size && call(service.driver, SIM_ALLOC, service.device, o->size, 0, NULL, &reply)) fail("out of memory");
+  if (o->size && call(service.driver, SIM_ALLOC, service.device, o->size, 0, NULL, &reply))
+    fail("out of memory");
   if (o->load) call(service.driver, SIM_LOAD, service.device, o->load, 0, NULL, &reply);
   for (int i = 0; i < MAX_PEERS; i++) service.peers[i].fd = -1;
   listen_on(o->port);

@@ -51,15 +51,23 @@ int connect_driver(uint32_t kind, int inherit) {
   struct timeval limit = {.tv_sec = TIMEOUT_S};
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  if (connect(fd, (struct sockaddr *)&address, sizeof address)) fail("%s: %s", address.sun_path, strerror(errno));
+  if (connect(fd, (struct sockaddr *)&address, sizeof address))
+    fail("%s: %s", address.sun_path, strerror(errno));
   struct sim_reply reply;
-  if (call(fd, SIM_HELLO, 0, SIM_ROLE_WORKLOAD, kind, NULL, &reply)) fail("the driver is not loaded");
+  if (call(fd, SIM_HELLO, 0, SIM_ROLE_WORKLOAD, kind, NULL, &reply))
+    fail("the driver is not loaded");
   return fd;
 }
 
-uint32_t call(int fd, uint32_t op, uint32_t device, uint64_t a, uint64_t b, const char *text, struct sim_reply *reply) {
+uint32_t call(int fd, uint32_t op, uint32_t device, uint64_t a, uint64_t b, const char *text,
+              struct sim_reply *reply) {
   size_t length = text ? strlen(text) : 0;
-  struct sim_request request = {.magic = SIM_PROTOCOL, .op = op, .device = device, .text_length = (uint32_t)length, .a = a, .b = b};
+  struct sim_request request = {.magic = SIM_PROTOCOL,
+                                .op = op,
+                                .device = device,
+                                .text_length = (uint32_t)length,
+                                .a = a,
+                                .b = b};
   struct iovec iov[2] = {{&request, sizeof request}, {(void *)(uintptr_t)text, length}};
   struct msghdr message = {.msg_iov = iov, .msg_iovlen = length ? 2 : 1};
   ssize_t n;
@@ -101,6 +109,8 @@ void wait_for_hangup(int fd) {
     int n = poll(&p, 1, -1);
     if (n < 0 && errno == EINTR) continue;
     char byte[sizeof(struct sim_reply)];
-    if (n < 0 || recv(fd, byte, sizeof byte, MSG_DONTWAIT) == 0 || (p.revents & (POLLHUP | POLLERR))) fail("the driver is gone");
+    if (n < 0 || recv(fd, byte, sizeof byte, MSG_DONTWAIT) == 0 ||
+        (p.revents & (POLLHUP | POLLERR)))
+      fail("the driver is gone");
   }
 }

@@ -42,8 +42,8 @@ struct sim_proc {
   uint64_t bytes;
   uint32_t mig; /* 0: whole device, 1..SIM_MAX_MIG: instance */
   uint32_t connections;
-  uint64_t started_us; /* wall clock */
-  uint64_t util_at_us; /* wall clock of the last utilisation sample */
+  uint64_t started_us;        /* wall clock */
+  uint64_t util_at_us;        /* wall clock of the last utilisation sample */
   uint32_t sm, mem, enc, dec; /* percent */
 };
 
@@ -70,7 +70,10 @@ struct sim_accounting {
   uint64_t max_bytes, time_ms, started_us;
 };
 
-struct sim_sample { uint64_t at_us; uint32_t power_mw, gpu, mem, enc, dec, sm_clock, mem_clock, pad; };
+struct sim_sample {
+  uint64_t at_us;
+  uint32_t power_mw, gpu, mem, enc, dec, sm_clock, mem_clock, pad;
+};
 
 /* Constant after start. */
 struct sim_identity {
@@ -108,7 +111,8 @@ struct sim_device {
   int32_t temp_c, mem_temp_c;
   uint32_t fan_percent, pad0;
   uint64_t reasons;
-  uint64_t reason_ns[6]; /* SW power, sync boost, SW thermal, HW thermal, power brake, HW slowdown */
+  uint64_t
+      reason_ns[6]; /* SW power, sync boost, SW thermal, HW thermal, power brake, HW slowdown */
   double busy_us, sm_us, mem_us; /* integrals of activity, for GPM */
   uint64_t integral_at_us;
   /* PCIe */

@@ -6,7 +6,8 @@
  *
  * All take --device N (the n-th of NVIDIA_VISIBLE_DEVICES), --load N (steady demand, thousandths
  * of the device), --kind compute|graphics|mps, --ignore-term, --seed N, --exit-after-ms N (ends by
- * itself with status 0). Prints "ready" when its memory is there. The options of one command are above its function.
+ * itself with status 0). Prints "ready" when its memory is there. The options of one command are
+ * above its function.
  */
 #define _GNU_SOURCE
 #include "workload.h"
@@ -20,13 +21,20 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-static void obey_term(int number) { _exit(128 + number); }
-static void time_is_up(int number) { (void)number; _exit(0); }
+static void obey_term(int number) {
+  _exit(128 + number);
+}
+static void time_is_up(int number) {
+  (void)number;
+  _exit(0);
+}
 
 /* "8GiB", "512MiB", "2GiB/s", "1048576" */
 static uint64_t bytes(const char *text, const char *option, int is_rate) {
-  static const struct { const char *suffix; unsigned shift; } units[] = {
-      {"", 0}, {"B", 0}, {"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
+  static const struct {
+    const char *suffix;
+    unsigned shift;
+  } units[] = {{"", 0}, {"B", 0}, {"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
   char *end;
   errno = 0;
   double v = strtod(text, &end);
@@ -36,7 +44,8 @@ static uint64_t bytes(const char *text, const char *option, int is_rate) {
   int tail_fits = end[length] == 0 || (is_rate && !strcmp(end + length, "/s"));
   for (unsigned i = 0; i < sizeof units / sizeof *units; i++) {
     double size = v * (double)(1ull << units[i].shift);
-    if (!errno && end != text && tail_fits && v >= 0 && size < 1e15 && length < sizeof unit && !strcmp(unit, units[i].suffix))
+    if (!errno && end != text && tail_fits && v >= 0 && size < 1e15 && length < sizeof unit &&
+        !strcmp(unit, units[i].suffix))
       return (uint64_t)size;
   }
   fail("--%s: expected bytes like 8GiB%s, got \"%s\"", option, is_rate ? "/s" : "", text);
@@ -46,7 +55,8 @@ static uint32_t number(const char *text, const char *option, uint32_t high) {
   char *end;
   errno = 0;
   unsigned long v = strtoul(text, &end, 10);
-  if (errno || end == text || *end || *text == '-' || v > high) fail("--%s: expected 0 to %u, got \"%s\"", option, high, text);
+  if (errno || end == text || *end || *text == '-' || v > high)
+    fail("--%s: expected 0 to %u, got \"%s\"", option, high, text);
   return (uint32_t)v;
 }
 
@@ -57,7 +67,32 @@ static uint32_t kind(const char *text) {
   fail("--kind: expected compute, graphics or mps, got \"%s\"", text);
 }
 
-enum { SIZE = 256, START, RATE, DEVICE, TERM, CHILDREN, LOCK, PERSISTENT, XID, LOAD, STEP, PORT, DEMAND, INTERVAL, LOW, HIGH, SLO, TIMEOUT, AFTER, WHEN, EXIT, ZOMBIE, KIND, SEED };
+enum {
+  SIZE = 256,
+  START,
+  RATE,
+  DEVICE,
+  TERM,
+  CHILDREN,
+  LOCK,
+  PERSISTENT,
+  XID,
+  LOAD,
+  STEP,
+  PORT,
+  DEMAND,
+  INTERVAL,
+  LOW,
+  HIGH,
+  SLO,
+  TIMEOUT,
+  AFTER,
+  WHEN,
+  EXIT,
+  ZOMBIE,
+  KIND,
+  SEED
+};
 
 static void one_option(int c, const char *name, struct options *o) {
   switch (c) {
@@ -90,21 +125,46 @@ static void one_option(int c, const char *name, struct options *o) {
 }
 
 static void parse(int argc, char **argv, struct options *o) {
-  static const struct option known[] = {
-      {"size", 1, 0, SIZE}, {"start-size", 1, 0, START}, {"rate", 1, 0, RATE}, {"device", 1, 0, DEVICE},
-      {"ignore-term", 0, 0, TERM}, {"children", 1, 0, CHILDREN}, {"lock-up-at", 1, 0, LOCK}, {"persistent", 0, 0, PERSISTENT},
-      {"xid", 1, 0, XID}, {"load", 1, 0, LOAD}, {"step-ms", 1, 0, STEP}, {"port", 1, 0, PORT}, {"demand", 1, 0, DEMAND},
-      {"interval-ms", 1, 0, INTERVAL}, {"base-low-ms", 1, 0, LOW}, {"base-high-ms", 1, 0, HIGH}, {"slo-ms", 1, 0, SLO},
-      {"timeout-ms", 1, 0, TIMEOUT}, {"start-after-ms", 1, 0, AFTER}, {"start-when", 1, 0, WHEN}, {"exit-after-ms", 1, 0, EXIT}, {"zombie-s", 1, 0, ZOMBIE}, {"kind", 1, 0, KIND},
-      {"seed", 1, 0, SEED}, {0, 0, 0, 0}};
+  static const struct option known[] = {{"size", 1, 0, SIZE},
+                                        {"start-size", 1, 0, START},
+                                        {"rate", 1, 0, RATE},
+                                        {"device", 1, 0, DEVICE},
+                                        {"ignore-term", 0, 0, TERM},
+                                        {"children", 1, 0, CHILDREN},
+                                        {"lock-up-at", 1, 0, LOCK},
+                                        {"persistent", 0, 0, PERSISTENT},
+                                        {"xid", 1, 0, XID},
+                                        {"load", 1, 0, LOAD},
+                                        {"step-ms", 1, 0, STEP},
+                                        {"port", 1, 0, PORT},
+                                        {"demand", 1, 0, DEMAND},
+                                        {"interval-ms", 1, 0, INTERVAL},
+                                        {"base-low-ms", 1, 0, LOW},
+                                        {"base-high-ms", 1, 0, HIGH},
+                                        {"slo-ms", 1, 0, SLO},
+                                        {"timeout-ms", 1, 0, TIMEOUT},
+                                        {"start-after-ms", 1, 0, AFTER},
+                                        {"start-when", 1, 0, WHEN},
+                                        {"exit-after-ms", 1, 0, EXIT},
+                                        {"zombie-s", 1, 0, ZOMBIE},
+                                        {"kind", 1, 0, KIND},
+                                        {"seed", 1, 0, SEED},
+                                        {0, 0, 0, 0}};
   int at = 0;
-  for (int c; (c = getopt_long(argc, argv, "", known, &at)) != -1;) one_option(c, c == '?' ? "" : known[at].name, o);
+  for (int c; (c = getopt_long(argc, argv, "", known, &at)) != -1;)
+    one_option(c, c == '?' ? "" : known[at].name, o);
   if (optind < argc) fail("unexpected argument \"%s\"", argv[optind]);
 }
 
 int main(int argc, char **argv) {
-  struct options o = {.kind = SIM_COMPUTE, .step_ms = 10, .demand = 100, .interval_ms = 20, .base_low_ms = 40,
-                      .base_high_ms = 150, .slo_ms = 300, .timeout_ms = 5000};
+  struct options o = {.kind = SIM_COMPUTE,
+                      .step_ms = 10,
+                      .demand = 100,
+                      .interval_ms = 20,
+                      .base_low_ms = 40,
+                      .base_high_ms = 150,
+                      .slo_ms = 300,
+                      .timeout_ms = 5000};
   if (argc < 2) fail("expected a command: hold, hog or serve");
   parse(argc - 1, argv + 1, &o);
   /* explicit, because the first process of a container ignores what it does not handle */

@@ -11,7 +11,8 @@
 struct options {
   uint64_t size, start_size, rate, lock_up_at, seed;
   uint32_t device, children, load, step_ms, port, demand, xid;
-  uint32_t interval_ms, base_low_ms, base_high_ms, slo_ms, timeout_ms, start_after_ms, exit_after_ms, zombie_s, kind;
+  uint32_t interval_ms, base_low_ms, base_high_ms, slo_ms, timeout_ms, start_after_ms,
+      exit_after_ms, zombie_s, kind;
   const char *start_when;
   int ignore_term, persistent;
 };
@@ -19,7 +20,8 @@ struct options {
 /* simclient.c: every call ends the process with a message when the driver is away or answers
  * nothing for 10 s; `call` returns the NVML code of the answer. */
 int connect_driver(uint32_t kind, int inherit);
-uint32_t call(int fd, uint32_t op, uint32_t device, uint64_t a, uint64_t b, const char *text, struct sim_reply *reply);
+uint32_t call(int fd, uint32_t op, uint32_t device, uint64_t a, uint64_t b, const char *text,
+              struct sim_reply *reply);
 uint32_t visible_device(int fd, uint32_t ordinal);
 _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

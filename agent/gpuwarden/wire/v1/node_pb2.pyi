@@ -725,12 +725,15 @@ class Snapshot(_message.Message):
     GAPS_FIELD_NUMBER: _builtins.int
     UNATTRIBUTED_FIELD_NUMBER: _builtins.int
     HAS_FLEET_PERMIT_FIELD_NUMBER: _builtins.int
+    CAN_RECORD_FIELD_NUMBER: _builtins.int
     at: _builtins.float
     wall: _builtins.float
     boot_id: _builtins.str
     limiter: _builtins.str
     has_fleet_permit: _builtins.bool
     """False while a fleet policy demands a permit that was not given."""
+    can_record: _builtins.bool
+    """False while the journal cannot be written: nothing harmful is done then."""
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]: ...
     @_builtins.property
@@ -769,10 +772,11 @@ class Snapshot(_message.Message):
         gaps: _abc.Iterable[Global___Gap] | None = ...,
         unattributed: _abc.Iterable[Global___Unattributed] | None = ...,
         has_fleet_permit: _builtins.bool = ...,
+        can_record: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "host", b"host"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "at", b"at", "boot_id", b"boot_id", "devices", b"devices", "events", b"events", "gaps", b"gaps", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "limiter", b"limiter", "limits", b"limits", "services", b"services", "standings", b"standings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "devices", b"devices", "events", b"events", "gaps", b"gaps", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "limiter", b"limiter", "limits", b"limits", "services", b"services", "standings", b"standings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__host: _TypeAlias = _typing.Literal["host"]  # noqa: Y015
     _WhichOneofArgType__host: _TypeAlias = _typing.Literal["_host", b"_host"]  # noqa: Y015
@@ -920,6 +924,7 @@ class Tenant(_message.Message):
     IS_DESCRIBED_FIELD_NUMBER: _builtins.int
     CANNOT_ACT_FIELD_NUMBER: _builtins.int
     POLICY_FAULTS_FIELD_NUMBER: _builtins.int
+    MEMORY_FULL_AVG10_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """<runtime>:<key>."""
     runtime: _builtins.str
@@ -941,6 +946,8 @@ class Tenant(_message.Message):
     """False while its runtime has not told its labels."""
     cannot_act: _builtins.str
     """Why nobody can stop it on this host."""
+    memory_full_avg10: _builtins.float
+    """Pressure of its own cgroup, percent of the last 10 s (0..100)."""
     @_builtins.property
     def host(self) -> Global___HostLimits: ...
     @_builtins.property
@@ -973,10 +980,11 @@ class Tenant(_message.Message):
         is_described: _builtins.bool = ...,
         cannot_act: _builtins.str | None = ...,
         policy_faults: _abc.Iterable[_builtins.str] | None = ...,
+        memory_full_avg10: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "hard_bytes", b"hard_bytes", "host", b"host", "owner_key", b"owner_key", "restart_policy", b"restart_policy", "service", b"service", "soft_bytes", b"soft_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "hard_bytes", b"hard_bytes", "host", b"host", "memory_full_avg10", b"memory_full_avg10", "owner_key", b"owner_key", "restart_policy", b"restart_policy", "service", b"service", "soft_bytes", b"soft_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "first_seen", b"first_seen", "grace_s", b"grace_s", "hard_bytes", b"hard_bytes", "host", b"host", "id", b"id", "is_described", b"is_described", "is_never_victim", b"is_never_victim", "is_paused", b"is_paused", "name", b"name", "owner_key", b"owner_key", "pids", b"pids", "policy_faults", b"policy_faults", "restart_policy", b"restart_policy", "runtime", b"runtime", "service", b"service", "soft_bytes", b"soft_bytes", "tenant_class", b"tenant_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "first_seen", b"first_seen", "grace_s", b"grace_s", "hard_bytes", b"hard_bytes", "host", b"host", "id", b"id", "is_described", b"is_described", "is_never_victim", b"is_never_victim", "is_paused", b"is_paused", "memory_full_avg10", b"memory_full_avg10", "name", b"name", "owner_key", b"owner_key", "pids", b"pids", "policy_faults", b"policy_faults", "restart_policy", b"restart_policy", "runtime", b"runtime", "service", b"service", "soft_bytes", b"soft_bytes", "tenant_class", b"tenant_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cannot_act: _TypeAlias = _typing.Literal["cannot_act"]  # noqa: Y015
     _WhichOneofArgType__cannot_act: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act"]  # noqa: Y015
@@ -984,6 +992,8 @@ class Tenant(_message.Message):
     _WhichOneofArgType__cgroup: _TypeAlias = _typing.Literal["_cgroup", b"_cgroup"]  # noqa: Y015
     _WhichOneofReturnType__hard_bytes: _TypeAlias = _typing.Literal["hard_bytes"]  # noqa: Y015
     _WhichOneofArgType__hard_bytes: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_full_avg10: _TypeAlias = _typing.Literal["memory_full_avg10"]  # noqa: Y015
+    _WhichOneofArgType__memory_full_avg10: _TypeAlias = _typing.Literal["_memory_full_avg10", b"_memory_full_avg10"]  # noqa: Y015
     _WhichOneofReturnType__owner_key: _TypeAlias = _typing.Literal["owner_key"]  # noqa: Y015
     _WhichOneofArgType__owner_key: _TypeAlias = _typing.Literal["_owner_key", b"_owner_key"]  # noqa: Y015
     _WhichOneofReturnType__restart_policy: _TypeAlias = _typing.Literal["restart_policy"]  # noqa: Y015
@@ -998,6 +1008,8 @@ class Tenant(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cgroup) -> _WhichOneofReturnType__cgroup | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hard_bytes) -> _WhichOneofReturnType__hard_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_full_avg10) -> _WhichOneofReturnType__memory_full_avg10 | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__owner_key) -> _WhichOneofReturnType__owner_key | None: ...
     @_typing.overload
