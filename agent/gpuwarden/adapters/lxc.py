@@ -14,20 +14,14 @@ from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\Z", re.ASCII)
-_PATH = re.compile(r"/[A-Za-z0-9_./-]{1,200}\Z", re.ASCII)
 
 
 class Lxc:
-    """Implements ``ports.Runtime``. ``lxcpath``: where the guests are configured, if not the default."""
+    """Implements ``ports.Runtime`` for the guests of LXC's own configuration path."""
 
-    def __init__(
-        self, info: Tool, stop: Tool, lxcpath: str | None = None, proc: str = "/proc"
-    ) -> None:
-        if lxcpath is not None and not _PATH.match(lxcpath):
-            raise Refused(f"{lxcpath!r} is no path to configure guests at")
+    def __init__(self, info: Tool, stop: Tool, proc: str = "/proc") -> None:
         self._info = info
         self._stop = stop
-        self._options = (f"--lxcpath={lxcpath}",) if lxcpath else ()
         self._proc = proc
 
     def describe(self, owner: CgroupOwner) -> RuntimeFacts:
@@ -60,7 +54,7 @@ class Lxc:
         if state == "STOPPED":
             return
         how = (f"--timeout={round(grace_s)}",) if grace_s >= 1 else ("--kill",)
-        answer = self._stop.run(f"--name={name}", *self._options, *how, extra_s=grace_s)
+        answer = self._stop.run(f"--name={name}", *how, extra_s=grace_s)
         state, _ = self._ask(name, None)
         if state != "STOPPED":
             raise Unavailable(f"lxc-stop: {answer.why}; the guest is {state}")
@@ -70,9 +64,9 @@ class Lxc:
 
     def _ask(self, name: str, cgroup_path: str | None) -> tuple[str, int]:
         """The guest's state and the host pid of its init (0: none)."""
-        answer = self._info.run(f"--name={name}", *self._options, "--state", "--pid")
+        answer = self._info.run(f"--name={name}", "--state", "--pid")
         if answer.status != 0:
-            if "doesn't exist" in answer.err or "does not exist" in answer.err:
+            if "doesn't exist" in answer.why:
                 raise Refused(f"LXC does not know it: {answer.why}")
             raise Unavailable(f"lxc-info: {answer.why}")
         # State:          RUNNING

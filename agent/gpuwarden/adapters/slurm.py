@@ -45,7 +45,7 @@ class Slurm:
             name=name or f"job {job}",
             labels=(("slurm.partition", partition),),
             user=user or None,
-            account=account or None,
+            account=None if account in ("", "(null)") else account,
             owner_key=f"slurm:{user}/{account}/{name}",
         )
 

@@ -42,6 +42,8 @@ class Tool:
     clock: Clock
     timeout_s: float
     path: str = SAFE_PATH
+    options: tuple[str, ...] = ()
+    """Options that go before every call's own arguments."""
     env: Mapping[str, str] = field(default_factory=dict)
 
     def where(self) -> str | None:
@@ -60,7 +62,7 @@ class Tool:
         until = self.clock.now() + self.timeout_s + extra_s
         try:
             process = subprocess.Popen(
-                [program, *args],
+                [program, *self.options, *args],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -107,7 +109,7 @@ class Tool:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """Nothing of it is left: killed as a group, reaped, pipes closed."""
-    if process.poll() is None:
+    if process.returncode is None:  # not reaped yet, so its group's number is still its own
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     for stream in (process.stdout, process.stderr):
