@@ -258,6 +258,10 @@ class Journal(Protocol):
 
     def keep(self, incidents: Sequence[Incident]) -> None: ...
 
+    def remember(self, memory: Memory) -> None:
+        """A checkpoint: what stands, whatever was written or lost before."""
+        ...
+
 
 class Pager(Protocol):
     """Hands a page to on-call; deduplicated by incident by whoever implements it."""

@@ -19,7 +19,7 @@ from gpuwarden.adapters.own_cost import OwnCost
 from gpuwarden.adapters.pager import WebhookPager
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
-from gpuwarden.adapters.run_claim import RunClaim
+from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.sdnotify import SdNotify
 from gpuwarden.adapters.services import ServiceWatch
@@ -93,6 +93,7 @@ class Parts:
     clock: Clock
     notify: SdNotify
     claim: RunClaim
+    state_claim: StateClaim
     journal: FileJournal
     probe: NvmlProbe
     runtimes: HostRuntimes
@@ -116,6 +117,7 @@ class Parts:
             get_log().error("journal_failed", detail=str(error))
         self.journal.close()
         self.probe.close()
+        self.state_claim.release()
         self.claim.release()
 
 
@@ -180,6 +182,7 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
     """Every part, made but not started; what was made is let go of when a later one fails."""
     notify = SdNotify(environ)
     claim = RunClaim(cfg.agent.run_dir)
+    state_claim = StateClaim(cfg.agent.state_dir)
     journal = FileJournal(cfg.agent.state_dir / "journal", cfg.agent.journal_max_bytes)
     recovered = _recover(cfg)
     cgroups = CgroupFs()
@@ -214,7 +217,7 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
     except Unavailable as error:
         # A full disk stops harm, not the watch: the loop withholds and keeps trying.
         get_log().error("journal_failed", detail=str(error))
-        node.can_record = False
+        node.lose_journal(clock.now(), error)
     api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
     metrics = MetricsServer(cfg.agent.metrics_listen, board, clock=clock)
     return Parts(
@@ -222,6 +225,7 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
         clock=clock,
         notify=notify,
         claim=claim,
+        state_claim=state_claim,
         journal=journal,
         probe=probe,
         runtimes=runtimes,
@@ -253,7 +257,8 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
 
     def agent() -> AgentInfo:
         node = parts.node
-        degraded = [] if node.can_record else ["journal cannot be written: harm is withheld"]
+        fault = node.journal_fault
+        degraded = [f"{fault}: harm is withheld until it can"] if fault else []
         return AgentInfo(
             version=gpuwarden.__version__,
             pid=os.getpid(),
@@ -266,7 +271,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             limiter=node.ports.limiter.name,
             driver_version=parts.probe.driver_version,
             nvml_version=parts.probe.nvml_version,
-            journal_ok=node.can_record,
+            journal_ok=not fault,
             degraded=tuple(degraded),
         )
 

@@ -2,11 +2,12 @@
 
 import os
 import select
+import signal
 import subprocess
 import textwrap
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -33,6 +34,11 @@ def real_group(*hierarchies: str) -> Iterator[str]:
         yield f"/{name}"
     finally:
         for directory in made:
+            for procs in directory.rglob("cgroup.procs"):
+                for pid in procs.read_text().split():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+                    wait_gone(int(pid))
             for below in sorted(directory.rglob("*"), reverse=True):
                 if below.is_dir():
                     below.rmdir()

@@ -12,6 +12,7 @@ _EVENTS: Mapping[NoteKind, str] = {
     NoteKind.OPENED: "incident_opened",
     NoteKind.EVIDENCE: "incident_evidence",
     NoteKind.DECIDED: "incident_confirmed",
+    NoteKind.JOINED: "incident_joined",
     NoteKind.RUNG: "incident_rung",
     NoteKind.CLOSED: "incident_closed",
 }

@@ -145,18 +145,24 @@ def walk(group: Group) -> Iterator[Group]:
 
 
 def members(group: Group) -> set[int]:
-    """Pids of the group and below; processes of another pid namespace (0) are left out."""
-    pids: set[int] = set()
-    for one in walk(group):
-        try:
-            text = one.read("cgroup.procs")
-        except (Refused, Unavailable):
-            if one is group:
-                raise
-            continue  # a child that went away, or a threaded one: its pids stand in its domain
-        pids.update(int(pid) for pid in text.split() if pid.isascii() and pid.isdigit())
-    pids.discard(0)
-    return pids
+    """Pids of the group and below, monitors included."""
+    return {pid for one in walk(group) for pid in direct_members(one, is_top=one is group)}
+
+
+def direct_members(group: Group, *, is_top: bool) -> set[int]:
+    """Pids in this very group; processes of another pid namespace (0) are left out.
+
+    Errors count for the top group only: one below may go away, or be threaded (its pids then stand
+    in its domain).
+    """
+    try:
+        text = group.read("cgroup.procs")
+    except (Refused, Unavailable):
+        if is_top:
+            raise
+        return set()
+    pids = {int(pid) for pid in text.split() if pid.isascii() and pid.isdigit()}
+    return pids - {0}
 
 
 def read_all(fd: int, limit: int) -> bytes:

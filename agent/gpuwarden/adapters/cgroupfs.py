@@ -19,6 +19,7 @@ from gpuwarden.adapters.cgroup_limits import (
     parse_pressure,
     throttle_plan,
 )
+from gpuwarden.adapters.cgroup_members import has_monitors, tenant_members
 from gpuwarden.adapters.cgroup_tree import (
     UNIFIED,
     Group,
@@ -82,8 +83,9 @@ class CgroupFs:
             return False
 
     def members(self, cgroup: CgroupId) -> Sequence[int]:
+        """Without monitors that live in the same group (slurmstepd, nspawn's supervisor)."""
         with same(self._layout, cgroup) as group:
-            return sorted(members(group))
+            return sorted(tenant_members(group))
 
     def is_populated(self, cgroup: CgroupId) -> bool:
         try:
@@ -110,8 +112,10 @@ class CgroupFs:
             self._set_frozen(group, False)
 
     def kill(self, cgroup: CgroupId) -> int:
+        """Monitors are spared; where there are any, the others are killed one by one."""
         with self._harmed(cgroup) as group:
-            if cgroup.hierarchy == UNIFIED and group.has("cgroup.kill"):
+            is_atomic = cgroup.hierarchy == UNIFIED and not has_monitors(group)
+            if is_atomic and group.has("cgroup.kill"):
                 count = len(members(group))
                 group.write("cgroup.kill", "1")
                 return count
@@ -219,7 +223,7 @@ class CgroupFs:
 
     def _signal_until_quiet(self, group: Group, hit: set[int]) -> None:
         for _ in range(_KILL_PASSES):
-            new = members(group) - hit
+            new = tenant_members(group) - hit
             if not new:
                 return
             hit |= _kill_members(group, new)
@@ -321,7 +325,7 @@ def _kill_members(group: Group, pids: set[int]) -> set[int]:
         for pid in sorted(pids)[:512]:  # bounded: descriptors are finite
             with suppress(ProcessLookupError):
                 fds[pid] = os.pidfd_open(pid)
-        still = members(group)
+        still = tenant_members(group)
         for pid, fd in fds.items():
             if pid in still:
                 with suppress(ProcessLookupError):

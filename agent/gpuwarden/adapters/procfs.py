@@ -105,6 +105,9 @@ class ProcFs:
         return self._is_still(pid)
 
     def group(self, pgrp: int) -> Sequence[Pid]:
+        """Without whom a login hangs on, and nobody of the agent's own group or of init's."""
+        if pgrp in (0, 1, os.getpgrp()):
+            return ()
         members: list[Pid] = []
         for name in os.listdir(self._proc):
             if not name.isascii() or not name.isdigit():
@@ -113,7 +116,9 @@ class ProcFs:
                 stat = self._stat(int(name))
             except Unavailable:
                 continue
-            if stat is not None and stat.pgrp == pgrp and stat.is_running:
+            if stat is None or stat.pgrp != pgrp or not stat.is_running:
+                continue
+            if not stat.keeps_session and stat.pid not in (1, os.getpid()):
                 members.append(Pid(pid=stat.pid, start=stat.start))
         return members
 

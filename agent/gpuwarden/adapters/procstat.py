@@ -3,6 +3,13 @@
 from dataclasses import dataclass
 
 _FIELDS_NEEDED = 20  # up to field 22, counted from the state (field 3)
+_SHELLS = frozenset(
+    {"sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "csh", "tcsh", "ash", "nu"}
+)
+_KEEPERS = (
+    *("sshd", "login", "systemd", "(sd-pam)", "dbus-daemon", "dbus-broker", "tmux: server"),
+    *("screen", "SCREEN", "gdm-", "lightdm", "sddm", "Xorg", "Xwayland", "agetty"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +22,7 @@ class ProcStat:
     ppid: int
     pgrp: int
     session: int
+    tty: int
     threads: int
     start: int
 
@@ -22,6 +30,17 @@ class ProcStat:
     def is_running(self) -> bool:
         """False for a zombie; a dead main thread whose siblings live on is no zombie."""
         return self.state not in "ZXx" or self.threads > 1
+
+    @property
+    def keeps_session(self) -> bool:
+        """Whether somebody's login hangs on it: sshd and its like, or a shell that leads a terminal.
+
+        It shares a group with what it started only where that has no job control; it is never a
+        member to act on. A shell without a terminal runs a script, and goes with its group.
+        """
+        if self.comm.startswith(_KEEPERS):
+            return True
+        return self.tty != 0 and self.pid == self.session and self.comm.lstrip("-") in _SHELLS
 
 
 def parse_stat(raw: bytes) -> ProcStat | None:
@@ -45,6 +64,7 @@ def parse_stat(raw: bytes) -> ProcStat | None:
             ppid=int(fields[1]),
             pgrp=int(fields[2]),
             session=int(fields[3]),
+            tty=int(fields[4]),
             threads=int(fields[17]),
             start=int(fields[19]),
         )

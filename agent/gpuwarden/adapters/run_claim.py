@@ -1,4 +1,5 @@
-"""One agent a run directory: a lock that dies with its holder, and the socket path that goes with it."""
+"""One agent a run directory and a state directory: locks that die with their holder, and the socket
+path that goes with the first."""
 
 import fcntl
 import os
@@ -48,6 +49,38 @@ class RunClaim:
             raise _running(holder if holder.isdigit() else "unknown", self.run_dir) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode("ascii"), 0)
+
+
+class StateClaim:
+    """The state directory, ours until ``release`` or until this process ends: its journal has one
+    writer.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        """Take it. ``Refused`` when another agent has it, wherever its run directory is.
+
+        The directory itself is locked: that needs no room on a full disk. One that cannot be made or
+        opened has no journal either, and is nobody's.
+        """
+        self._lock: int | None = None
+        try:
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise Refused(
+                f"another agent keeps its journal in {state_dir}: stop it first, or give this one an "
+                "agent.state_dir of its own"
+            ) from error
+        except OSError:
+            self.release()
+
+    def release(self) -> None:
+        """Let the next agent have it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def _running(pid: str, run_dir: Path) -> Refused:

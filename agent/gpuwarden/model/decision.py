@@ -51,6 +51,8 @@ class NoteKind(StrEnum):
     OPENED = "opened"
     EVIDENCE = "evidence"
     DECIDED = "decided"
+    JOINED = "joined"
+    """Goes on in another incident."""
     RUNG = "rung"
     CLOSED = "closed"
 

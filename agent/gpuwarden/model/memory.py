@@ -142,6 +142,8 @@ class DeviceMemory:
     """No new victim before this: the last eviction's bytes are still being counted back."""
     locked_since: float | None = None
     locked_why: str = ""
+    recovery_asked_at: float | None = None
+    """When the driver's event last asked for a recovery; None once one took it back."""
     unattributed_since: float | None = None
     unattributed_floor_bytes: int | None = None
     """Bytes nobody held when the device was first seen (display, other drivers): not news."""
@@ -171,6 +173,8 @@ class Memory:
     devices: Mapping[DeviceId, DeviceMemory] = field(default_factory=dict)
     open_incidents: Mapping[str, IncidentId] = field(default_factory=dict)
     """Subject (``tenant/<id>``, ``device/<uuid>``, ``node``) -> its open incident."""
+    joined: Mapping[str, str] = field(default_factory=dict)
+    """Finding key -> subject of the incident it stands in."""
     claims: Mapping[str, float] = field(default_factory=dict)
     """Finding key -> since when it has been claimed without a break."""
     paged: Mapping[str, float] = field(default_factory=dict)

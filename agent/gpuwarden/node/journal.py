@@ -7,6 +7,8 @@ A write that could not be synced is lost: the segment is closed and never synced
 fsync reports success for pages the kernel has already dropped).
 """
 
+import contextlib
+import json
 import os
 import re
 import zlib
@@ -54,14 +56,32 @@ def encode(record: Record) -> bytes:
 
 def decode(line: bytes) -> Record | None:
     """The record of a line, or ``None`` when it does not check."""
+    body = _body(line)
+    try:
+        return None if body is None else CODEC.validate_json(body)
+    except (ValueError, ValidationError):
+        return None
+
+
+def is_newer(line: bytes) -> bool:
+    """Whether a whole line says that it follows a schema this program does not know."""
+    body = _body(line)
+    try:
+        said = json.loads(body) if body is not None else None
+    except (ValueError, RecursionError):
+        return False
+    schema = said.get("schema") if isinstance(said, dict) else None
+    return isinstance(schema, int) and schema > SCHEMA
+
+
+def _body(line: bytes) -> bytes | None:
+    """The JSON of a line whose sum is right."""
     if len(line) < 10 or not line.endswith(b"\n") or line[8:9] != b" ":
         return None
     body = line[9:-1]
     try:
-        if int(line[:8], 16) != zlib.crc32(body):
-            return None
-        return CODEC.validate_json(body)
-    except (ValueError, ValidationError):
+        return body if int(line[:8], 16) == zlib.crc32(body) else None
+    except ValueError:
         return None
 
 
@@ -87,19 +107,27 @@ def read(folder: Path, reading: Reading | None = None) -> Iterator[Record]:
     reading = reading if reading is not None else Reading()
     for path in [folder] if folder.is_file() else segments(folder):
         in_gap = False
+        for line in _lines(path, reading):
+            record = decode(line)
+            if (record is None and is_newer(line)) or (record and record.schema > SCHEMA):
+                reading.newer_schema = True
+                continue
+            if record is None:
+                reading.gaps += 0 if in_gap else 1
+                in_gap = True
+                continue
+            in_gap = False
+            reading.records += 1
+            yield record
+
+
+def _lines(path: Path, reading: Reading) -> Iterator[bytes]:
+    """Lines of a segment; one that cannot be read (to its end) is a gap."""
+    try:
         with path.open("rb") as file:
-            for line in file:
-                record = decode(line)
-                if record is None:
-                    reading.gaps += 0 if in_gap else 1
-                    in_gap = True
-                    continue
-                in_gap = False
-                if record.schema > SCHEMA:
-                    reading.newer_schema = True
-                    continue
-                reading.records += 1
-                yield record
+            yield from file
+    except OSError:
+        reading.gaps += 1
 
 
 class Disk(Protocol):
@@ -213,16 +241,23 @@ class FileJournal:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             known = segments(self._folder)
             number = int(known[-1].name[8:16]) + 1 if known else 1
-            self._fd = self._disk.open(self._folder / f"journal-{number:08d}.jsonl")
+            path = self._folder / f"journal-{number:08d}.jsonl"
+            self._fd = self._disk.open(path)
             self._size = 0
             self._disk.sync_folder(self._folder)
         except OSError as error:
             self.failures += 1
             raise Unavailable(f"the journal cannot be opened: {error.strerror}") from error
-        self._write(
-            encode(Record(kind="start", config=self._config))
-            + encode(Record(kind="memory", memory=self._memory))
-        )
+        try:
+            self._write(
+                encode(Record(kind="start", config=self._config))
+                + encode(Record(kind="memory", memory=self._memory))
+            )
+        except Unavailable:
+            # A full disk is tried again every second: not a new empty segment each time.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
         self._trim()
 
     def _trim(self) -> None:

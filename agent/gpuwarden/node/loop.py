@@ -8,6 +8,7 @@ from gpuwarden.config import Config
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Action, Outcome, Result
 from gpuwarden.model.decision import Decision, Incident
+from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.node.act import Actor
@@ -37,12 +38,14 @@ class Node:
         self.archive = Archive(incidents=incidents)
         self.observer = Observer(cfg, ports)
         self.actor = Actor(ports, clock)
-        self.can_record = True
+        self.journal_fault = ""
+        """Why the journal cannot be written; empty while it can. Without it nothing harmful is done."""
         self.last: Decision | None = None
         self.durations: Mapping[str, float] = {}
         """Seconds the last tick took, by part."""
         self._clock = clock
         self._retry_at = 0.0
+        self._unkept: dict[IncidentId, Incident] = {}
         self._open_actions: dict[str, Action] = {}
 
     def adopt(self, cfg: Config) -> None:
@@ -54,8 +57,10 @@ class Node:
         """One pass."""
         started = self._clock.now()
         self._conclude(self.ports.workers.finished())
-        self.can_record = self.can_record or now >= self._retry_at
-        snapshot = self.observer.look(now, wall, self.memory, can_record=self.can_record)
+        if self.journal_fault and now >= self._retry_at:
+            self._find_journal(now)
+        fault = self.journal_fault
+        snapshot = self.observer.look(now, wall, self.memory, journal_fault=fault)
         observed = self._clock.now()
         decision = decide(self.cfg, self.memory, snapshot)
         decided = self._clock.now()
@@ -89,11 +94,11 @@ class Node:
         remain, harm is withheld."""
         for action in decision.actions:
             self.ports.steps.reached(action, "deciding")
-        if self.can_record and decision.is_notable:
+        if not self.journal_fault and decision.is_notable:
             try:
                 self.ports.journal.intend(self.memory, snapshot, decision)
-            except Unavailable:
-                self._lose_journal(snapshot.at)
+            except Unavailable as error:
+                self.lose_journal(snapshot.at, error)
                 decision = decide(self.cfg, self.memory, replace(snapshot, can_record=False))
         self.archive, changed = archive.decided(self.cfg, self.archive, snapshot, decision)
         self._keep(changed)
@@ -105,11 +110,11 @@ class Node:
             return
         self._reach("concluding", outcomes)
         self.memory = self.memory.after(tuple(outcomes))
-        if self.can_record:
+        if not self.journal_fault:
             try:
                 self.ports.journal.conclude(outcomes)
-            except Unavailable:
-                self._lose_journal(self._clock.now())
+            except Unavailable as error:
+                self.lose_journal(self._clock.now(), error)
         self._reach("concluded", outcomes)
         self.ports.status.conclude(outcomes)
         for outcome in outcomes:
@@ -126,16 +131,32 @@ class Node:
                 self.ports.steps.reached(action, phase)
 
     def _keep(self, incidents: Sequence[Incident]) -> None:
-        if not incidents or not self.can_record:
+        if not incidents:
+            return
+        self._unkept.update((i.id, i) for i in incidents)
+        if self.journal_fault:
             return
         try:
-            self.ports.journal.keep(incidents)
-        except Unavailable:
-            self._lose_journal(self._clock.now())
+            self.ports.journal.keep(tuple(self._unkept.values()))
+        except Unavailable as error:
+            self.lose_journal(self._clock.now(), error)
+        else:
+            self._unkept.clear()
 
-    def _lose_journal(self, now: float) -> None:
-        self.can_record = False
+    def lose_journal(self, now: float, error: Unavailable) -> None:
+        """The journal cannot be written: no harm until it can."""
+        self.journal_fault = str(error)
         self._retry_at = now + JOURNAL_RETRY_S
+
+    def _find_journal(self, now: float) -> None:
+        """Try it again. What it missed is written first: a later start must know what stands."""
+        self.journal_fault = ""
+        try:
+            self.ports.journal.remember(self.memory)
+        except Unavailable as error:
+            self.lose_journal(now, error)
+        else:
+            self._keep(tuple(self._unkept.values()))
 
 
 def _summary(cfg: Config, snapshot: Snapshot, decision: Decision) -> str:

@@ -53,6 +53,9 @@ def advise(incident: Incident) -> tuple[str, ...]:
         )
     if Kind.PAGE in tried and Kind.PAGE not in done:
         advice.append("The page was not accepted: check page.webhook.")
+    joined = [s.text for s in incident.steps if s.kind == "joined"]
+    if joined and not advice:
+        advice.append(f"Read on there: it {joined[-1]}.")
     if not advice and incident.closed_at is not None:
         advice.append("Nothing: it passed by itself.")
     return tuple(advice)

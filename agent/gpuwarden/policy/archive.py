@@ -169,7 +169,8 @@ def _outcome(incident: Incident) -> str:
     ):
         if kind in kinds:
             return word
-    return "passed without action"
+    joined = [s.text for s in incident.steps if s.kind == NoteKind.JOINED]
+    return joined[-1] if joined else "passed without action"
 
 
 def _stepped(incident: Incident, step: IncidentStep) -> Incident:

@@ -4,13 +4,12 @@ from dataclasses import replace
 
 from gpuwarden.config import Config
 from gpuwarden.model.action import Kind
-from gpuwarden.model.device import Device, Sight
+from gpuwarden.model.device import Device
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import DeviceMemory, Episode, Memory, episode_key
-from gpuwarden.model.snapshot import Health
 from gpuwarden.model.tenant import Use
+from gpuwarden.policy import lockup
 from gpuwarden.policy.scene import Limits, Scene
-from gpuwarden.policy.xid_scope import LOCKING
 
 
 def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
@@ -208,7 +207,6 @@ def _aged(cfg: Config, episode: Episode, now: float) -> Episode | None:
 
 def _devices(cfg: Config, memory: Memory, scene: Scene) -> dict[DeviceId, DeviceMemory]:
     result = dict(memory.devices)
-    unwell = _unwell(scene)
     unattributed = dict(scene.snap.unattributed)
     for device in scene.snap.devices:
         old = result.get(device.id)
@@ -216,7 +214,7 @@ def _devices(cfg: Config, memory: Memory, scene: Scene) -> dict[DeviceId, Device
         if new.sight is not device.sight:
             new = replace(new, sight=device.sight, sight_since=scene.snap.at)
         new = _fold_reserve(new, device, scene)
-        new = _fold_lock(new, device, scene, unwell)
+        new = lockup.fold(cfg, new, device, scene)
         if device.id in unattributed:
             new = _fold_unattributed(cfg, new, unattributed[device.id], scene.snap.at)
         if new is not old:
@@ -236,39 +234,6 @@ def _fold_reserve(old: DeviceMemory, device: Device, scene: Scene) -> DeviceMemo
     if free >= reserve and old.reserve_since is not None:
         return replace(old, reserve_since=None)
     return old
-
-
-def _fold_lock(
-    old: DeviceMemory, device: Device, scene: Scene, unwell: set[DeviceId]
-) -> DeviceMemory:
-    """Locked: an Xid that stops the device, or the driver asks for a recovery. Free again: the
-    driver asks for nothing, and every service on the device is known to be well."""
-    for event in scene.snap.events:
-        if event.device == device.id and event.kind == "xid" and event.code in LOCKING:
-            why = f"Xid {event.code}"
-            since = event.at if old.locked_since is None else old.locked_since
-            old = replace(old, locked_since=since, locked_why=why)
-    asks = device.recovery_action is not None and device.recovery_action > 0
-    if asks and old.locked_since is None:
-        return replace(
-            old,
-            locked_since=scene.snap.at,
-            locked_why=f"driver asks for recovery action {device.recovery_action}",
-        )
-    is_over = not asks and device.sight is Sight.OK and device.id not in unwell
-    if old.locked_since is not None and is_over and scene.snap.at - old.locked_since > 1.0:
-        return replace(old, locked_since=None, locked_why="", last_resort="")
-    return old
-
-
-def _unwell(scene: Scene) -> set[DeviceId]:
-    """Devices with a service that is not known to be well: unknown clears nobody."""
-    return {
-        use.device
-        for state in scene.snap.services
-        if state.health is not Health.GREEN and state.tenant is not None
-        for use in scene.uses_of(state.tenant)
-    }
 
 
 def _fold_unattributed(cfg: Config, old: DeviceMemory, size: int, now: float) -> DeviceMemory:

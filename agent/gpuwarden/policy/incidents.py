@@ -15,9 +15,12 @@ QUIET_RULES = frozenset({"labels", "limits"})
 def record(desk: Desk, findings: list[Finding]) -> None:
     """Join each claim to its incident: the offender's where one stands accused on the device."""
     confirmed = set()
+    joined: dict[str, str] = {}
     for finding in findings:
         if finding.rule in QUIET_RULES:
             continue
+        joined[finding.key] = subject_of(desk, finding)
+        _move(desk, finding, joined[finding.key])
         if finding.is_confirmed:
             confirmed.add(finding.key)
         is_new = finding.key not in desk.memory.claims
@@ -26,7 +29,7 @@ def record(desk: Desk, findings: list[Finding]) -> None:
             continue
         if not (is_new or newly_sure):
             continue
-        subject = subject_of(desk, finding)
+        subject = joined[finding.key]
         opened = subject not in desk.incidents or any(
             n.kind is NoteKind.OPENED and n.text == finding.summary for n in desk.notes
         )
@@ -35,12 +38,25 @@ def record(desk: Desk, findings: list[Finding]) -> None:
             desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
         if newly_sure:
             desk.note(incident, NoteKind.DECIDED, f"confirmed: {finding.summary}", finding)
-    desk.memory = replace(desk.memory, confirmed=frozenset(confirmed))
-    _close_incidents(desk, findings)
+    _close_incidents(desk, joined)
+    desk.memory = replace(desk.memory, confirmed=frozenset(confirmed), joined=joined)
+
+
+def _move(desk: Desk, finding: Finding, subject: str) -> None:
+    """A claim that stood in an incident of its own goes on in that of the tenant now accused of it."""
+    before = desk.memory.joined.get(finding.key, subject)
+    if subject == before:
+        return
+    incident = desk.incident(subject, finding)
+    desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
+    old = desk.incidents.get(before)
+    if old is not None:
+        desk.note(old, NoteKind.JOINED, f"goes on in {incident}")
 
 
 def subject_of(desk: Desk, finding: Finding) -> str:
-    """Whose incident a finding belongs to."""
+    """Whose incident a finding belongs to. What once belonged to an offender's stays there while it
+    lasts: a device that is still locked up after its offender has gone is no new incident."""
     if finding.rule in ("quota", "tombstone", "pressure") and finding.tenant is not None:
         return f"tenant/{finding.tenant}"
     devices: list[DeviceId] = []
@@ -58,6 +74,10 @@ def subject_of(desk: Desk, finding: Finding) -> str:
     ):
         first = min(accused, key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at))
         return f"tenant/{first.tenant}"
+    for key in (finding.key, *(f"locked {device}" for device in devices)):
+        known = desk.memory.joined.get(key, "")
+        if known.startswith("tenant/") and known in desk.incidents:
+            return known
     if finding.device is not None:
         return f"device/{finding.device}"
     if finding.service is not None:
@@ -65,9 +85,9 @@ def subject_of(desk: Desk, finding: Finding) -> str:
     return f"node/{finding.key}"
 
 
-def _close_incidents(desk: Desk, findings: list[Finding]) -> None:
+def _close_incidents(desk: Desk, joined: dict[str, str]) -> None:
     """An incident is over when no case and no claim stands in it any more."""
-    standing = {subject_of(desk, f) for f in findings if f.rule not in QUIET_RULES}
+    standing = set(joined.values())
     for subject, incident in list(desk.incidents.items()):
         kind, _, key = subject.partition("/")
         if subject in standing:

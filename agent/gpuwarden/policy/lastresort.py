@@ -10,7 +10,7 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.tenant import Tenant
-from gpuwarden.policy import guard
+from gpuwarden.policy import guard, incidents, lockup
 from gpuwarden.policy.desk import Desk, target_of
 
 RELOCATABLE = frozenset({"docker"})
@@ -27,20 +27,36 @@ def resort(desk: Desk, findings: list[Finding]) -> None:
         state = desk.device(device.id)
         if any(busy == device.id for busy, _ in desk.busy()):
             continue
-        start = max(state.locked_since or 0.0, desk.memory.released.get(device.id, 0.0))
-        asks = device.recovery_action is not None and device.recovery_action > 0
-        due = start + (desk.cfg.ladder.locked_after_s if asks else desk.cfg.ladder.locked_silent_s)
+        due = _due(desk, device)
+        if due is None:
+            continue
         if desk.scene.snap.at < due:
             desk.wakes.append(due)
             continue
         if state.last_resort == "":
             _resort_once(desk, device, finding)
         elif state.last_resort != "observe" and state.cordoned_by is None:
-            _cordon(desk, device, desk.incident(f"device/{device.id}", finding))
+            _cordon(desk, device, desk.incident(incidents.subject_of(desk, finding), finding))
+
+
+def _due(desk: Desk, device: Device) -> float | None:
+    """When the lock has lasted too long; ``None``: nothing says any more that it lasts.
+
+    Where the driver asks for nothing only the services speak: requests that waited while the device
+    was locked come late, so they are given time to be through.
+    """
+    cfg, state = desk.cfg, desk.device(device.id)
+    start = max(state.locked_since or 0.0, desk.memory.released.get(device.id, 0.0))
+    if lockup.is_asking(cfg, state, device, desk.scene.snap.at) or device.sight is not Sight.OK:
+        return start + cfg.ladder.locked_after_s
+    services = lockup.services_on(desk.scene, device.id)
+    if all(lockup.is_well(s) or lockup.is_recovering(s) for s in services):
+        return None
+    return start + cfg.ladder.locked_silent_s
 
 
 def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
-    incident = desk.incident(f"device/{device.id}", finding)
+    incident = desk.incident(incidents.subject_of(desk, finding), finding)
     if not guard.is_enforcing(desk.cfg, "locked"):
         _mark(desk, device.id, "observe")
         desk.note(

@@ -31,7 +31,7 @@ DEVICES = 2  # the second one is where a protected service could go
 AGENT_READY_S = 15.0
 INCIDENT_S = 8.0
 LAST_RESORT_S = 14.0
-CALM_S = 8.0  # an agent that takes a device for still locked would have resorted to a cordon by then
+CALM_S = 12.0  # an agent that took the device for still locked up would have cordoned it by then
 SETTLE_S = 0.8  # long enough for Docker to bring back what has a restart policy (100 ms at first)
 POLL_S = 0.02
 

@@ -1,0 +1,117 @@
+"""The ``Runtime`` port for Podman, through its command line: it needs no service that runs."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from gpuwarden.adapters.cgroup_owner import owner_of_pid
+from gpuwarden.adapters.docker_describe import facts_of, init_pid, table, text
+from gpuwarden.adapters.tenancy import container_id_of, is_nested, tenant_of_owner
+from gpuwarden.adapters.tool import Tool
+from gpuwarden.errors import Refused, Unavailable, Unsupported
+from gpuwarden.model.action import Target
+from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
+from gpuwarden.ports import Cgroups
+
+_KEPT = ("always", "unless-stopped", "on-failure")
+
+
+class Podman:
+    """Implements ``ports.Runtime`` for containers of the system's own Podman (not of a user's)."""
+
+    def __init__(self, podman: Tool, cgroups: Cgroups | None = None, proc: str = "/proc") -> None:
+        self._podman = podman
+        self._cgroups = cgroups
+        self._proc = proc
+
+    def describe(self, owner: CgroupOwner) -> RuntimeFacts:
+        tenant = tenant_of_owner(owner)
+        if tenant is None or owner.container_id is None:
+            raise Refused("it has no container id")
+        raw = self._inspect(_id_of(tenant), owner.cgroup_path)
+        return facts_of({**raw, "Config": _config(raw)}, tenant)
+
+    def restart_off(self, target: Target) -> Mapping[str, str]:
+        """``Unsupported`` before Podman 5, which alone can change the policy of a container."""
+        container_id = _id_of(target.tenant)
+        raw = self._inspect(container_id, target.cgroup.path if target.cgroup else None)
+        policy = table(raw, "HostConfig", "RestartPolicy")
+        name, count = text(policy, "Name") or "no", policy.get("MaximumRetryCount")
+        if name not in _KEPT:
+            return {}
+        self._update(container_id, "no")
+        return {"Name": name, "MaximumRetryCount": str(count if isinstance(count, int) else 0)}
+
+    def restart_back(self, target: Target, old: Mapping[str, str]) -> None:
+        name, count = old.get("Name", ""), old.get("MaximumRetryCount", "0")
+        if not old:
+            return
+        if name not in _KEPT or not (count.isascii() and count.isdigit()):
+            raise Refused(f"{dict(old)!r} is no restart policy")
+        policy = f"{name}:{count}" if name == "on-failure" and count != "0" else name
+        self._update(_id_of(target.tenant), policy)
+
+    def stop(self, target: Target, grace_s: float) -> None:
+        """Stopped when this returns. A paused container is killed as it stands and never resumed."""
+        container_id = _id_of(target.tenant)
+        raw = self._inspect(container_id, target.cgroup.path if target.cgroup else None)
+        if not _is_up(raw):
+            return
+        if table(raw, "State").get("Paused") is True and target.cgroup and self._cgroups:
+            self._cgroups.kill(target.cgroup)
+            grace_s = 0
+        answer = self._podman.run("stop", f"--time={round(grace_s)}", container_id, extra_s=grace_s)
+        if _is_up(self._inspect(container_id, None)):
+            raise Unavailable(f"podman stop: {answer.why}")
+
+    def relocate(self, target: Target, device: DeviceId, index: int) -> str:
+        raise Unsupported("moving a Podman container to another device is not offered")
+
+    def _inspect(self, container_id: str, cgroup_path: str | None) -> Mapping[str, Any]:
+        answer = self._podman.run("inspect", "--type=container", "--format=json", container_id)
+        if answer.status != 0:
+            if "no such" in answer.err.lower():
+                raise Refused(f"Podman does not know it: {answer.why}")
+            raise Unavailable(f"podman inspect: {answer.why}")
+        try:
+            raw = json.loads(answer.out)[0]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise Unavailable("podman inspect answered garbage") from error
+        if not isinstance(raw, dict) or raw.get("Id") != container_id:
+            raise Unavailable("Podman answered about another container")
+        pid = init_pid(raw)
+        owner = owner_of_pid(pid, self._proc) if pid and cgroup_path is not None else None
+        if owner is not None and owner.cgroup_path != cgroup_path:
+            raise Refused(f"Podman runs this id in {owner.cgroup_path}, not in {cgroup_path}")
+        return raw
+
+    def _update(self, container_id: str, policy: str) -> None:
+        answer = self._podman.run("update", f"--restart={policy}", container_id)
+        if answer.status == 0:
+            return
+        if "unknown flag" in answer.err:
+            raise Unsupported("this Podman cannot change a restart policy (needs 5.1)")
+        raise Unavailable(f"podman update: {answer.why}")
+
+
+def _config(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Podman names the image at the top; its ``Config.Image`` is the same where it is there."""
+    config = dict(table(raw, "Config"))
+    image = text(raw, "ImageName")
+    return {**config, "Image": image} if image else config
+
+
+def _is_up(raw: Mapping[str, Any]) -> bool:
+    state = table(raw, "State")
+    return state.get("Running") is True or text(state, "Status") in (
+        "running",
+        "paused",
+        "stopping",
+    )
+
+
+def _id_of(tenant: TenantId) -> str:
+    if is_nested(tenant):
+        raise Refused("it belongs to a user's own Podman or stands inside another owner")
+    return container_id_of(tenant)

@@ -1,0 +1,193 @@
+"""The ``Runtimes`` port: which adapter answers for which kind of owner, and what is known of each.
+
+A runtime that is not on the host costs nothing: no import, no thread, no process; its tenants, should
+there be any, say why nobody here can act on them.
+"""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from gpuwarden.adapters.cgroupfs import CgroupFs
+from gpuwarden.adapters.cri import Cri
+from gpuwarden.adapters.describer import Describer
+from gpuwarden.adapters.docker_client import DockerDoor
+from gpuwarden.adapters.docker_events import DockerEvents
+from gpuwarden.adapters.dockerd import Docker
+from gpuwarden.adapters.firstof import FirstOf
+from gpuwarden.adapters.lxc import Lxc
+from gpuwarden.adapters.pgrp import ProcessGroups
+from gpuwarden.adapters.podman import Podman
+from gpuwarden.adapters.procfs import ProcFs
+from gpuwarden.adapters.slurm import Slurm
+from gpuwarden.adapters.systemd import Systemd
+from gpuwarden.adapters.tool import Tool
+from gpuwarden.clock import Clock
+from gpuwarden.config import Config
+from gpuwarden.errors import Unsupported
+from gpuwarden.model.ids import Pid, TenantId
+from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
+from gpuwarden.model.snapshot import Gap, GapKind
+from gpuwarden.ports import Cgroups, Runtime
+
+_EVENTS_REFRESH_S = 600.0
+"""Docker tells of changes; this is for what its events drop."""
+_TOOL_REFRESH_S = 300.0
+
+
+class HostRuntimes:
+    """Implements ``ports.Runtimes``. ``facts`` and ``changed`` belong to the loop's thread.
+
+    ``dropped`` counts questions that found a queue full, ``errors`` what no adapter should raise.
+    """
+
+    def __init__(
+        self,
+        cfg: Config,
+        clock: Clock,
+        *,
+        cgroups: Cgroups | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._is_changed = threading.Event()
+        self._clock = clock
+        self._timeout_s = cfg.docker.timeout_s
+        self._door = DockerDoor(cfg.docker.host, cfg.docker.timeout_s, clock)
+        self._events: DockerEvents | None = None
+        if cgroups is None:
+            with suppress(Unsupported):
+                cgroups = CgroupFs()
+        self._runtimes = _adapters(cfg, clock, self._door, cgroups, environ)
+        self._describers: dict[str, Describer] = {}
+        self._follow_docker()
+
+    def facts(self, owner: CgroupOwner, tenant: TenantId, pid: Pid) -> RuntimeFacts:
+        kind = tenant.partition(":")[0]
+        if kind == "pgrp" or owner.is_never_victim:
+            return RuntimeFacts(tenant=tenant, described=True, owner_key=_bare_key(owner))
+        runtime = self._runtimes.get(owner.runtime)
+        if runtime is None:
+            reason = f"nothing on this host can stop a tenant of runtime {owner.runtime}"
+            return RuntimeFacts(tenant=tenant, described=True, cannot_act=reason)
+        if owner.runtime == "docker":
+            self._follow_docker()
+        return self._describer(owner.runtime, runtime).facts(owner, tenant)
+
+    def for_runtime(self, runtime: str) -> Runtime | None:
+        return self._runtimes.get(runtime)
+
+    def changed(self) -> bool:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        is_changed = self._is_changed.is_set()
+        self._is_changed.clear()
+        return is_changed
+
+    def filenos(self) -> Sequence[int]:
+        return (self._wake,)
+
+    def gaps(self) -> Sequence[Gap]:
+        """Runtimes that are here and do not answer."""
+        found = [
+            Gap(source="runtimes", subject=name, kind=GapKind.UNAVAILABLE, detail=one.trouble[:200])
+            for name, one in self._describers.items()
+            if one.trouble is not None
+        ]
+        if self._events is not None and self._events.trouble is not None:
+            detail = self._events.trouble[:200]
+            found.append(
+                Gap(
+                    source="runtimes",
+                    subject="docker events",
+                    kind=GapKind.UNAVAILABLE,
+                    detail=detail,
+                )
+            )
+        return found
+
+    @property
+    def dropped(self) -> int:
+        return sum(one.dropped for one in self._describers.values())
+
+    @property
+    def errors(self) -> int:
+        return sum(one.errors for one in self._describers.values())
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+        for describer in self._describers.values():
+            describer.close(self._timeout_s)
+        self._door.close()
+        os.close(self._wake)
+
+    def _describer(self, name: str, runtime: Runtime) -> Describer:
+        describer = self._describers.get(name)
+        if describer is None:
+            refresh_s = _EVENTS_REFRESH_S if name == "docker" else _TOOL_REFRESH_S
+            describer = Describer(name, runtime, self._clock, self._tell, refresh_s)
+            self._describers[name] = describer
+        return describer
+
+    def _follow_docker(self) -> None:
+        """Start to follow Docker's events once there is a socket."""
+        if self._events is None and self._door.is_there():
+            self._events = DockerEvents(
+                f"unix://{self._door.socket_path}", self._timeout_s, self._clock, self._heard
+            )
+            self._events.start()
+
+    def _heard(self, action: str, container_id: str) -> None:
+        is_paused = {"pause": True, "unpause": False}.get(action)
+        for describer in tuple(self._describers.values()):
+            describer.touch(container_id, is_paused=is_paused, is_gone=action == "destroy")
+        self._tell()
+
+    def _tell(self) -> None:
+        self._is_changed.set()
+        with suppress(BlockingIOError, OSError):  # full is as good as set; closed while ending
+            os.eventfd_write(self._wake, 1)
+
+
+def _adapters(
+    cfg: Config,
+    clock: Clock,
+    door: DockerDoor,
+    cgroups: Cgroups | None,
+    environ: Mapping[str, str],
+) -> Mapping[str, Runtime]:
+    """One adapter a kind of owner; one whose tool is missing says so when it is asked."""
+    timeout_s = cfg.docker.timeout_s
+
+    def tool(name: str, **env: str) -> Tool:
+        return Tool(name=name, clock=clock, timeout_s=timeout_s, env=env)
+
+    def open_proc() -> ProcFs:
+        return ProcFs(cgroups)
+
+    slurm_env = {"SLURM_CONF": environ["SLURM_CONF"]} if "SLURM_CONF" in environ else {}
+    docker = Docker(door, cgroups)
+    cri = Cri(tool("crictl"))
+    systemd = Systemd(tool("systemctl"), clock)
+    return {
+        "docker": docker,
+        "ecs": docker,
+        "unknown": docker,
+        "podman": Podman(tool("podman"), cgroups),
+        "containerd": cri,
+        "crio": cri,
+        "kubernetes": FirstOf((cri, docker)),
+        "slurm": Slurm(tool("squeue", **slurm_env), tool("scancel", **slurm_env), clock),
+        "lxc": Lxc(tool("lxc-info"), tool("lxc-stop")),
+        "systemd-service": systemd,
+        "systemd-scope": systemd,
+        "nspawn": systemd,
+        "pgrp": ProcessGroups(clock, timeout_s, open_proc),
+    }
+
+
+def _bare_key(owner: CgroupOwner) -> str | None:
+    """Owner of a bare process group across restarts: the unit or session it lives in."""
+    return f"{owner.runtime}:{owner.unit}" if owner.unit else None

@@ -1,0 +1,121 @@
+"""The ``Runtime`` port for units of the host's systemd, nspawn machines among them.
+
+``Restart=`` cannot be changed without a daemon-reload, which can take GPUs away from running
+containers (nvidia-container-toolkit#48); a unit that is stopped through systemctl stays stopped.
+"""
+
+import re
+from collections.abc import Mapping
+
+from gpuwarden.adapters.cgroup_unit import is_infrastructure
+from gpuwarden.adapters.tenancy import key_of, tenant_of_owner
+from gpuwarden.adapters.tool import Tool
+from gpuwarden.clock import Clock
+from gpuwarden.errors import Refused, Unavailable, Unsupported
+from gpuwarden.model.action import Target
+from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
+
+_UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]{0,240}\.(?:service|scope)\Z", re.ASCII)
+_PROPERTIES = ("Id", "LoadState", "ActiveState", "Restart", "User", "ControlGroup", "Description")
+_GONE = ("inactive", "failed")
+_POLL_S = 0.1
+
+
+class Systemd:
+    """Implements ``ports.Runtime``. A unit is compared by its control group before it is stopped."""
+
+    def __init__(self, systemctl: Tool, clock: Clock) -> None:
+        self._systemctl = systemctl
+        self._clock = clock
+
+    def describe(self, owner: CgroupOwner) -> RuntimeFacts:
+        tenant = tenant_of_owner(owner)
+        if tenant is None or owner.unit is None:
+            raise Refused("it has no unit")
+        shown = self._show(_checked(owner.unit), owner.cgroup_path)
+        restart = shown.get("Restart", "no")
+        return RuntimeFacts(
+            tenant=tenant,
+            described=True,
+            name=owner.name or owner.unit,
+            user=shown.get("User") or None,
+            restart_policy=restart if restart else None,
+            owner_key=tenant,
+        )
+
+    def restart_off(self, target: Target) -> Mapping[str, str]:
+        raise Unsupported("Restart= needs a daemon-reload; systemctl stop keeps the unit down")
+
+    def restart_back(self, target: Target, old: Mapping[str, str]) -> None:
+        return
+
+    def stop(self, target: Target, grace_s: float) -> None:
+        """``systemctl stop``; what is left after ``grace_s`` is killed. Down when this returns."""
+        unit = _unit_of(target)
+        if is_infrastructure(unit):
+            raise Refused(f"{unit} serves the whole host")
+        cgroup_path = target.cgroup.path if target.cgroup is not None else None
+        if self._show(unit, cgroup_path).get("ActiveState") in _GONE:
+            return
+        self._order("stop", "--no-block", "--", unit)
+        if grace_s > 0 and self._is_down(unit, grace_s):
+            return
+        self._order("kill", "--signal=SIGKILL", "--", unit)
+        if not self._is_down(unit, self._systemctl.timeout_s):
+            raise Unavailable(f"systemctl stop was taken but {unit} is still up")
+
+    def relocate(self, target: Target, device: DeviceId, index: int) -> str:
+        raise Unsupported("a unit's device is set in its own configuration")
+
+    def _show(self, unit: str, cgroup_path: str | None) -> Mapping[str, str]:
+        """Properties of the unit; ``Refused`` when it is not loaded or runs in another group."""
+        shown = self._properties(unit)
+        if shown.get("LoadState") == "not-found" and shown.get("ActiveState") in (None, *_GONE):
+            raise Refused(f"systemd has no unit {unit}")
+        group = shown.get("ControlGroup", "")
+        if group and cgroup_path is not None and group != cgroup_path:
+            raise Refused(f"systemd runs {unit} in {group}, not in {cgroup_path}")
+        return shown
+
+    def _properties(self, unit: str) -> Mapping[str, str]:
+        wanted = ",".join(_PROPERTIES)
+        answer = self._systemctl.run("show", f"--property={wanted}", "--", unit)
+        if answer.status != 0:
+            if "not been booted with systemd" in answer.err:
+                raise Unsupported("systemd is not the running init")
+            raise Unavailable(f"systemctl: {answer.why}")
+        shown: dict[str, str] = {}
+        for line in answer.out.splitlines():
+            key, equals, value = line.partition("=")
+            if equals and key in _PROPERTIES and key not in shown:
+                shown[key] = value[:512]
+        return shown
+
+    def _is_down(self, unit: str, seconds: float) -> bool:
+        until = self._clock.now() + seconds
+        while self._properties(unit).get("ActiveState") not in _GONE:
+            if self._clock.now() >= until:
+                return False
+            self._clock.sleep(min(_POLL_S, max(0.01, until - self._clock.now())))
+        return True
+
+    def _order(self, *args: str) -> None:
+        answer = self._systemctl.run(*args)
+        if answer.status != 0 and "not loaded" not in answer.err:
+            raise Unavailable(f"systemctl {args[0]}: {answer.why}")
+
+
+def _unit_of(target: Target) -> str:
+    """The unit of a target: of a machine, the last part of its group's path."""
+    if target.tenant.startswith("unit:"):
+        return _checked(key_of(target.tenant))
+    if target.tenant.startswith("nspawn:") and "@" not in target.tenant and target.cgroup:
+        return _checked(target.cgroup.path.rpartition("/")[2])
+    raise Refused(f"{target.tenant} names no unit of this host")
+
+
+def _checked(unit: str) -> str:
+    if not _UNIT.match(unit):
+        raise Refused(f"{unit!r} is no unit name")
+    return unit
