@@ -135,7 +135,7 @@ def run_agent(
     try:
         cfg = config_files.load(config_path, environ=environ, flags=dict(flags or {})).config
     except ConfigError as error:
-        configure_log("console")
+        configure_log("json" if (flags or {}).get("agent.log_format") == "json" else "console")
         for fault in error.faults:
             get_log().error("config_wrong", fault=fault)
         return EXIT_PROBLEM
