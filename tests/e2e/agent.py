@@ -38,8 +38,6 @@ CLOCK = SystemClock()
 
 Value = TypeVar("Value")
 
-PROGRAM = "import sys; from gpuwarden.wiring import run_agent; from pathlib import Path; sys.exit(run_agent(Path(sys.argv[3])))"
-
 BASE = """
 [agent]
 mode = "enforce"
@@ -204,7 +202,7 @@ class Agent:
         environment = {**self._env, "PYTHONPATH": str(ROOT / "agent")}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._before, sys.executable, "-c", PROGRAM, "agent", "-c", str(self.path)],
+                [*self._before, sys.executable, "-m", "gpuwarden", "agent", "-c", str(self.path)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
