@@ -38,6 +38,7 @@ class Attribution:
     history: dict[int, tuple[Pid, TenantId]] = field(default_factory=dict)
     """Who a pid was when last seen: bytes may stay listed under a dead pid."""
     traces: dict[tuple[TenantId, DeviceId], list[tuple[float, int]]] = field(default_factory=dict)
+    _uses: tuple[Use, ...] | None = None
 
     def take(self, listing: Listing) -> bool:
         """Fold one list in; False when it was known already."""
@@ -67,6 +68,7 @@ class Attribution:
                     misses=row.misses + 1,
                 )
                 known_bytes += row.used_bytes or 0
+        self._uses = None
         self.rows[listing.device] = rows
         self.listed_at[listing.device] = listing.at
         if is_complete:
@@ -110,6 +112,7 @@ class Attribution:
         """Forget devices that are no more."""
         known = {d.id for d in devices}
         for device in [d for d in self.rows if d not in known]:
+            self._uses = None
             self.rows.pop(device, None)
             self.listed_at.pop(device, None)
             self.unattributed.pop(device, None)
@@ -119,6 +122,11 @@ class Attribution:
 
     def uses(self) -> tuple[Use, ...]:
         """One use a tenant and device, by the newest lists."""
+        if self._uses is None:
+            self._uses = self._summed()
+        return self._uses
+
+    def _summed(self) -> tuple[Use, ...]:
         uses = []
         for device, rows in self.rows.items():
             sums: dict[TenantId, list[int]] = {}

@@ -11,7 +11,7 @@ from gpuwarden.model.action import Target
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Memory, Rung
-from gpuwarden.model.owner import ProcessFacts
+from gpuwarden.model.owner import ProcessFacts, RuntimeFacts
 from gpuwarden.model.snapshot import Gap, GapKind, Snapshot
 from gpuwarden.model.tenant import Standing, Tenant
 from gpuwarden.node.attribution import Attribution
@@ -38,6 +38,10 @@ class Observer:
         self._is_stale = True
         self._pressure_due = 0.0
         self._pressure: dict[TenantId, float | None] = {}
+        self._admitted: dict[
+            TenantId, tuple[ProcessFacts, RuntimeFacts, tuple[Pid, ...], Tenant]
+        ] = {}
+        """Each tenant as last judged, with what it was judged from: a list alone changes nothing."""
         self._gaps: list[Gap] = []
         self.port_errors: dict[str, int] = {}
         """Unexpected exceptions by port: each is a defect of an adapter, contained here."""
@@ -47,6 +51,7 @@ class Observer:
         self._cfg = cfg
         self._attribution.growth_window_s = cfg.quota.growth_window_s
         self._is_stale = True
+        self._admitted = {}
 
     def look(self, now: float, wall: float, memory: Memory, *, journal_fault: str = "") -> Snapshot:
         """One look at the node. ``journal_fault``: why the journal cannot be written; empty: it can."""
@@ -128,6 +133,7 @@ class Observer:
                 tenants[tenant_id] = replace(tenant, memory_full_avg10=full) if full else tenant
         for gone in [t for t in self._first_seen if t not in tenants]:
             del self._first_seen[gone]
+            self._admitted.pop(gone, None)
         self._tenants = tenants
         marked = {t.id: t.service for t in tenants.values() if t.service is not None}
         self._ask("services", lambda: self._ports.services.watch(marked))
@@ -136,6 +142,9 @@ class Observer:
         self, tenant_id: TenantId, facts: ProcessFacts, first_seen: float, pids: tuple[Pid, ...]
     ) -> Tenant:
         told = self._ports.runtimes.facts(facts.owner, tenant_id, facts.pid)
+        known = self._admitted.get(tenant_id)
+        if known is not None and known[0] is facts and known[1] == told and known[2] == pids:
+            return known[3]
         is_group = tenant_id.startswith("pgrp:")
         who = Who(
             runtime="pgrp" if is_group else facts.owner.runtime,
@@ -144,16 +153,16 @@ class Observer:
             uid=facts.uid,
             is_never_victim=facts.owner.is_never_victim,
         )
-        if told.user is None:
-            told = replace(told, user=str(facts.uid))
-        return admit(
+        tenant = admit(
             self._cfg,
-            told,
+            told if told.user is not None else replace(told, user=str(facts.uid)),
             who,
             cgroup=None if is_group else facts.cgroup,
             pids=pids,
             first_seen=first_seen,
         )
+        self._admitted[tenant_id] = (facts, told, pids, tenant)
+        return tenant
 
     def _read_pressure(self, now: float) -> None:
         """PSI of tenants with a host-memory quota, on the host's slow schedule."""
