@@ -6,11 +6,9 @@ reaches; when it is reached, what the agent logged and journalled is shown.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -44,7 +42,6 @@ mode = "enforce"
 state_dir = "{folder}/state"
 run_dir = "{folder}/run"
 metrics_listen = "127.0.0.1:0"
-log_format = "json"
 [quota]
 warmup_s = "100ms"
 [docker]
@@ -200,9 +197,11 @@ class Agent:
     def launch(self) -> None:
         """Starts it; it may end by itself."""
         environment = {**self._env, "PYTHONPATH": str(ROOT / "agent")}
+        command = [*self._before, sys.executable, "-m", "gpuwarden", "agent"]
+        command += ["-c", str(self.path), "--log-format", "json"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._before, sys.executable, "-m", "gpuwarden", "agent", "-c", str(self.path)],
+                command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -336,10 +335,8 @@ class Agent:
         return [e for e in found if all(e.get(k) == v for k, v in wanted.items())]
 
     def faults(self) -> list[str]:
-        """What it says is wrong with its configuration; then its log is for people."""
-        # event='config_wrong' fault='conf.d/a.toml:2: ...' level='error' timestamp='2026-...'
-        found = re.findall(r"^event='config_wrong' fault=(.*) level='", self.log(), re.MULTILINE)
-        return [str(ast.literal_eval(text)) for text in found]
+        """What it says is wrong with its configuration."""
+        return [event["fault"] for event in self.events("config_wrong")]
 
     def defects(self) -> list[str]:
         """What must never be there: an exception nobody expected, in its log or contained at a port."""

@@ -76,6 +76,8 @@ def kinds(world: World, who: Who) -> list[str]:
 def _shown(wanted: object) -> str:
     if isinstance(wanted, Container):
         return wanted.name
+    if isinstance(wanted, list | tuple):
+        return ", ".join(map(_shown, wanted))
     return wanted.comm if isinstance(wanted, Process) else str(wanted)
 
 

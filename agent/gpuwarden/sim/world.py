@@ -38,6 +38,11 @@ from gpuwarden.sim.node.surroundings import (
 )
 
 TICK_GAP_S = 0.002
+OPERATORS_MAP = [
+    {"match": {"image": "protected/*"}, "class": "protected"},
+    {"match": {"image": "high/*"}, "class": "high"},
+]
+"""Whom the operator of a simulated node believes: nobody is raised by a label."""
 
 
 class Agent(Protocol):
@@ -94,7 +99,7 @@ class World:
         self.board = SimBoard()
         self.watchdog = SimWatchdog(self.clock)
         self.steps = SimSteps(self.ledger)
-        self.settings: dict[str, Any] = {"agent": {"mode": "enforce"}, "tenant": []}
+        self.settings: dict[str, Any] = {"agent": {"mode": "enforce"}, "tenant": OPERATORS_MAP}
         self.configure(**dict(settings or {}))
         self.probe = SimProbe(self.clock, self.cards, self.config().sampling)
         self.allowances: dict[TenantId, Allowance] = {}
@@ -107,6 +112,8 @@ class World:
         self._ticked_at = -1e9
         self._growing = True
         self.began = self.clock.now()
+        self.asleep_until = -1.0
+        """The agent is stopped (SIGSTOP, a suspended host) until then."""
 
     # --- the agent ---
 
@@ -162,6 +169,10 @@ class World:
         """The agent is killed, whatever it is doing."""
         self._bury(AgentDied("killed"))
 
+    def stop_agent(self, seconds: float) -> None:
+        """The agent does not run for so long, and then goes on as if nothing had been (SIGSTOP)."""
+        self.asleep_until = self.clock.now() + seconds
+
     def tenant_of(self, facts: ProcessFacts) -> TenantId:
         """Names the tenant of a process by its owner, as the agent's own adapter would."""
         owner = facts.owner
@@ -211,11 +222,6 @@ class World:
             habits=habits or (Habit(device=DeviceId("GPU-0"), used_mib=1_024),),
             **rest,
         )
-        if cls in ("protected", "high"):
-            self.settings["tenant"] = [
-                *self.settings["tenant"],
-                {"match": {"image": image}, "class": cls},
-            ]
         self._allow(made, cls, quota_mib, soft_mib)
         self.docker.run(made)
         return made
@@ -302,7 +308,7 @@ class World:
         if due is not None:
             moments.append(due)
         if self.agent is not None:
-            moments.append(self.agent.next_due(now))
+            moments.append(max(self.asleep_until, self.agent.next_due(now)))
         return max(now + TICK_GAP_S, min(moments))
 
     def _grows(self) -> bool:
@@ -314,6 +320,8 @@ class World:
             self._bury(AgentDied(str(self._workers.crash)))
             return
         is_due = self.agent is not None and self.agent.next_due(now) <= now + 1e-9
+        if now < self.asleep_until:
+            return
         woken = (
             self.probe.has_news
             or self.docker.is_changed
