@@ -37,6 +37,9 @@ class QuotaConfig(Section):
     """Whether a tenant of class high may be evicted for its own overrun."""
     warmup_s: Seconds = 2.0
     """No eviction this long after start, except in the emergency lane."""
+    describe_wait_s: Seconds = 3.0
+    """How long a new tenant's runtime may take to tell its labels (Docker's own deadline is 3 s); after
+    that the tenant is judged by the default quota."""
     growth_window_s: Seconds = 10.0
     min_reclaim_ratio: Ratio = 0.05
     """Reclaim target = overrun + this share of the device (kubelet's min-reclaim, oomd's idea)."""
