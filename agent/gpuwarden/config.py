@@ -87,6 +87,8 @@ class LadderConfig(Section):
     locked_after_s: Seconds = 3.0
     """How long a device may stay locked after the offender is gone before the last resort, where the
     driver itself asks for a recovery."""
+    uncordon_after_s: Seconds = 300.0
+    """How long a cordoned device has to have been well before it is used again."""
     locked_silent_s: Seconds = 10.0
     """The same where the driver asks for nothing and only the services on it still suffer: what
     measures them needs a window of good requests before it says so."""
@@ -268,6 +270,7 @@ class Rules(Section):
     tombstone: Rule = Rule()
     labels: Rule = Rule()
     pressure: Rule = Rule()
+    cordon: Rule = Rule()
 
 
 class Config(Section):

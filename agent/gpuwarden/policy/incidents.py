@@ -8,7 +8,7 @@ from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT, Case
 from gpuwarden.policy.desk import Desk
 
-QUIET_RULES = frozenset({"labels", "limits"})
+QUIET_RULES = frozenset({"labels", "limits", "cordon"})
 """Rules whose findings stand in status but open no incident of their own."""
 
 
