@@ -80,7 +80,7 @@ def admit(
     """The tenant as judged. Never raises: what labels get wrong stands in ``policy_faults``."""
     faults: list[str] = []
     entry = next((p for p in cfg.tenant if _matches(p.match, facts, who)), None)
-    labels = _labels(facts, faults)
+    labels, unknown = _labels(facts)
     cls = _class(cfg, entry, labels, faults)
     hard = _memory(cfg, entry, labels, faults)
     soft = entry.memory_soft if entry is not None else None
@@ -124,7 +124,7 @@ def admit(
         ),
         is_described=facts.described,
         cannot_act=facts.cannot_act,
-        policy_faults=tuple(faults[:16]),
+        policy_faults=tuple((*faults, *unknown)[:16]),
     )
 
 
@@ -145,8 +145,9 @@ def _matches(match: Match, facts: RuntimeFacts, who: Who) -> bool:
     )
 
 
-def _labels(facts: RuntimeFacts, faults: list[str]) -> dict[str, str]:
-    labels = {}
+def _labels(facts: RuntimeFacts) -> tuple[dict[str, str], list[str]]:
+    """The claims, and what was meant as one and is none: told last, for there may be many."""
+    labels, unknown = {}, []
     for key, value in facts.labels:
         if not key.startswith(PREFIX):
             continue
@@ -154,8 +155,8 @@ def _labels(facts: RuntimeFacts, faults: list[str]) -> dict[str, str]:
         if name in KNOWN:
             labels[name] = value[:256]
         else:
-            faults.append(f"unknown label {_clean(key)}")
-    return labels
+            unknown.append(f"unknown label {_clean(key)}")
+    return labels, unknown
 
 
 def _class(
