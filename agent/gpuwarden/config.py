@@ -183,6 +183,9 @@ class DefaultPolicy(Section):
     """Tenants no entry matches."""
 
     memory: Bytes | None = None
+    """Quota of GPU memory a device, for tenants whose label claims none."""
+    memory_max: Bytes | None = None
+    """The most a label may claim; unset: ``memory``, and without that no bound."""
     tenant_class: Class = Field(default=TenantClass.LOW, alias="class")
     class_max: Class = TenantClass.NORMAL
     """The highest class a label may claim without the operator's map."""

@@ -101,6 +101,10 @@ FORMS: list[tuple[str, str, str, dict[str, str | None]]] = [
     (f"/docker/{B}/kubelet.slice/kubelet.service", "docker", "-", {"container_id": B}),
     (f"/kubepods/pod{UID}/{B}/docker/{A}", "docker", "", {"container_id": A, "pod_uid": UID}),
     (f"/system.slice/k3s.service/kubepods/pod{UID}/{A}", "kubernetes", "", {"container_id": A}),
+    (f"/kubepods/burstable/{A}", "kubernetes", "", {"container_id": A, "pod_uid": None}),
+    (f"/something/pod{UID}/{A}", "kubernetes", "", {"container_id": A, "pod_uid": UID}),
+    (f"/../crio-{A}.scope", "crio", "", {"container_id": A, "pod_uid": None}),
+    (f"/mesos/{UID}/mesos/{UID}/kubepods/pod{UID}/{A}", "kubernetes", "", {"container_id": A}),
     # ECS, Mesos, Nomad, garden
     (f"/ecs/55091c13-b8cf-4801-b527-f4601742204d/{A}", "ecs", "", {"container_id": A}),
     (f"/ecs/{STATIC}/{A}", "ecs", "", {"container_id": A}),
@@ -128,6 +132,7 @@ FORMS: list[tuple[str, str, str, dict[str, str | None]]] = [
     ("/lxc.payload/web", "lxc", "/.lxc", {"name": "web"}),
     ("/lxc.payload.web", "lxc", "/system.slice/cron.service", {"name": "web"}),
     ("/lxc.payload.web/lxc.payload.inner", "lxc", "/init.scope", {"name": "inner"}),
+    ("/system.slice/lxc.payload.web-01.scope", "lxc", "", {"name": "web-01"}),
     ("/lxc.monitor/web", "lxc-monitor", "", {"name": "web"}),
     (f"{USER}/lxc.payload.mine", "lxc", "", {"name": "mine"}),
     (f"/lxc/web/docker/{A}", "docker", "", {"container_id": A}),
@@ -283,6 +288,19 @@ def test_roots_of_all_kinds_tell_nothing() -> None:
 def test_text_without_a_cgroup_line(text: str) -> None:
     owner = owner_of(text)
     assert (owner.runtime, owner.cgroup_path, owner.leaf_path) == ("unknown", None, None)
+
+
+@pytest.mark.parametrize(
+    "text", ["    13:name=systemd:{}    ", "\r\n13:name=systemd:{}\r\n", "13::{}"]
+)
+def test_blanks_around_a_line_are_nothing(text: str) -> None:
+    owner = owner_of(text.format(f"/docker/{A}"))
+    assert (owner.runtime, owner.cgroup_path) == ("docker", f"/docker/{A}")
+
+
+@pytest.mark.parametrize("text", ["a:name=systemd:{}", ":name=systemd:{}", "13:{}"])
+def test_lines_of_another_shape_are_skipped(text: str) -> None:
+    assert owner_of(text.format(f"/docker/{A}")).runtime == "unknown"
 
 
 def test_unreadable_lines_hide_nothing() -> None:

@@ -20,10 +20,10 @@ from gpuwarden.adapters.probe.book import Book
 from gpuwarden.adapters.probe.channel import Channel, frame
 from gpuwarden.adapters.probe.crew import Post
 from gpuwarden.adapters.probe.events import EventLoop
+from gpuwarden.adapters.probe.facts import Facts
 from gpuwarden.adapters.probe.fast import MemoryTable
 from gpuwarden.adapters.probe.library import Handle, Library, Marks
 from gpuwarden.adapters.probe.lists import Lister
-from gpuwarden.adapters.probe.slow import Facts
 from gpuwarden.adapters.probe.specs import CLASSES_S
 from gpuwarden.adapters.probe.symbols import SYMBOLS
 from gpuwarden.adapters.probe.worker import Start, Worker, split
@@ -107,16 +107,16 @@ class Pass:
         lister, facts = Lister(self.library, self.marks), self._facts(ordinal, handle)
         payload = lister.read(handle, ordinal, table.record(ordinal), is_full=True)
         self._take(book, post, frame(layout.LIST, payload, ordinal=ordinal, at=1.0))
-        for kind, body in facts:
-            self._take(book, post, frame(kind, body, ordinal=ordinal, at=1.0))
+        for kind, part, body in facts:
+            self._take(book, post, frame(kind, body, part=part, ordinal=ordinal, at=1.0))
 
-    def _facts(self, ordinal: int, handle: Handle) -> Iterator[tuple[int, bytes]]:
+    def _facts(self, ordinal: int, handle: Handle) -> Iterator[tuple[int, int, bytes]]:
         facts = Facts(self.library, self.marks, [handle] * (ordinal + 1))
         for every_s in CLASSES_S:
-            yield layout.FACTS, facts.read(ordinal, every_s)
-            yield layout.FIELDS, facts.fields(ordinal, every_s)
-        yield layout.TEXTS, facts.texts(ordinal)
-        yield layout.PROCESS_UTILIZATION, facts.utilization(ordinal)
+            yield layout.FACTS, every_s, facts.read(ordinal, every_s)
+            yield layout.FIELDS, every_s, facts.fields(ordinal, every_s)
+        yield layout.TEXTS, layout.SLOW, facts.texts(ordinal)
+        yield layout.PROCESS_UTILIZATION, layout.SLOW, facts.utilization(ordinal)
 
     def _events(self, handles: list[Handle]) -> Iterator[bytes]:
         """What registering says (without the wait that would follow)."""

@@ -115,12 +115,12 @@ def test_a_size_beyond_the_device_is_no_size(bad: bytes) -> None:
 def test_garbage_memory_blinds_and_the_next_good_sample_restores() -> None:
     book, one = Book(), post()
     book.take(
-        one, Frame(kind=layout.INVENTORY, thread=0, ordinal=0, at=1.0, payload=entry(0, b"GPU-1"))
+        one, Frame(kind=layout.INVENTORY, part=5, ordinal=0, at=1.0, payload=entry(0, b"GPU-1"))
     )
     sizes = [(1.0, record(5)), (2.0, record(TOTAL * 2)), (3.0, record(7))]
     seen = []
     for at, payload in sizes:
-        book.take(one, Frame(kind=layout.MEMORY, thread=0, ordinal=0, at=at, payload=payload))
+        book.take(one, Frame(kind=layout.MEMORY, part=5, ordinal=0, at=at, payload=payload))
         (device,) = (view := book.view(at, 1.0)).devices
         seen.append((device.sight, device.used_bytes, [g.kind for g in view.gaps]))
     assert seen[0] == (Sight.OK, 5, [])
@@ -133,11 +133,11 @@ def test_garbage_memory_blinds_and_the_next_good_sample_restores() -> None:
 def test_a_sample_ages_into_blindness() -> None:
     book, one = Book(), post()
     book.take(
-        one, Frame(kind=layout.INVENTORY, thread=0, ordinal=0, at=1.0, payload=entry(0, b"GPU-1"))
+        one, Frame(kind=layout.INVENTORY, part=5, ordinal=0, at=1.0, payload=entry(0, b"GPU-1"))
     )
     assert not book.view(1.5, 1.0).devices, "neither seen nor unseen before its first sample"
     assert book.view(3.0, 1.0).devices[0].sight is Sight.BLIND
-    book.take(one, Frame(kind=layout.MEMORY, thread=0, ordinal=0, at=3.0, payload=record(5)))
+    book.take(one, Frame(kind=layout.MEMORY, part=5, ordinal=0, at=3.0, payload=record(5)))
     assert book.view(4.0, 1.0).devices[0].used_bytes == 5
     old = book.view(4.01, 1.0)
     assert (old.devices[0].sight, old.devices[0].used_bytes) == (Sight.BLIND, None)
@@ -150,9 +150,9 @@ def test_a_sample_ages_into_blindness() -> None:
 def test_a_uuid_that_names_nothing_is_a_gap(uuid: bytes) -> None:
     book, one = Book(), post()
     payload = entry(0, uuid) + entry(1, b"GPU-2")
-    book.take(one, Frame(kind=layout.INVENTORY, thread=0, ordinal=0, at=1.0, payload=payload))
+    book.take(one, Frame(kind=layout.INVENTORY, part=5, ordinal=0, at=1.0, payload=payload))
     memory = record(1) + record(2)
-    book.take(one, Frame(kind=layout.MEMORY, thread=0, ordinal=0, at=1.0, payload=memory))
+    book.take(one, Frame(kind=layout.MEMORY, part=5, ordinal=0, at=1.0, payload=memory))
     view = book.view(1.0, 1.0)
     assert [d.id for d in view.devices] == ["GPU-2"]
     assert any("index 0" in gap.detail for gap in view.gaps)
@@ -209,7 +209,7 @@ def test_percentages_of_processes_that_cannot_be_are_left_out() -> None:
 frames = st.builds(
     Frame,
     kind=st.integers(0, 13),
-    thread=st.integers(0, 255),
+    part=st.integers(0, 255),
     ordinal=st.integers(0, 4) | st.just(layout.NO_DEVICE),
     at=st.floats(allow_nan=False, allow_infinity=False),
     payload=st.binary(max_size=400),
@@ -220,7 +220,7 @@ frames = st.builds(
 def test_no_bytes_of_a_child_raise_or_make_a_device_fuller_than_it_is(told: list[Frame]) -> None:
     book, one = Book(), post()
     payload = entry(0, b"GPU-1") + entry(1, b"GPU-2") + entry(2, b"MIG-3", parent=0, flags=2)
-    book.take(one, Frame(kind=layout.INVENTORY, thread=0, ordinal=0, at=1.0, payload=payload))
+    book.take(one, Frame(kind=layout.INVENTORY, part=5, ordinal=0, at=1.0, payload=payload))
     for frame in told:
         book.take(one, frame)
     for device in book.view(2.0, 1.0).devices:

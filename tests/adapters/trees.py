@@ -5,8 +5,10 @@ import select
 import signal
 import subprocess
 import textwrap
+import threading
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -77,6 +79,17 @@ def wait_gone(pid: int, timeout_s: float = 10.0) -> bool:
         os.close(fd)
 
 
+def soon(is_so: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+    """Whether it comes true within the time (a group may list a dead process for a moment)."""
+    pause = threading.Event()
+    until = time.monotonic() + timeout_s
+    while not is_so():
+        if time.monotonic() > until:
+            return False
+        pause.wait(0.01)
+    return True
+
+
 def real_hierarchies() -> list[str]:
     """Folders below ``CGROUP_ROOT`` in which this process may make groups; ``.`` on a pure v2 host."""
     names: tuple[str, ...] = ("freezer", "unified", "pids", "memory", "cpu")
@@ -88,3 +101,11 @@ def real_hierarchies() -> list[str]:
 def identity(hierarchy: str) -> str:
     """How ``CgroupId.hierarchy`` names that folder."""
     return "" if hierarchy in (".", "unified") else hierarchy
+
+
+def remove_empty_groups(name: str) -> None:
+    """Remove what an engine leaves behind: groups of this name, where they are empty."""
+    for top in (*CGROUP_ROOT.glob(name), *CGROUP_ROOT.glob(f"*/{name}")):
+        for directory in (*sorted(top.rglob("*/"), reverse=True), top):
+            with suppress(OSError):
+                directory.rmdir()

@@ -31,6 +31,7 @@ warmup_s = "100ms"
 {quota_more}
 [ladder]
 tombstone_window_s = "{window}"
+{ladder}
 [sampling]
 list_every_s = "500ms"
 [[tenant]]
@@ -66,6 +67,7 @@ def policy(
     soft: str = "20GiB",
     limiter: str = "none",
     window: str = "2s",
+    ladder: str = "",
     mode: str = "enforce",
 ) -> str:
     """A drop-in. The preventive limiter is off unless asked for: it would keep a hog from its sin."""
@@ -77,6 +79,7 @@ def policy(
         soft=soft,
         limiter=limiter,
         window=window,
+        ladder=ladder,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import subprocess
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def test_folder_that_others_can_write_is_not_trusted(
     shared.mkdir()
     shared.chmod(0o777)
     monkeypatch.setenv("GPUWARDEN_SIM_CACHE", str(shared))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert cache_folder() != shared
 
 

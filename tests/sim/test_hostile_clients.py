@@ -124,6 +124,10 @@ def test_a_malformed_first_message_ends_the_connection(host: SimHost, message: b
         _request(LOCKUP, a=7),
         _request(LOCKUP, b=10**6),
         _request(EVENTS, a=8),  # not a listener
+        _request(RESOLVE, text=b"GPU\0x"),
+        _request(RESOLVE, text=b"x" * (MAX_TEXT + 1)),
+        _request(RESOLVE, text=b"0")[:-1],
+        _request(99),
     ],
 )
 def test_a_workload_that_breaks_the_protocol_loses_what_it_has(

@@ -21,7 +21,8 @@ SIMULATE = [sys.executable, "-m", "gpuwarden.sim"]
 
 def _environment(**more: str) -> dict[str, str]:
     source = str(Path(__file__).resolve().parents[2] / "agent")
-    return {**os.environ, "PYTHONPATH": source, **more}
+    before = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{source}:{before}" if before else source, **more}
 
 
 def _run(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -39,11 +39,15 @@ def tenant_groups(group: Group) -> Iterator[Group]:
 
 
 def _is_spared(pid: int, proc: str) -> bool:
-    """slurmstepd, by name and by root (a user's job cannot pass for it); and who is gone meanwhile."""
+    """slurmstepd, by name and by root (a user's job cannot pass for it); and who is dead meanwhile:
+    a group may list a process for a moment after it has ended.
+    """
     try:
         with open(f"{proc}/{pid}/stat", "rb") as file:
             stat = parse_stat(file.read(4096))
         uid = os.stat(f"{proc}/{pid}").st_uid
     except OSError as error:
         return isinstance(error, FileNotFoundError | ProcessLookupError)
-    return stat is not None and stat.comm == "slurmstepd" and uid == 0
+    if stat is None or not stat.is_running:
+        return True
+    return stat.comm == "slurmstepd" and uid == 0

@@ -32,7 +32,7 @@ def owner_of(text: str) -> CgroupOwner:
     readings: dict[str, Reading] = {}
     best: tuple[tuple[int, int, int], Reading] | None = None
     for line in text[:_MAX_TEXT].split("\n"):
-        match = _LINE.fullmatch(line.rstrip("\r"))
+        match = _LINE.fullmatch(line.strip(" \t\r"))
         if match is None:
             continue
         path = match["path"]

@@ -59,6 +59,7 @@ _GUEST_INNARDS = (".slice", *UNIT_TYPES)
 _PREFIX_RUNTIME = {
     "docker": "docker",
     "libpod": "podman",
+    "podman": "podman",
     "libpod-payload": "podman",
     "libpod-conmon": "podman-monitor",
     "cri-containerd": "containerd",
@@ -77,6 +78,9 @@ _PARENT_RUNTIME = {
     "default": "containerd",
     "nerdctl": "containerd",
 }
+
+
+_POD_GROUPS = ("kubepods", "burstable", "besteffort")
 
 
 def read(path: str) -> Reading:
@@ -158,7 +162,7 @@ def _container(segments: list[str], index: int) -> Element | None:
             runtime = "kubernetes"
         return Element(runtime=runtime, container_id=match["id"]) if runtime else None
     if _HEX64.match(segment):
-        if _pod_uid(parent):
+        if _pod_uid(parent) or parent in _POD_GROUPS:
             return Element(runtime="kubernetes", container_id=segment)
         if "ecs" in segments[max(0, index - 3) : index]:
             return Element(runtime="ecs", container_id=segment)
@@ -176,7 +180,7 @@ def _guest(segments: list[str], index: int) -> Element | None:
     segment, parent = segments[index], segments[index - 1] if index else ""
     for prefix, runtime in (("lxc.payload.", "lxc"), ("lxc.monitor.", "lxc-monitor")):
         if segment.startswith(prefix) and len(segment) > len(prefix):
-            return Element(runtime=runtime, name=segment.removeprefix(prefix))
+            return Element(runtime=runtime, name=segment[len(prefix) :].removesuffix(".scope"))
     if (
         parent in ("lxc", "lxc.payload", "lxc.monitor")
         and segment not in ("", "ns", "..")

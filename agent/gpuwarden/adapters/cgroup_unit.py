@@ -16,7 +16,7 @@ _USER = re.compile(
 _INFRASTRUCTURE = re.compile(
     r"(?:docker|containerd|podman|crio|cri-o|cri-docker|kubelet|k3s|k3s-agent|rke2-server|rke2-agent"
     r"|slurmd|slurmctld|slurmdbd|munge|ssh|sshd|ssh@.*|sshd@.*|dbus|dbus-broker|polkit|lxd|lxcfs|incus"
-    r"|lxc-net|lxc-monitord|systemd-.*|snap\.(?:lxd|microk8s|docker|k8s)\..*|nvidia-.*|nvsm.*|dcgm.*"
+    r"|lxc-net|lxc-monitord|systemd-(?!nspawn@).*|snap\.(?:lxd|microk8s|docker|k8s)\..*|nvidia-.*|nvsm.*|dcgm.*"
     r"|display-manager|gdm3?|lightdm|sddm|xdm|NetworkManager|networking|gpuwarden.*"
     r")\.(?:service|socket|scope)\Z"
 )

@@ -18,6 +18,7 @@ from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 
 _OURS = "gpuwarden."
+_CONTAINER = "io.kubernetes.container.name"
 _UP = ("CONTAINER_RUNNING", "CONTAINER_CREATED")
 
 
@@ -49,7 +50,7 @@ class Cri:
             name="/".join(part for part in (namespace, name, container) if part) or None,
             image=text(table(status, "image"), "image"),
             labels=tuple(ordered[:MAX_LABELS]),
-            owner_key=f"kubernetes:{namespace}/{_owner(name, labels)}/{container}",
+            owner_key=owner_of_pod({**labels, _CONTAINER: container}),
         )
 
     def restart_off(self, target: Target) -> Mapping[str, str]:
@@ -110,11 +111,18 @@ def _strings(raw: Mapping[str, Any], key: str) -> dict[str, str]:
     }
 
 
-def _owner(pod: str, labels: Mapping[str, str]) -> str:
-    """The pod's name without what a deployment adds to each copy (``web-5d9c7b-x2x9z`` -> ``web``)."""
+def owner_of_pod(labels: Mapping[str, str]) -> str | None:
+    """Names a pod's container across re-creation; ``None`` where the labels name no pod.
+
+    The pod's name counts without what a deployment adds to each copy: ``web-5d9c7b-x2x9z`` -> ``web``.
+    """
+    namespace = labels.get("io.kubernetes.pod.namespace")
+    pod = labels.get("io.kubernetes.pod.name")
+    if not namespace or not pod:
+        return None
     template = labels.get("pod-template-hash")
     head, found, _ = pod.partition(f"-{template}-") if template else (pod, "", "")
-    return head if found else pod
+    return f"kubernetes:{namespace}/{head if found else pod}/{labels.get(_CONTAINER, '')}"
 
 
 def _id_of(tenant: TenantId) -> str:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prometheus_client.parser import text_string_to_metric_families
-
 IN_FLIGHT_NAMES = ("in_flight", "inprogress", "requests_running", "queue_size")
 
 
@@ -25,6 +23,9 @@ class Reading:
 
 def parse(text: str, histogram: str, at: float) -> Reading | None:
     """The reading of a page; ``None`` when the histogram is not on it. ValueError: not a page."""
+    # Imported here: a node without objectives should not carry it (19 modules, 1.5 MiB).
+    from prometheus_client.parser import text_string_to_metric_families
+
     sums: dict[float, float] = {}
     in_flight: float | None = None
     for family in text_string_to_metric_families(text):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from gpuwarden.adapters.cgroupfs import CgroupFs
+from gpuwarden.adapters.containerd import Containerd
 from gpuwarden.adapters.cri import Cri
 from gpuwarden.adapters.describer import Describer
 from gpuwarden.adapters.docker_client import DockerDoor
@@ -161,25 +162,25 @@ def _adapters(
     """One adapter a kind of owner; one whose tool is missing says so when it is asked."""
     timeout_s = cfg.docker.timeout_s
 
-    def tool(name: str, **env: str) -> Tool:
+    def tool(name: str, *variables: str) -> Tool:
+        env = {one: environ[one] for one in variables if one in environ}
         return Tool(name=name, clock=clock, timeout_s=timeout_s, env=env)
 
     def open_proc() -> ProcFs:
         return ProcFs(cgroups)
 
-    slurm_env = {"SLURM_CONF": environ["SLURM_CONF"]} if "SLURM_CONF" in environ else {}
     docker = Docker(door, cgroups)
-    cri = Cri(tool("crictl"))
+    pods = FirstOf((Cri(tool("crictl")), Containerd(tool("ctr"), clock, cgroups)))
     systemd = Systemd(tool("systemctl"), clock)
     return {
         "docker": docker,
         "ecs": docker,
         "unknown": docker,
-        "podman": Podman(tool("podman"), cgroups),
-        "containerd": cri,
-        "crio": cri,
-        "kubernetes": FirstOf((cri, docker)),
-        "slurm": Slurm(tool("squeue", **slurm_env), tool("scancel", **slurm_env), clock),
+        "podman": Podman(tool("podman", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"), cgroups),
+        "containerd": pods,
+        "crio": Cri(tool("crictl")),
+        "kubernetes": FirstOf((pods, docker)),
+        "slurm": Slurm(tool("squeue", "SLURM_CONF"), tool("scancel", "SLURM_CONF"), clock),
         "lxc": Lxc(tool("lxc-info"), tool("lxc-stop")),
         "systemd-service": systemd,
         "systemd-scope": systemd,

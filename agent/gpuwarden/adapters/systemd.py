@@ -56,6 +56,8 @@ class Systemd:
         if is_infrastructure(unit):
             raise Refused(f"{unit} serves the whole host")
         cgroup_path = target.cgroup.path if target.cgroup is not None else None
+        if _is_unknown(self._properties(unit)):
+            return  # a transient unit is forgotten as soon as it is down
         if self._show(unit, cgroup_path).get("ActiveState") in _GONE:
             return
         self._order("stop", "--no-block", "--", unit)
@@ -71,7 +73,7 @@ class Systemd:
     def _show(self, unit: str, cgroup_path: str | None) -> Mapping[str, str]:
         """Properties of the unit; ``Refused`` when it is not loaded or runs in another group."""
         shown = self._properties(unit)
-        if shown.get("LoadState") == "not-found" and shown.get("ActiveState") in (None, *_GONE):
+        if _is_unknown(shown):
             raise Refused(f"systemd has no unit {unit}")
         group = shown.get("ControlGroup", "")
         if group and cgroup_path is not None and group != cgroup_path:
@@ -104,6 +106,10 @@ class Systemd:
         answer = self._systemctl.run(*args)
         if answer.status != 0 and "not loaded" not in answer.err:
             raise Unavailable(f"systemctl {args[0]}: {answer.why}")
+
+
+def _is_unknown(shown: Mapping[str, str]) -> bool:
+    return shown.get("LoadState") == "not-found" and shown.get("ActiveState") in (None, *_GONE)
 
 
 def _unit_of(target: Target) -> str:

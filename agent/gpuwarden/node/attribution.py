@@ -1,6 +1,6 @@
 """Whose bytes are these: rows of process lists become uses of tenants."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gpuwarden.model.device import Device, Listing, ProcessUse
@@ -24,6 +24,16 @@ class Row:
     misses: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folded:
+    """What came of a list. The probe hands the very same ``rows`` over while they do not change."""
+
+    rows: tuple[ProcessUse, ...]
+    known_bytes: int | None
+    """Sum of the rows; ``None`` when the driver withheld a size."""
+    sizes: dict[TenantId, tuple[int, int]]
+
+
 @dataclass(slots=True)
 class Attribution:
     """Keeps who held what by the last list of every device. The loop's thread only."""
@@ -38,10 +48,16 @@ class Attribution:
     history: dict[int, tuple[Pid, TenantId]] = field(default_factory=dict)
     """Who a pid was when last seen: bytes may stay listed under a dead pid."""
     traces: dict[tuple[TenantId, DeviceId], list[tuple[float, int]]] = field(default_factory=dict)
+    _uses: tuple[Use, ...] | None = None
+    _folded: dict[DeviceId, Folded] = field(default_factory=dict)
 
     def take(self, listing: Listing) -> bool:
-        """Fold one list in; False when it was known already."""
+        """Fold one list in; False when it tells nothing new of who holds what."""
         if listing.at <= self.listed_at.get(listing.device, -1.0):
+            return False
+        folded = self._folded.get(listing.device)
+        if folded is not None and folded.rows is listing.rows:
+            self._renew(listing, folded)
             return False
         old = self.rows.get(listing.device, {})
         rows: dict[int, Row] = {}
@@ -68,13 +84,33 @@ class Attribution:
                 )
                 known_bytes += row.used_bytes or 0
         self.rows[listing.device] = rows
+        folded = Folded(
+            rows=listing.rows,
+            known_bytes=known_bytes if is_complete else None,
+            sizes=_sizes(rows.values()),
+        )
+        if any(row.misses for row in rows.values()):
+            self._folded.pop(listing.device, None)  # the next list decides about them
+        else:
+            self._folded[listing.device] = folded
+        for key in [k for k in self.traces if k[1] == listing.device and k[0] not in folded.sizes]:
+            del self.traces[key]
+        self._renew(listing, folded)
+        return True
+
+    def recheck(self) -> None:
+        """A process has ended: its pid may be another's on the next list, however alike that looks."""
+        self._folded.clear()
+
+    def _renew(self, listing: Listing, folded: Folded) -> None:
+        """The same rows, or rows just folded, as of this list."""
+        self._uses = None
         self.listed_at[listing.device] = listing.at
-        if is_complete:
-            self.unattributed[listing.device] = max(0, listing.used_bytes - known_bytes)
+        if folded.known_bytes is not None:
+            self.unattributed[listing.device] = max(0, listing.used_bytes - folded.known_bytes)
         else:
             self.unattributed.pop(listing.device, None)
-        self._trace(listing)
-        return True
+        self._trace(listing, folded)
 
     def _row(self, entry: ProcessUse) -> Row | None:
         """The row's owner; a pid that is gone keeps the tenant it was last seen as."""
@@ -93,16 +129,14 @@ class Attribution:
             self.history.pop(next(iter(self.history)))
         return Row(pid=facts.pid, raw_pid=entry.raw_pid, used_bytes=entry.used_bytes, tenant=tenant)
 
-    def _trace(self, listing: Listing) -> None:
-        sizes: dict[TenantId, int] = {}
-        for row in self.rows[listing.device].values():
-            sizes[row.tenant] = sizes.get(row.tenant, 0) + (row.used_bytes or 0)
-        for key in [k for k in self.traces if k[1] == listing.device and k[0] not in sizes]:
-            del self.traces[key]
-        for tenant, size in sizes.items():
+    def _trace(self, listing: Listing, folded: Folded) -> None:
+        start = listing.at - self.growth_window_s
+        for tenant, (size, _) in folded.sizes.items():
             points = self.traces.setdefault((tenant, listing.device), [])
-            points.append((listing.at, size))
-            start = listing.at - self.growth_window_s
+            if len(points) > 2 and points[-1][1] == points[-2][1] == size:
+                points[-1] = (listing.at, size)  # a plateau is its two ends
+            else:
+                points.append((listing.at, size))
             while len(points) > MAX_POINTS or (len(points) > 2 and points[1][0] < start):
                 points.pop(0)
 
@@ -110,25 +144,27 @@ class Attribution:
         """Forget devices that are no more."""
         known = {d.id for d in devices}
         for device in [d for d in self.rows if d not in known]:
+            self._uses = None
             self.rows.pop(device, None)
             self.listed_at.pop(device, None)
             self.unattributed.pop(device, None)
+            self._folded.pop(device, None)
         holding = {r.tenant for rows in self.rows.values() for r in rows.values()}
         for tenant in [t for t in self.facts_of if t not in holding]:
             del self.facts_of[tenant]
 
     def uses(self) -> tuple[Use, ...]:
         """One use a tenant and device, by the newest lists."""
+        if self._uses is None:
+            self._uses = self._summed()
+        return self._uses
+
+    def _summed(self) -> tuple[Use, ...]:
         uses = []
         for device, rows in self.rows.items():
-            sums: dict[TenantId, list[int]] = {}
-            for row in rows.values():
-                total = sums.setdefault(row.tenant, [0, 0])
-                if row.used_bytes is None:
-                    total[1] += 1
-                else:
-                    total[0] += row.used_bytes
-            for tenant, (used, unknown) in sums.items():
+            folded = self._folded.get(device)
+            sizes = folded.sizes if folded is not None else _sizes(rows.values())
+            for tenant, (used, unknown) in sizes.items():
                 points = self.traces.get((tenant, device), [])
                 uses.append(
                     Use(
@@ -152,6 +188,18 @@ class Attribution:
                 if row.pid is not None:
                     pids.add(row.pid)
         return {tenant: tuple(sorted(pids)) for tenant, pids in found.items()}
+
+
+def _sizes(rows: Iterable[Row]) -> dict[TenantId, tuple[int, int]]:
+    """By tenant: bytes that are told, and rows whose size is not."""
+    sizes: dict[TenantId, tuple[int, int]] = {}
+    for row in rows:
+        used, unknown = sizes.get(row.tenant, (0, 0))
+        if row.used_bytes is None:
+            sizes[row.tenant] = (used, unknown + 1)
+        else:
+            sizes[row.tenant] = (used + row.used_bytes, unknown)
+    return sizes
 
 
 def _rate(points: list[tuple[float, int]]) -> float:

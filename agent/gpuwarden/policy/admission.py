@@ -81,23 +81,12 @@ def admit(
     faults: list[str] = []
     entry = next((p for p in cfg.tenant if _matches(p.match, facts, who)), None)
     labels, unknown = _labels(facts)
+    if entry is not None and _is_claimed(entry.match):
+        entry = _lowered(cfg, entry, faults)
     cls = _class(cfg, entry, labels, faults)
     hard = _memory(cfg, entry, labels, faults)
-    soft = entry.memory_soft if entry is not None else None
-    if "memory.soft" in labels:
-        soft = _read(parse_bytes, "memory.soft", labels, faults, soft)
-    if soft is not None and hard is not None and soft > hard:
-        faults.append("gpuwarden.memory.soft is above the quota; the quota counts")
-        soft = hard
-    grace = entry.grace if entry is not None and entry.grace is not None else None
-    if grace is None:
-        grace = class_grace_s(cfg, cls)
-    if "grace" in labels:
-        claimed = _read(parse_seconds, "grace", labels, faults, grace)
-        grace = grace if claimed is None else claimed
-        if grace > cfg.ladder.grace_max_s:
-            faults.append(f"gpuwarden.grace is capped at {cfg.ladder.grace_max_s:.0f} s")
-            grace = cfg.ladder.grace_max_s
+    soft = _soft(entry, labels, hard, faults)
+    grace = _grace(cfg, entry, labels, cls, faults)
     service = entry.service if entry is not None else None
     if service is None and "service" in labels:
         service = _service(labels["service"], faults)
@@ -126,6 +115,29 @@ def admit(
         cannot_act=facts.cannot_act,
         policy_faults=tuple((*faults, *unknown)[:16]),
     )
+
+
+def _is_claimed(match: Match) -> bool:
+    """Whether a label alone makes the entry match: then anybody who starts a container can have it."""
+    told = (match.image, match.name, match.unit, match.user, match.account, match.runtime)
+    return match.service is not None and match.comm is None and all(p is None for p in told)
+
+
+def _lowered(cfg: Config, entry: TenantPolicy, faults: list[str]) -> TenantPolicy:
+    """An entry reached by a label gives what a label may claim, and no more."""
+    top = cfg.default.class_max
+    given = [c for c in (entry.tenant_class, entry.class_max) if c is not None]
+    if entry.never_victim or any(c > top for c in given):
+        faults.append(
+            "its policy entry is matched by a service label alone, which anybody can claim: "
+            f"no class above {top.label}"
+        )
+    lower = {
+        "never_victim": False,
+        "tenant_class": None if entry.tenant_class is None else min(entry.tenant_class, top),
+        "class_max": None if entry.class_max is None else min(entry.class_max, top),
+    }
+    return entry.model_copy(update=lower)
 
 
 def _matches(match: Match, facts: RuntimeFacts, who: Who) -> bool:
@@ -184,10 +196,12 @@ def _class(
 def _memory(
     cfg: Config, entry: TenantPolicy | None, labels: dict[str, str], faults: list[str]
 ) -> int | None:
-    default = entry.memory if entry is not None and entry.memory is not None else cfg.default.memory
-    top = entry.memory_max if entry is not None else None
-    if top is None and entry is not None and entry.memory is not None:
-        top = entry.memory
+    default, top = cfg.default.memory, cfg.default.memory_max
+    top = default if top is None else top
+    if entry is not None:
+        default = default if entry.memory is None else entry.memory
+        own = entry.memory if entry.memory_max is None else entry.memory_max
+        top = top if own is None else own
     if "memory" not in labels:
         return default if default is not None else top
     if not cfg.default.label_memory and entry is None:
@@ -202,6 +216,44 @@ def _memory(
         )
         return default if default is not None else top
     return claimed
+
+
+def _soft(
+    entry: TenantPolicy | None, labels: dict[str, str], hard: int | None, faults: list[str]
+) -> int | None:
+    """Labels may only lower what the operator set, or set what he left open."""
+    given = entry.memory_soft if entry is not None else None
+    soft = given
+    if "memory.soft" in labels:
+        soft = _read(parse_bytes, "memory.soft", labels, faults, given)
+        if soft is not None and given is not None and soft > given:
+            faults.append(f"gpuwarden.memory.soft refused: policy allows {given} bytes")
+            soft = given
+    if soft is None or hard is None:
+        if soft is not None:
+            faults.append("gpuwarden.memory.soft has no effect without a quota")
+        return None
+    if soft > hard:
+        faults.append("gpuwarden.memory.soft is above the quota; the quota counts")
+    return min(soft, hard)
+
+
+def _grace(
+    cfg: Config,
+    entry: TenantPolicy | None,
+    labels: dict[str, str],
+    cls: TenantClass,
+    faults: list[str],
+) -> float:
+    given = entry.grace if entry is not None else None
+    grace = class_grace_s(cfg, cls) if given is None else given
+    if "grace" not in labels:
+        return grace
+    top = cfg.ladder.grace_max_s if given is None else min(given, cfg.ladder.grace_max_s)
+    claimed = _read(parse_seconds, "grace", labels, faults, None)
+    if claimed is not None and claimed > top:
+        faults.append(f"gpuwarden.grace is capped at {top:.0f} s")
+    return grace if claimed is None else min(claimed, top)
 
 
 def _read(
@@ -234,6 +286,8 @@ def _host(entry: TenantPolicy | None, labels: dict[str, str], faults: list[str])
         claimed = _read(parse_bytes, "host-memory", labels, faults, None)
         if claimed is not None and claimed > 0:
             memory = claimed if memory is None else min(memory, claimed)
+        elif claimed is not None:
+            faults.append("gpuwarden.host-memory: expected a size above 0")
     if "cpu" in labels:
         try:
             count = float(labels["cpu"])

@@ -119,7 +119,9 @@ def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot
     incident = _stepped(incident, step)
     if note.used_bytes is not None and note.tenant == incident.tenant:
         incident = replace(incident, peak_bytes=max(incident.peak_bytes or 0, note.used_bytes))
-    if note.kind is NoteKind.DECIDED and incident.decided_at is None:
+    # What it is about has to be confirmed: a lock-up that joined an overrun decides nothing of it.
+    is_own = note.rule == incident.rule
+    if note.kind is NoteKind.DECIDED and is_own and incident.decided_at is None:
         incident = replace(incident, decided_at=snap.at)
     if note.evidence:
         merged = {**dict(incident.evidence), **dict(note.evidence)}

@@ -53,9 +53,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
 )
 
 MAX_FINDINGS = 512
-"""Findings of one pass beyond this are counted, not judged (costs research: cap findings a
-pass).
-"""
+"""Of more findings in one pass the worst are judged (costs research: cap findings a pass)."""
 
 
 def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
@@ -90,11 +88,13 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
 
 
 def find_all(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
-    """Every rule that is on, in order, bounded."""
+    """Every rule that is on, in order; bounded, so that no flood of small claims hides a great one."""
     findings: list[Finding] = []
     for name, rule in RULES:
         if guard.is_on(cfg, name):
             findings.extend(rule(cfg, memory, scene))
+    if len(findings) > MAX_FINDINGS:
+        findings.sort(key=lambda f: -f.severity)
     return findings[:MAX_FINDINGS]
 
 

@@ -45,6 +45,7 @@ class Scene:
     """Devices where growth will cross a hard trip within ``sampling.urgent_headroom_s``."""
     _by_device: dict[DeviceId, list[Use]] | None = None
     _by_tenant: dict[TenantId, list[Use]] | None = None
+    _by_both: dict[tuple[TenantId, DeviceId], Use] | None = None
     _protected: dict[DeviceId, list[Tenant]] | None = None
 
     @staticmethod
@@ -107,6 +108,15 @@ class Scene:
             for use in self.snap.uses:
                 self._by_device.setdefault(use.device, []).append(use)
         return self._by_device.get(device, ())
+
+    def use_of(self, tenant: TenantId, device: DeviceId) -> Use | None:
+        """What a tenant holds on a device; quick for those that stand out."""
+        if self._by_both is None:
+            self._by_both = {(use.tenant, use.device): use for use in self.noteworthy}
+        found = self._by_both.get((tenant, device))
+        if found is not None:
+            return found
+        return next((use for use in self.uses_of(tenant) if use.device == device), None)
 
     def uses_of(self, tenant: TenantId) -> Sequence[Use]:
         """Where a tenant holds bytes."""

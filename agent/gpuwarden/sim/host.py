@@ -22,6 +22,7 @@ from gpuwarden.sim.driver.build import Built, build
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
+SHARED_MEMORY = "/dev/shm"
 PROFILES = ("A100-40", "H100-80", "H200-141", "L4", "T4")
 
 
@@ -120,11 +121,16 @@ def _said(process: subprocess.Popen[bytes]) -> str:
     return process.stderr.read(2000).decode(errors="replace").strip()
 
 
+def _memory_backed() -> str | None:
+    """Where shared state is never written to a disk, whose writeback would stall the driver."""
+    return SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK | os.X_OK) else None
+
+
 class SimHost:
     """Runs the driver process for the time of a ``with`` block (or from ``start`` to ``stop``).
 
     Raises Unsupported when the programs cannot be compiled, Unavailable when the driver does not
-    come up. The folder is made under the temporary one unless given; it holds the sockets, and a
+    come up. The folder is made in shared memory unless given; it holds the sockets, and a
     container that has it bind-mounted at the same path sees the same devices.
     """
 
@@ -178,7 +184,9 @@ class SimHost:
 
     def start(self) -> None:
         built = self.built
-        self._folder = self._given_folder or Path(tempfile.mkdtemp(prefix="gpuwarden-sim-"))
+        self._folder = self._given_folder or Path(
+            tempfile.mkdtemp(prefix="gpuwarden-sim-", dir=_memory_backed())
+        )
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o755)  # clients of other users, and in containers, come here
         try:

@@ -1,13 +1,12 @@
 """What the probe knows of the devices: fills itself from frames, keyed by UUID; an index may move."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gpuwarden.adapters.probe import decode, layout, sighted
 from gpuwarden.adapters.probe.crew import Post
 from gpuwarden.adapters.probe.decode import Entry
-from gpuwarden.adapters.probe.sighted import Known
-from gpuwarden.adapters.probe.specs import CLASSES_S, FIELDS, NUMBERED
+from gpuwarden.adapters.probe.sighted import FactSet, Known
 from gpuwarden.adapters.probe.worker import Frame
 from gpuwarden.model.device import Device, DriverEvent, Listing, Sight
 from gpuwarden.model.ids import DeviceId
@@ -18,10 +17,9 @@ _EVENTS_MAX = 1024
 _PASSING_MAX = 64
 _STANDS = 2.5
 """A slow fact stands for so many periods of its class; then it is withdrawn, not repeated."""
-_EVERY_S = {out.key: spec.every_s for spec in NUMBERED for out in spec.outs} | {
-    field.key: field.every_s for field in FIELDS
-}
-_EVERY_TEXT_S = float("inf")
+_FOREVER_S = float("inf")
+"""Strings are told once a child; they stand until the next one tells them."""
+Decoder = Callable[[bytes], tuple[Mapping[str, float | str | None], Sequence[str]]]
 
 
 class Book:
@@ -88,15 +86,11 @@ class Book:
             case layout.LIST:
                 self._list(post, frame)
             case layout.FACTS:
-                values, faults = decode.facts(frame.payload)
-                self._facts(post, frame, values, faults)
+                self._facts(post, frame, decode.facts)
             case layout.FIELDS:
-                values, faults = decode.fields(frame.payload)
-                self._facts(post, frame, values, faults)
+                self._facts(post, frame, decode.fields)
             case layout.TEXTS:
-                if (known := self._at(post, frame.ordinal)) is not None:
-                    for key, value in decode.texts(frame.payload).items():
-                        known.note_fact(key, value, frame.at, _EVERY_TEXT_S)
+                self._facts(post, frame, decode.texts)
             case layout.PROCESS_UTILIZATION:
                 if (known := self._at(post, frame.ordinal)) is not None:
                     known.utilization = dict(decode.utilization(frame.payload))
@@ -135,22 +129,26 @@ class Book:
         known = self._at(post, frame.ordinal)
         if known is None:
             return
-        taken, faults, _ = sighted.listing(known, frame.payload, frame.at)
+        taken, faults = sighted.listing(known, frame.payload, frame.at)
         for fault in faults:
             self.garbage(known.id, fault)
         if taken is not None and (known.listing is None or taken.at >= known.listing.at):
             known.listing = taken
 
-    def _facts(
-        self, post: Post, frame: Frame, values: Mapping[str, float | None], faults: Sequence[str]
-    ) -> None:
+    def _facts(self, post: Post, frame: Frame, decoded: Decoder) -> None:
         known = self._at(post, frame.ordinal)
         if known is None:
             return
-        for fault in faults:
-            self.garbage(known.id, fault)
-        for key, value in values.items():
-            known.note_fact(key, value, frame.at, _STANDS * _EVERY_S.get(key, CLASSES_S[-1]))
+        name = (frame.kind, frame.part)
+        old = known.facts.get(name)
+        if old is not None and old.raw == frame.payload:
+            values = old.values
+        else:
+            values, faults = decoded(frame.payload)
+            for fault in faults:
+                self.garbage(known.id, fault)
+        stands_s = _STANDS * frame.part if frame.kind != layout.TEXTS else _FOREVER_S
+        known.facts[name] = FactSet(raw=frame.payload, values=values, until=frame.at + stands_s)
         self.details.pop(known.id, None)
 
     def _event(self, post: Post, frame: Frame) -> None:

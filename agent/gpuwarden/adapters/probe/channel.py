@@ -50,8 +50,8 @@ class Channel:
 
 
 def frame(
-    kind: int, payload: bytes, *, thread: int = 0, ordinal: int = layout.NO_DEVICE, at: float = 0.0
+    kind: int, payload: bytes, *, part: int = 0, ordinal: int = layout.NO_DEVICE, at: float = 0.0
 ) -> bytes:
     """One frame; ``at`` 0: now."""
-    header = layout.HEADER.pack(len(payload), kind, thread, ordinal, at or time.monotonic())
+    header = layout.HEADER.pack(len(payload), kind, part, ordinal, at or time.monotonic())
     return header + payload

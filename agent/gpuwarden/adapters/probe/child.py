@@ -165,7 +165,7 @@ class Child:
                 if since != last_since:
                     due_s = deadline_s
                 if number and now - since > due_s:
-                    self._channel.send([frame(layout.LATE, b"", thread=thread)])
+                    self._channel.send([frame(layout.LATE, b"", part=thread)])
                     said[thread] = (since, min(2 * (now - since), now - since + 60.0))
                 elif number and thread != layout.EVENTS:
                     wait_s = min(wait_s, max(since + due_s - now, 0.0) + _WATCH_LATE_S)

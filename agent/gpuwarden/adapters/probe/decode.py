@@ -12,9 +12,11 @@ from gpuwarden.model.ids import DeviceId
 PID_MAX = 4_194_304
 """Largest pid the kernel ever gives (include/linux/threads.h, PID_MAX_LIMIT)."""
 _TOTAL_MAX = 1 << 50
-_FIELD_FORMATS = ("d", "I", "Q", "Q", "q", "i", "H")
+_FIELD_FORMATS = tuple(struct.Struct("=" + letter) for letter in "dIQQqiH")
 """nvmlValueType_t: double, unsigned int, unsigned long, unsigned long long, signed long long, signed
 int, unsigned short."""
+_BITS = struct.Struct("=Q")
+_FACT_FORMATS = {letter: struct.Struct("=" + letter) for letter in "BIQi"}
 _FIELD_BY_ID = {(field.id, field.scope): field for field in FIELDS}
 _UUID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/")
 
@@ -109,6 +111,11 @@ def memory(record: bytes, offset: int = 0) -> MemoryReading:
     return MemoryReading(code=code, total=total, reserved=reserved, used=used, fault=fault)
 
 
+def rows_part(payload: bytes) -> bytes:
+    """What of a LIST frame tells the rows: equal bytes are equal rows."""
+    return payload[layout.MEMORY_RECORD.size :]
+
+
 def rows(device: DeviceId, payload: bytes) -> Rows:
     """The rows of a LIST frame: compute, graphics and MPS lists as one, each pid once.
 
@@ -172,7 +179,7 @@ def facts(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
 
 
 def _judge(out: Out, answer: bytes, faults: list[str]) -> float | None:
-    raw = struct.unpack_from("=" + out.format, answer, out.offset)[0]
+    (raw,) = _FACT_FORMATS[out.format].unpack_from(answer, out.offset)
     if raw in (0xFFFFFFFF, layout.NOT_AVAILABLE):
         return None
     value = float(raw * out.scale)
@@ -197,7 +204,7 @@ def fields(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
         if kind >= len(_FIELD_FORMATS):
             faults.append(f"{field.key} of value type {kind}")
             continue
-        raw = struct.unpack_from("=" + _FIELD_FORMATS[kind], struct.pack("=Q", bits))[0]
+        (raw,) = _FIELD_FORMATS[kind].unpack_from(_BITS.pack(bits))
         if raw in (0xFFFFFFFF, layout.NOT_AVAILABLE):
             continue
         value = float(raw) * field.scale
@@ -208,8 +215,8 @@ def fields(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
     return values, faults
 
 
-def texts(payload: bytes) -> dict[str, str | None]:
-    """Strings of a TEXTS frame by key; None where the driver has none."""
+def texts(payload: bytes) -> tuple[dict[str, str | None], list[str]]:
+    """Strings of a TEXTS frame by key, None where the driver has none; nothing in them is doubted."""
     values: dict[str, str | None] = {}
     offset = 0
     while offset + layout.FACT.size <= len(payload):
@@ -219,7 +226,7 @@ def texts(payload: bytes) -> dict[str, str | None]:
             said = text(payload[offset : offset + length])
             values[TEXTS[number].key] = said if code == layout.SUCCESS and said else None
         offset += length
-    return values
+    return values, []
 
 
 def utilization(payload: bytes) -> Mapping[int, tuple[float, float, float, float]]:

@@ -144,9 +144,7 @@ class EventLoop:
         if len(self._backlog) >= _BACKLOG_MAX:
             self._marks.dropped += 1
             return
-        self._backlog.append(
-            frame(layout.EVENT, body, thread=layout.EVENTS, ordinal=ordinal, at=now)
-        )
+        self._backlog.append(frame(layout.EVENT, body, part=layout.EVENTS, ordinal=ordinal, at=now))
 
     def _flush(self) -> None:
         if self._backlog and self._channel.send(self._backlog):
@@ -154,7 +152,7 @@ class EventLoop:
 
     def _say_mask(self, code: int, mask: int, ordinal: int = layout.NO_DEVICE) -> None:
         body = layout.EVENT_BODY.pack(mask, code, 0, 0)
-        self._channel.send([frame(layout.EVENT_MASK, body, thread=layout.EVENTS, ordinal=ordinal)])
+        self._channel.send([frame(layout.EVENT_MASK, body, part=layout.EVENTS, ordinal=ordinal)])
 
     def _call(self, ordinal: int, symbol: str, *args: object) -> int:
         return self._library.call(self._marks, ordinal, symbol, *args)

@@ -193,9 +193,9 @@ class FastLoop:
                 payload = self._lister.read(
                     self._handles[n], n, self._table.record(n), is_full=n in self.plan.wanted
                 )
-                frames.append(frame(layout.LIST, payload, thread=layout.FAST, ordinal=n, at=now))
+                frames.append(frame(layout.LIST, payload, part=layout.FAST, ordinal=n, at=now))
         if is_news or frames or now - self._sent_at >= BEAT_S:
-            frames.insert(0, frame(layout.MEMORY, records, thread=layout.FAST, at=now))
+            frames.insert(0, frame(layout.MEMORY, records, part=layout.FAST, at=now))
         if self._send(frames, records, now):
             for n, used in listed:
                 self._listed.note(n, now, used)

@@ -14,7 +14,9 @@ Error = struct.error
 """Raised for bytes that do not fit a layout."""
 
 HEADER = struct.Struct("=IBBHd")
-"""length of the payload, frame type, thread, device ordinal (``NO_DEVICE``: none), at."""
+"""length of the payload, frame type, part, device ordinal (``NO_DEVICE``: none), at.
+
+The part is the thread that sends or, of slow facts, the seconds of their class."""
 MESSAGE_MAX = 192 * 1024
 """Largest message: below the 208 KiB that Linux lets an ordinary user queue on a socket."""
 NO_DEVICE = 0xFFFF

@@ -43,6 +43,16 @@ def advice(code: int) -> str:
 
 
 @dataclass(slots=True)
+class FactSet:
+    """The slow facts that come together."""
+
+    raw: bytes
+    values: Mapping[str, float | str | None]
+    until: float
+    """Monotonic seconds after which they are withdrawn."""
+
+
+@dataclass(slots=True)
 class Known:
     """One device, by its UUID, across children and index shifts."""
 
@@ -70,8 +80,10 @@ class Known:
     """The call on it that does not return, in words; empty: none."""
     fault: str = ""
     listing: Listing | None = None
-    facts: dict[str, tuple[float | str | None, float, float]] = field(default_factory=dict)
-    """key -> (value, taken at, seconds it stands for)."""
+    facts: dict[tuple[int, int], FactSet] = field(default_factory=dict)
+    """Slow facts by the kind and class of the frame that brought them."""
+    list_bytes: bytes = b""
+    """Raw rows of the newest list, without a fault in them."""
     utilization: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
 
     def enrol(self, entry: Entry, parent: DeviceId | None, index: int) -> None:
@@ -92,9 +104,6 @@ class Known:
             self.total, self.reserved, self.used = reading.total, reading.reserved, reading.used
             self.at = at
             self.hung = ""
-
-    def note_fact(self, key: str, value: float | str | None, at: float, stands_s: float) -> None:
-        self.facts[key] = (value, at, stands_s)
 
     def sight(self, now: float, fresh_s: float) -> Sight:
         """Whether it can be seen now: not hung, not lost, its newest sample good and young."""
@@ -125,12 +134,17 @@ class Known:
 
     def fact(self, key: str, now: float) -> float | str | None:
         """A slow fact, unless it has outlived its class."""
-        value, at, stands_s = self.facts.get(key, (None, 0.0, 0.0))
-        return value if now - at <= stands_s else None
+        for facts in self.facts.values():
+            if key in facts.values:
+                return facts.values[key] if now <= facts.until else None
+        return None
 
     def details(self, now: float) -> Mapping[str, float | str | None]:
         """Every slow fact, by the keys of ``adapters.device_facts``; None once it is too old."""
-        return {key: self.fact(key, now) for key in self.facts}
+        found: dict[str, float | str | None] = {}
+        for facts in self.facts.values():
+            found |= facts.values if now <= facts.until else dict.fromkeys(facts.values)
+        return found
 
     def gap(self, sight: Sight, now: float) -> Gap | None:
         """Why it is not seen; None when it is."""
@@ -150,10 +164,16 @@ class Known:
         return Gap(source="nvml", subject=self.id, kind=GapKind.STALE, detail=age)
 
 
-def listing(known: Known, payload: bytes, at: float) -> tuple[Listing | None, tuple[str, ...], int]:
-    """The list of a LIST frame, what in it could not be believed, and the code of the call."""
+def listing(known: Known, payload: bytes, at: float) -> tuple[Listing | None, tuple[str, ...]]:
+    """The list of a LIST frame and what in it could not be believed; None: there is no list."""
+    reading = decode.memory(payload)
+    raw = decode.rows_part(payload)
+    if known.listing is not None and raw == known.list_bytes and not reading.fault:
+        same = known.listing.rows
+        return Listing(device=known.id, at=at, used_bytes=reading.used, rows=same), ()
     rows = decode.rows(known.id, payload)
+    known.list_bytes = b"" if rows.faults else raw
     if rows.code != layout.SUCCESS or rows.memory.fault:
-        return None, (*rows.faults, *filter(None, (rows.memory.fault,))), rows.code
-    taken = Listing(device=known.id, at=at, used_bytes=rows.memory.used, rows=rows.rows)
-    return taken, rows.faults, rows.code
+        known.list_bytes = b""
+        return None, (*rows.faults, *filter(None, (rows.memory.fault,)))
+    return Listing(device=known.id, at=at, used_bytes=rows.memory.used, rows=rows.rows), rows.faults

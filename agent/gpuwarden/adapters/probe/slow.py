@@ -9,138 +9,17 @@ import time
 
 from gpuwarden.adapters.probe import inventory, layout
 from gpuwarden.adapters.probe.channel import Channel, frame
+from gpuwarden.adapters.probe.facts import Facts
 from gpuwarden.adapters.probe.fast import GONE_CODES, Plan
 from gpuwarden.adapters.probe.library import Handle, Library, Marks
 from gpuwarden.adapters.probe.limits import Requests
 from gpuwarden.adapters.probe.lists import Lister
 from gpuwarden.adapters.probe.shared import Listed
-from gpuwarden.adapters.probe.specs import CLASSES_S, FAST_S, FIELDS, NUMBERED, SPECS, TEXTS, Spec
+from gpuwarden.adapters.probe.specs import CLASSES_S, FAST_S
 from gpuwarden.adapters.probe.symbols import NUMBERS
 
-_FINAL = frozenset({layout.NOT_SUPPORTED, layout.FUNCTION_NOT_FOUND})
-_TO_FALLBACK = frozenset(
-    {layout.NOT_SUPPORTED, layout.FUNCTION_NOT_FOUND, layout.ARGUMENT_VERSION_MISMATCH}
-)
-_SAMPLES = 1024
 _LATE_S = 0.05
 """Work due within this is done in the same wake-up: an empty wake-up costs more than a call."""
-
-
-class Facts:
-    """The slow calls of one thread, on buffers made once."""
-
-    def __init__(self, library: Library, marks: Marks, handles: list[Handle]) -> None:
-        self._library = library
-        self._marks = marks
-        self._handles = handles
-        self._buffer = ctypes.create_string_buffer(max(spec.size for spec in NUMBERED))
-        self._base = ctypes.addressof(self._buffer)
-        self._numbers = {id(spec): number for number, spec in enumerate(NUMBERED)}
-        self._final: set[tuple[int, int]] = set()
-        """(ordinal, number) that this device can never answer."""
-        self._final_fields: set[tuple[int, int]] = set()
-        self._samples = ctypes.create_string_buffer(_SAMPLES * layout.UTILIZATION_SAMPLE.size)
-        self._seen_us = [0] * len(handles)
-        # One entry more than asked for: the library has written one past the end on NVLink queries.
-        self._values = ctypes.create_string_buffer((len(FIELDS) + 1) * layout.FIELD_VALUE.size)
-
-    def read(self, ordinal: int, every_s: int) -> bytes:
-        """Payload of a FACTS frame: each call of this class with its code and raw answer."""
-        parts: list[bytes] = []
-        for spec in SPECS:
-            if spec.every_s == every_s:
-                parts.append(self._fact(ordinal, spec))
-        return b"".join(parts)
-
-    def _fact(self, ordinal: int, spec: Spec) -> bytes:
-        number = self._numbers[id(spec)]
-        if (ordinal, number) in self._final:
-            return self._fact(ordinal, spec.fallback) if spec.fallback else b""
-        code = self._call(ordinal, spec)
-        if code in _TO_FALLBACK and spec.fallback is not None:
-            self._final.add((ordinal, number))
-            return self._fact(ordinal, spec.fallback)
-        if code in _FINAL:
-            self._final.add((ordinal, number))
-        answer = self._buffer.raw[: spec.size] if code == layout.SUCCESS else b""
-        return layout.FACT.pack(number, code & 0xFFFF, len(answer)) + answer
-
-    def _call(self, ordinal: int, spec: Spec) -> int:
-        ctypes.memset(self._base, 0, spec.size)
-        if spec.version:
-            struct.pack_into("=I", self._buffer, 0, spec.version)
-        for offset, value in spec.preset:
-            struct.pack_into("=I", self._buffer, offset, value)
-        return self._library.call(
-            self._marks,
-            ordinal,
-            spec.symbol,
-            self._handles[ordinal].pointer,
-            *(ctypes.c_uint(value) for value in spec.ints),
-            *(ctypes.c_void_p(self._base + offset) for offset in spec.pointers),
-        )
-
-    def fields(self, ordinal: int, every_s: int) -> bytes:
-        """Payload of a FIELDS frame: raw values of this class, asked for in one call."""
-        size = layout.FIELD_VALUE.size
-        asked = [
-            n
-            for n, field in enumerate(FIELDS)
-            if field.every_s == every_s and (ordinal, n) not in self._final_fields
-        ]
-        for place, n in enumerate(asked):
-            layout.FIELD_VALUE.pack_into(
-                self._values, place * size, FIELDS[n].id, FIELDS[n].scope, 0, 0, 0, 0, 0
-            )
-        if not asked:
-            return b""
-        code = self._library.call(
-            self._marks,
-            ordinal,
-            "nvmlDeviceGetFieldValues",
-            self._handles[ordinal].pointer,
-            ctypes.c_int(len(asked)),
-            self._values,
-        )
-        if code != layout.SUCCESS:
-            return b""
-        raw = self._values.raw[: len(asked) * size]
-        for n, (_, _, _, _, _, field_code, _) in zip(
-            asked, layout.FIELD_VALUE.iter_unpack(raw), strict=True
-        ):
-            if field_code in _FINAL or (FIELDS[n].scope and field_code == layout.INVALID_ARGUMENT):
-                self._final_fields.add((ordinal, n))
-        return raw
-
-    def texts(self, ordinal: int) -> bytes:
-        """Payload of a TEXTS frame: strings in the order of TEXTS, each with its length."""
-        parts: list[bytes] = []
-        for number, text in enumerate(TEXTS):
-            code, value = self._library.text(
-                self._marks, ordinal, text.symbol, text.size, self._handles[ordinal].pointer
-            )
-            parts.append(layout.FACT.pack(number, code & 0xFFFF, len(value)) + value)
-        return b"".join(parts)
-
-    def utilization(self, ordinal: int) -> bytes:
-        """Payload of a PROCESS_UTILIZATION frame: samples newer than those of the last call."""
-        count = ctypes.c_uint(_SAMPLES)
-        code = self._library.call(
-            self._marks,
-            ordinal,
-            "nvmlDeviceGetProcessUtilization",
-            self._handles[ordinal].pointer,
-            self._samples,
-            ctypes.byref(count),
-            ctypes.c_ulonglong(self._seen_us[ordinal]),
-        )
-        if code != layout.SUCCESS:  # NOT_FOUND: no sample newer than the last
-            return b""
-        size = layout.UTILIZATION_SAMPLE.size
-        raw = self._samples.raw[: min(count.value, _SAMPLES) * size]
-        for sample in layout.UTILIZATION_SAMPLE.iter_unpack(raw):
-            self._seen_us[ordinal] = max(self._seen_us[ordinal], sample[2])
-        return raw
 
 
 class SlowLoop:
@@ -244,12 +123,11 @@ class SlowLoop:
             if not handle.is_open:
                 continue
             at = time.monotonic()
-            frames.append(
-                self._frame(layout.FACTS, ordinal, self._facts.read(ordinal, every_s), at)
-            )
+            facts = self._facts.read(ordinal, every_s)
+            frames.append(self._frame(layout.FACTS, ordinal, facts, at, every_s))
             if not handle.flags & layout.IS_MIG_SLICE:
                 fields = self._facts.fields(ordinal, every_s)
-                frames.append(self._frame(layout.FIELDS, ordinal, fields, at))
+                frames.append(self._frame(layout.FIELDS, ordinal, fields, at, every_s))
             if every_s == FAST_S:
                 samples = self._facts.utilization(ordinal)
                 frames.append(self._frame(layout.PROCESS_UTILIZATION, ordinal, samples, at))
@@ -279,15 +157,15 @@ class SlowLoop:
 
     def _is_same(self, ordinal: int, handle: Handle) -> bool:
         now = inventory.identify(self._library, self._marks, handle.index, ordinal)
-        if (
-            now is None
-        ):  # it does not answer any more: its memory call says why, the set is the same
+        if now is None:  # its memory call says why; the set of devices is the same
             return True
         slices = (h.uuid for h in self._handles if h.parent == ordinal)
         return handle.is_open and now == (handle.uuid, *slices)
 
-    def _frame(self, kind: int, ordinal: int, payload: bytes, at: float) -> bytes:
-        return frame(kind, payload, thread=layout.SLOW, ordinal=ordinal, at=at)
+    def _frame(
+        self, kind: int, ordinal: int, payload: bytes, at: float, part: int = layout.SLOW
+    ) -> bytes:
+        return frame(kind, payload, part=part, ordinal=ordinal, at=at)
 
     def _send(self, kind: int, ordinal: int, payload: bytes, at: float = 0.0) -> bool:
         if self._channel.send([self._frame(kind, ordinal, payload, at)]):

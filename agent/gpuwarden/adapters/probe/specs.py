@@ -32,7 +32,6 @@ class Spec(NamedTuple):
     ints: tuple[int, ...] = ()
     pointers: tuple[int, ...] = (0,)
     version: int = 0
-    preset: tuple[tuple[int, int], ...] = ()
     fallback: "Spec | None" = None
 
 

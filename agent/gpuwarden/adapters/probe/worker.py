@@ -31,7 +31,7 @@ class Frame:
     """One frame of the child. ``at``: monotonic seconds of what it tells."""
 
     kind: int
-    thread: int
+    part: int
     ordinal: int
     at: float
     payload: bytes
@@ -216,13 +216,13 @@ def split(message: bytes) -> Iterator[Frame]:
     """The frames of a message; stops at a length that does not fit."""
     offset = 0
     while offset + layout.HEADER.size <= len(message):
-        length, kind, thread, ordinal, at = layout.HEADER.unpack_from(message, offset)
+        length, kind, part, ordinal, at = layout.HEADER.unpack_from(message, offset)
         offset += layout.HEADER.size
         if offset + length > len(message):
             return
         payload = message[offset : offset + length]
         offset += length
-        yield Frame(kind=kind, thread=thread, ordinal=ordinal, at=at, payload=payload)
+        yield Frame(kind=kind, part=part, ordinal=ordinal, at=at, payload=payload)
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "driver.h"
 
+#include <sys/socket.h>
+
 static uint32_t demand_on(const struct device *d) {
   uint32_t sum = d->load;
   for (uint32_t i = 0; i < d->launch_count; i++) sum += d->launches[i].demand;
@@ -69,9 +71,10 @@ static void finish(uint32_t record, uint32_t at, uint32_t status) {
   driver.clients[done.client].launches--;
   struct sim_reply reply = {
       .magic = SIM_PROTOCOL, .op = SIM_LAUNCH, .tag = done.tag, .status = status, .device = record};
-  /* at most SIM_MAX_LAUNCHES answers fit a socket buffer; a client that fills it with other
-     traffic loses the connection at its next request */
-  send_reply(done.client, &reply);
+  if (send_reply(done.client, &reply)) { /* it takes no answers: its hang-up is handled in turn */
+    driver.stats.replies_dropped++;
+    shutdown(driver.clients[done.client].fd, SHUT_RDWR);
+  }
 }
 
 void complete_launches(void) {

@@ -72,7 +72,8 @@ struct driver {
   uint64_t leaked_reservation;
   uint64_t load_at_ns; /* when a reload ends; 0: none under way */
   struct {
-    uint64_t events_dropped, launches_refused, clients_refused, malformed, kmsg_overruns;
+    uint64_t events_dropped, replies_dropped, launches_refused, clients_refused, malformed,
+        kmsg_overruns;
   } stats;
 };
 

@@ -9,8 +9,9 @@
 #define EVENT_XID 0x8u
 #define EVENT_UNAVAILABLE 0x4000u
 #define EVENT_RECOVERY 0x8000u
-#define LOCKUP_XID 119 /* a call to the board's firmware got no answer in time: scope gpu, reset \
-                        */
+#define LOCKUP_XID \
+  119 /* a call to the board's firmware got no answer in time: scope gpu, reset \
+       */
 
 void raise_event(uint32_t record, uint64_t type, uint64_t data, uint32_t mig) {
   const struct sim_device *dev = public_of(record);

@@ -61,11 +61,12 @@ static const char *info(const struct json_object *args, struct json_out *out) {
     one_device(out, i);
   }
   json_raw(out,
-           "],\"events_dropped\":%llu,\"launches_refused\":%llu,\"clients_refused\":%llu,"
-           "\"malformed\":%llu,\"kmsg_overruns\":%llu,\"leaked_reservation\":%llu,",
-           U(driver.stats.events_dropped), U(driver.stats.launches_refused),
-           U(driver.stats.clients_refused), U(driver.stats.malformed),
-           U(driver.stats.kmsg_overruns), U(driver.leaked_reservation));
+           "],\"events_dropped\":%llu,\"replies_dropped\":%llu,\"launches_refused\":%llu,"
+           "\"clients_refused\":%llu,\"malformed\":%llu,\"kmsg_overruns\":%llu,\"leaked_"
+           "reservation\":%llu,",
+           U(driver.stats.events_dropped), U(driver.stats.replies_dropped),
+           U(driver.stats.launches_refused), U(driver.stats.clients_refused),
+           U(driver.stats.malformed), U(driver.stats.kmsg_overruns), U(driver.leaked_reservation));
   return NULL;
 }
 
@@ -85,10 +86,11 @@ static const char *processes(const struct json_object *args, struct json_out *ou
   return NULL;
 }
 
-/* log {since, limit, pid?} -> {"entries": [[number, at_ns, pid, device, change, bytes,
- * device_used]], "next": where to ask on, "lost": entries that the ring has overwritten since
- * `since`} `device` is the UUID's record: the index at start, which a reload does not change.
- * `bytes` is what the process holds there after the change. */
+/* log {since, limit, pid?} ->
+ *   {"entries": [[number, at_ns, pid, device, change, bytes, device_used]],
+ *    "next": where to ask on, "lost": entries that the ring has overwritten since `since`}
+ * `device` is the minor number, which neither a shift nor a reload changes. `bytes` is what the
+ * process holds there after the change. */
 static const char *allocation_log(const struct json_object *args, struct json_out *out) {
   uint64_t since = 0, limit = 2000, pid = 0, lost = 0, n = 0;
   if (arg_natural(args, "since", UINT64_MAX, &since) || arg_natural(args, "limit", 20000, &limit) ||

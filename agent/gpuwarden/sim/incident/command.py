@@ -28,7 +28,7 @@ from gpuwarden.sim.incident.scene import Scene
 
 EXIT_PROBLEM = 1
 EXPLAIN_TIMEOUT_S = 10.0
-EXPLAIN_LINES = 40
+EXPLAIN_LINES = 30
 DEFAULT_DOCKER = "unix:///var/run/docker.sock"
 
 
@@ -119,8 +119,8 @@ def _explained(scene: Scene) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"explain: {error}"
-    said = (done.stdout or done.stderr).splitlines()
-    return "\n".join(said[:EXPLAIN_LINES])
+    said = (done.stdout or done.stderr).partition("\nEvidence\n")[0].rstrip()
+    return "\n".join(["What `gpuwarden explain` says of it:", *said.splitlines()[:EXPLAIN_LINES]])
 
 
 def _docker(no_docker: bool) -> tuple[str | None, str]:

@@ -174,15 +174,16 @@ class ContainerStage:
             is_running=bool(state["Running"]), exit_status=state["ExitCode"], marks=tuple(marks)
         )
 
-    def successor(self, player: Player, pid: int) -> str | None:
-        """Another container of this run that holds ``pid``."""
+    def is_successor(self, player: Player, pid: int) -> bool:
+        """Whether ``pid`` is in another container that has the player's name, or image, now."""
         with self._translated("containers"):
             found = self._docker.containers.list(filters={"label": f"{MARK}={self._token}"})
-        known = {container.id for container in self._made.values()}
-        for container in found:
-            if container.id not in known and str(container.id) in _cgroup_text(pid):
-                return str(container.name)
-        return None
+        return any(
+            str(container.id) != player.place
+            and str(container.id) in _cgroup_text(pid)
+            and container.attrs["Config"]["Image"] == f"{player.member.image}-{self._token}"
+            for container in found
+        )
 
     def close(self) -> None:
         """Remove containers and images; a frozen one is thawed first, or it could not die."""

@@ -10,10 +10,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import gpuwarden
 from gpuwarden.errors import Unavailable
 
+SOURCES = Path(gpuwarden.__file__).resolve().parents[1]
 STOP_WITHIN_S = 8.0
 TAIL_BYTES = 3000
+
+
+def with_our_code(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which ``python -m gpuwarden`` is this very program, however it was found."""
+    before = environ.get("PYTHONPATH", "")
+    return {**environ, "PYTHONPATH": f"{SOURCES}:{before}" if before else str(SOURCES)}
 
 
 class Daemon:
@@ -22,7 +30,7 @@ class Daemon:
     def __init__(self, config: Path, log: Path, environ: Mapping[str, str]) -> None:
         self._config = config
         self._log = log
-        self._environ = dict(environ)
+        self._environ = with_our_code(environ)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

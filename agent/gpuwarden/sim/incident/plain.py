@@ -88,9 +88,9 @@ class PlainStage:
         marks = () if status in (None, 0) else (_ended(status or 0),)
         return Fate(is_running=status is None, exit_status=status, marks=marks)
 
-    def successor(self, player: Player, pid: int) -> str | None:
+    def is_successor(self, player: Player, pid: int) -> bool:
         """Nobody restarts a plain process."""
-        return None
+        return False
 
     def close(self) -> None:
         """End every process group and reap."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import socket
@@ -18,7 +19,7 @@ from gpuwarden.sim.control import Control
 from gpuwarden.sim.host import SimHost, SimOptions
 from gpuwarden.sim.incident.cast import SLO_LIMIT_S, Cast, Role, Variant, draw
 from gpuwarden.sim.incident.containers import ContainerStage
-from gpuwarden.sim.incident.daemon import Daemon
+from gpuwarden.sim.incident.daemon import Daemon, with_our_code
 from gpuwarden.sim.incident.latency import LatencyWatch, red_spans
 from gpuwarden.sim.incident.ledger import Change, course, read_changes, xids
 from gpuwarden.sim.incident.plain import PlainStage
@@ -60,9 +61,8 @@ class Evidence:
     incidents: tuple[pb.Incident, ...]
     device: dict[str, Any]
     """The driver's word on the device at the end."""
-    successor: str | None
-    """The container that took the service's place, and the device it is on."""
-    successor_device: int | None
+    moved: dict[str, int]
+    """Protected members that run in a new container, and the device they are on now."""
     fate: Fate
     """What became of the offender."""
 
@@ -76,6 +76,10 @@ def free_port() -> int:
 def _is_calm(view: pb.View) -> bool:
     """Whether the agent itself holds that everything is over."""
     return not view.cases and all(i.HasField("closed_at") for i in view.incidents)
+
+
+def _is_protected(player: Player) -> bool:
+    return player.member.tenant_class == "protected"
 
 
 class Scene:
@@ -140,7 +144,7 @@ class Scene:
         config = folder / "agent.toml"
         config.write_text(config_text(self.cast, places), encoding="utf-8")
         self.config = config
-        self._daemon = Daemon(config, folder / "agent.log", self._host.env())
+        self._daemon = Daemon(config, folder / "agent.log", self.environ)
         self._stage = self._make_stage()
         self._stack.callback(self._stage.close)
         self._stack.callback(self._daemon.stop)  # before the containers go
@@ -162,8 +166,13 @@ class Scene:
 
     @property
     def environ(self) -> dict[str, str]:
-        """For a client of the scene's agent."""
-        return self._host.env()
+        """For the scene's agent and its clients: nothing of the caller's own agent reaches them."""
+        ours = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("GPUWARDEN_") and name != "NOTIFY_SOCKET"
+        }
+        return with_our_code(self._host.env(ours))
 
     def play(self) -> Evidence:
         """The whole incident. ``Unavailable`` when the scene could not be set."""
@@ -180,11 +189,13 @@ class Scene:
         self._go.touch()
         self._pass_through(cast)
         self._until_over(offender)
-        last_resort = self._until_resorted(service) if cast.variant.is_persistent else None
-        if not cast.variant.is_persistent:
+        moved: dict[str, int] = {}
+        if cast.variant.is_persistent:
+            moved = self._until_resorted([p for p in players if _is_protected(p)])
+        else:
             self._watch.wait_for(_is_calm, CALM_S)
         self._pause(SETTLE_S)
-        return self._collect(players, offender, service, names, last_resort)
+        return self._collect(players, offender, service, names, moved)
 
     def _await_agent(self, players: tuple[Player, ...]) -> dict[str, str]:
         """Wait until the agent knows everybody and sees the service healthy; tenant by place."""
@@ -231,30 +242,32 @@ class Scene:
 
         self._poll(is_over, INCIDENT_S)
 
-    def _until_resorted(self, service: Player) -> tuple[str, int] | None:
-        """Wait for what follows when the device stays locked: a new place for the service, or a page."""
-        found: list[tuple[str, int]] = []
+    def _until_resorted(self, protected: list[Player]) -> dict[str, int]:
+        """Wait for what follows when the device stays locked: new places for who is protected, or a
+        page; the places."""
+        moves = self.cast.variant.allows_restart and self._stage.has_containers
+        moved: dict[str, int] = {}
 
         def is_resorted() -> bool:
-            if not found:
-                place = self._new_place(service)
-                found.extend([place] if place else [])
+            for player in protected:
+                if player.member.name not in moved:
+                    moved.update(self._new_place(player))
             paged = any("reset" in str(p.get("summary", "")) for p in self._pages.pages())
-            if self.cast.variant.allows_restart and self._stage.has_containers:
-                spans = red_spans(self._latency.samples(), SLO_LIMIT_S)
-                return paged and bool(found) and bool(spans) and spans[-1][1] is not None
-            return paged
+            if not moves:
+                return paged
+            spans = red_spans(self._latency.samples(), SLO_LIMIT_S)
+            is_well = bool(spans) and spans[-1][1] is not None
+            return paged and is_well and len(moved) == len(protected)
 
         self._poll(is_resorted, LAST_RESORT_S)
-        return found[0] if found else None
+        return moved
 
-    def _new_place(self, service: Player) -> tuple[str, int] | None:
+    def _new_place(self, player: Player) -> dict[str, int]:
         for device in range(1, DEVICES):
             for entry in self._control.request("processes", device=device)["processes"]:
-                name = self._stage.successor(service, entry["pid"])
-                if name is not None:
-                    return name, device
-        return None
+                if self._stage.is_successor(player, entry["pid"]):
+                    return {player.member.name: device}
+        return {}
 
     def _collect(
         self,
@@ -262,7 +275,7 @@ class Scene:
         offender: Player,
         service: Player,
         names: dict[str, str],
-        last_resort: tuple[str, int] | None,
+        moved: dict[str, int],
     ) -> Evidence:
         changes, _ = read_changes(self._control)
         marks = {p.member.name: self._stage.fate(p).marks for p in players if p is not offender}
@@ -293,8 +306,7 @@ class Scene:
             pages=tuple(self._pages.pages()),
             incidents=tuple(self._watch.incidents()),
             device=device,
-            successor=last_resort[0] if last_resort else None,
-            successor_device=last_resort[1] if last_resort else None,
+            moved=moved,
             fate=self._stage.fate(offender),
         )
 

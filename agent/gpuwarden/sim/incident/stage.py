@@ -63,8 +63,8 @@ class Stage(Protocol):
         """What became of a launched member."""
         ...
 
-    def successor(self, player: Player, pid: int) -> str | None:
-        """The container that replaced a relocated player and holds ``pid``, or ``None``."""
+    def is_successor(self, player: Player, pid: int) -> bool:
+        """Whether ``pid`` runs in a container that took a player's place."""
         ...
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 
 from gpuwarden.sim.incident.cast import GIB
+from gpuwarden.sim.incident.touches import Inotify
 from gpuwarden.wire.v1 import node_pb2 as pb
 from gpuwarden.wire.v1.node_pb2_grpc import NodeServiceStub
 
@@ -26,7 +27,7 @@ PER_S = 10.0  # news comes at once
 BLAMING = frozenset({"quota", "reserve", "unattributed", "tombstone"})
 """Rules whose incident accuses its tenant; of others it is the one that suffers."""
 RETRY_S = 0.05
-JOURNAL_EVERY_S = 0.01
+JOURNAL_EVERY_S = 0.05  # where the kernel does not say that something was written
 PAGE_MAX_BYTES = 64 * 1024
 MAX_PAGES = 200
 EVICTING = frozenset({pb.RUNG_HELD, pb.RUNG_TERMED, pb.RUNG_KILLED, pb.RUNG_STOPPED, pb.RUNG_STUCK})
@@ -158,7 +159,12 @@ class JournalWatch:
             self._thread.join(2.0)
 
     def _run(self) -> None:
-        while not self._stopping.wait(JOURNAL_EVERY_S):
+        news = Inotify()
+        news.add(self._folder)
+        while not self._stopping.is_set():
+            news.wait(JOURNAL_EVERY_S)
+            for _ in news.events():
+                """Only that something was written counts."""
             for path in sorted(self._folder.glob("journal-*.jsonl")):
                 for line in self._fresh_lines(path):
                     if self.cause_at is None and self._offender.encode() in line:

@@ -1652,6 +1652,9 @@ class Case(_message.Message):
     ACTED_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
     WITHHELD_FIELD_NUMBER: _builtins.int
+    IS_RESTART_OFF_FIELD_NUMBER: _builtins.int
+    IS_PAUSED_FIELD_NUMBER: _builtins.int
+    OWNER_KEY_FIELD_NUMBER: _builtins.int
     incident: _builtins.str
     tenant: _builtins.str
     device: _builtins.str
@@ -1668,6 +1671,11 @@ class Case(_message.Message):
     is_throttled: _builtins.bool
     is_restart_settled: _builtins.bool
     old_restart: _builtins.str
+    is_restart_off: _builtins.bool
+    """Whether its runtime is known not to start it again by itself."""
+    is_paused: _builtins.bool
+    """Frozen by somebody else when the eviction began."""
+    owner_key: _builtins.str
     @_builtins.property
     def target(self) -> Global___Target: ...
     @_builtins.property
@@ -1702,19 +1710,26 @@ class Case(_message.Message):
         acted: _abc.Iterable[_builtins.str] | None = ...,
         devices: _abc.Iterable[_builtins.str] | None = ...,
         withheld: _abc.Iterable[_builtins.str] | None = ...,
+        is_restart_off: _builtins.bool = ...,
+        is_paused: _builtins.bool = ...,
+        owner_key: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "frozen_since", b"frozen_since", "old_restart", b"old_restart", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "frozen_since", b"frozen_since", "old_restart", b"old_restart", "owner_key", b"owner_key", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "acted", b"acted", "bytes_at_open", b"bytes_at_open", "device", b"device", "devices", b"devices", "frozen_since", b"frozen_since", "grace_s", b"grace_s", "incident", b"incident", "is_emergency", b"is_emergency", "is_restart_settled", b"is_restart_settled", "is_throttled", b"is_throttled", "limit_bytes", b"limit_bytes", "old_restart", b"old_restart", "opened_at", b"opened_at", "reason", b"reason", "rung", b"rung", "since", b"since", "target", b"target", "tenant", b"tenant", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "acted", b"acted", "bytes_at_open", b"bytes_at_open", "device", b"device", "devices", b"devices", "frozen_since", b"frozen_since", "grace_s", b"grace_s", "incident", b"incident", "is_emergency", b"is_emergency", "is_paused", b"is_paused", "is_restart_off", b"is_restart_off", "is_restart_settled", b"is_restart_settled", "is_throttled", b"is_throttled", "limit_bytes", b"limit_bytes", "old_restart", b"old_restart", "opened_at", b"opened_at", "owner_key", b"owner_key", "reason", b"reason", "rung", b"rung", "since", b"since", "target", b"target", "tenant", b"tenant", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frozen_since: _TypeAlias = _typing.Literal["frozen_since"]  # noqa: Y015
     _WhichOneofArgType__frozen_since: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since"]  # noqa: Y015
     _WhichOneofReturnType__old_restart: _TypeAlias = _typing.Literal["old_restart"]  # noqa: Y015
     _WhichOneofArgType__old_restart: _TypeAlias = _typing.Literal["_old_restart", b"_old_restart"]  # noqa: Y015
+    _WhichOneofReturnType__owner_key: _TypeAlias = _typing.Literal["owner_key"]  # noqa: Y015
+    _WhichOneofArgType__owner_key: _TypeAlias = _typing.Literal["_owner_key", b"_owner_key"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__frozen_since) -> _WhichOneofReturnType__frozen_since | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__old_restart) -> _WhichOneofReturnType__old_restart | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__owner_key) -> _WhichOneofReturnType__owner_key | None: ...
 
 Global___Case: _TypeAlias = Case  # noqa: Y015
 

@@ -1,0 +1,98 @@
+"""Every runtime of a simulated node: Docker, managers of units and jobs, bare process groups."""
+
+import signal
+from collections.abc import Mapping, Sequence
+
+from gpuwarden.errors import Refused, Unsupported
+from gpuwarden.model.action import Target
+from gpuwarden.model.ids import DeviceId, Pid, TenantId
+from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
+from gpuwarden.model.snapshot import Gap, GapKind
+from gpuwarden.ports import Runtime
+from gpuwarden.sim.node.containers import SimDocker
+from gpuwarden.sim.node.kernel import Kernel
+from gpuwarden.sim.node.process import Process
+
+MANAGED = frozenset({"systemd-service", "systemd-scope", "slurm"})
+
+
+class SimManager:
+    """systemd or Slurm: stops what it started, and does not start it again."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def describe(self, owner: CgroupOwner) -> RuntimeFacts:
+        raise Refused("asked through facts")
+
+    def restart_off(self, target: Target) -> Mapping[str, str]:
+        return {}
+
+    def restart_back(self, target: Target, old: Mapping[str, str]) -> None:
+        return
+
+    def stop(self, target: Target, grace_s: float) -> None:
+        processes = self._kernel.of(target.tenant)
+        pids = tuple(p.pid for p in processes)
+        self._kernel.ledger.note("stop", target.tenant, pids=pids, text=f"grace {grace_s:g} s")
+        for process in processes:
+            self._kernel.deliver(process, signal.SIGTERM if grace_s > 0 else signal.SIGKILL)
+        if grace_s > 0:
+            self._kernel.clock.later(grace_s, lambda: self._kill(processes))
+
+    def relocate(self, target: Target, device: DeviceId, index: int) -> str:
+        raise Unsupported("only containers are moved")
+
+    def _kill(self, processes: list[Process]) -> None:
+        for process in processes:
+            self._kernel.deliver(process, signal.SIGKILL)
+
+
+class SimRuntimes:
+    """Implements ``ports.Runtimes``."""
+
+    def __init__(self, kernel: Kernel, docker: SimDocker) -> None:
+        self._kernel = kernel
+        self.docker = docker
+        self._manager = SimManager(kernel)
+        self.accounts: dict[TenantId, str] = {}
+        """Slurm account (or the like) of a tenant."""
+        self.cannot_act: dict[str, str] = {}
+        """Runtime -> why its tenants cannot be stopped here."""
+
+    def facts(self, owner: CgroupOwner, tenant: TenantId, pid: Pid) -> RuntimeFacts:
+        if owner.runtime != "docker":
+            return RuntimeFacts(
+                tenant=tenant,
+                described=True,
+                name=owner.unit or owner.name,
+                account=self.accounts.get(tenant),
+                owner_key=None if owner.unit is None else f"unit:{owner.unit}",
+                cannot_act=self.cannot_act.get(owner.runtime),
+            )
+        container = self.docker.by_tenant(tenant)
+        if container is None:
+            return RuntimeFacts(tenant=tenant, described=False)
+        return self.docker.told(container)
+
+    def for_runtime(self, runtime: str) -> Runtime | None:
+        if runtime in self.cannot_act:
+            return None
+        if runtime == "docker":
+            return self.docker
+        return self._manager if runtime in MANAGED or runtime == "pgrp" else None
+
+    def changed(self) -> bool:
+        was, self.docker.is_changed = self.docker.is_changed, False
+        return was
+
+    def filenos(self) -> Sequence[int]:
+        return ()
+
+    def gaps(self) -> Sequence[Gap]:
+        if not (self.docker.is_hung or self.docker.is_absent):
+            return ()
+        return (Gap(source="runtimes", subject="docker", kind=GapKind.UNAVAILABLE),)
+
+    def close(self) -> None:
+        return

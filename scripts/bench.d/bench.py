@@ -1,0 +1,109 @@
+"""All parts in one run on one simulated host; a table or one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from typing import Any
+
+import deciding
+import poll
+import steady
+
+from gpuwarden.sim.host import SimHost, SimOptions
+from gpuwarden.sim.run import start_holders
+
+DEVICES, PROCESSES, PROFILE = 8, 20, "H100-80"
+PARTS = ("poll", "steady", "decide", "scrape")
+BOUNDS = {
+    "poll_vs_nvitop": 0.06,
+    "poll_vs_floor": 1.0,
+    "steady_cpu_percent": 0.7,
+    "steady_vs_nvitop_exporter": 0.25,
+    "rss_mib": 80.0,
+    "decide_p99_ms": 1.0,
+    "scrape_cpu_ms": 1.0,
+}
+"""What it must cost at most."""
+ROWS = (
+    ("poll_cpu_ms", "CPU of a full poll, 8 devices x 20 processes", "ms"),
+    ("poll_child_cpu_ms", "  of which in the probe child", "ms"),
+    ("nvitop_cpu_ms", "  nvitop take_snapshots", "ms"),
+    ("gpustat_cpu_ms", "  gpustat new_query", "ms"),
+    ("floor_cpu_ms", "  floor: raw calls and one stat a process", "ms"),
+    ("poll_vs_nvitop", "  ratio to nvitop", "x"),
+    ("poll_vs_floor", "  ratio to the floor", "x"),
+    ("steady_cpu_percent", "CPU at rest, agent and probe child", "%"),
+    ("steady_probe_percent", "  of which the probe child", "%"),
+    ("nvitop_exporter_percent", "  nvitop-exporter in the same window", "%"),
+    ("steady_vs_nvitop_exporter", "  ratio to nvitop-exporter", "x"),
+    ("rss_mib", "resident memory, agent and probe child", "MiB"),
+    ("rss_probe_mib", "  of which the probe child", "MiB"),
+    ("pss_mib", "  with shared pages by their share", "MiB"),
+    ("nvitop_exporter_rss_mib", "  nvitop-exporter", "MiB"),
+    ("decide_p99_ms", "decide(), 64 tenants x 16 devices, 5 % over, p99", "ms"),
+    ("decide_median_ms", "  median", "ms"),
+    ("decide_max_ms", "  worst", "ms"),
+    ("scrape_cpu_ms", "CPU of the agent for a scrape of /metrics", "ms"),
+)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    parts = options.only.split(",") if options.only else PARTS
+    if unknown := set(parts) - set(PARTS):
+        sys.exit(f"--only: no such part: {', '.join(sorted(unknown))} (known: {', '.join(PARTS)})")
+    results: dict[str, Any] = {}
+    with SimHost(SimOptions(devices=DEVICES, profile=PROFILE, seed=1)) as host:
+        os.environ.update(host.env())
+        if set(parts) - {"decide"}:
+            start_holders(host, PROCESSES)
+        if "poll" in parts:
+            results |= poll.measure(options.peers, options.rounds, is_profiled=options.profile)
+        if "steady" in parts:
+            results |= steady.steady(options.peers, options.seconds)
+        if "scrape" in parts:
+            results |= steady.scrape()
+        if "decide" in parts:
+            results |= deciding.measure(is_profiled=options.profile)
+    return results
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = []
+    for key, what, unit in ROWS:
+        if results.get(key) is None:
+            continue
+        bound = BOUNDS.get(key)
+        verdict = ""
+        if bound is not None:
+            verdict = f"  <= {bound:g}  {'ok' if results[key] <= bound else 'MISSED'}"
+        lines.append(f"{what:<52} {results[key]:>9.3f} {unit:<4}{verdict}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench")
+    parser.add_argument("--peers", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only")
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    results = measure(options)
+    missed = sorted(key for key, bound in BOUNDS.items() if results.get(key, 0.0) > bound)
+    if options.json:
+        host = {"cpus": os.cpu_count(), "python": platform.python_version()}
+        print(json.dumps({**results, "missed": missed, "host": host}))
+    else:
+        print(table(results))
+    for key in missed:
+        print(f"missed: {key} is {results[key]:.3f}, the bound is {BOUNDS[key]:g}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

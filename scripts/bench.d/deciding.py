@@ -1,0 +1,117 @@
+"""decide() on a full node: 64 tenants, each on all of 16 devices, one use in twenty over its quota."""
+
+from __future__ import annotations
+
+import cProfile
+import gc
+import pstats
+import random
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from cost import median, percentile
+
+from gpuwarden.config import AgentConfig, Config
+from gpuwarden.model.device import Device
+from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
+from gpuwarden.model.memory import Memory
+from gpuwarden.model.snapshot import Snapshot
+from gpuwarden.model.tenant import Tenant, TenantClass, Use
+from gpuwarden.policy.decide import decide
+
+TENANTS, DEVICES, OVER = 64, 16, 0.05
+CALLS, WARM_UP = 3000, 300
+TICK_S = 0.1
+QUOTA = 2 * 2**30
+TOTAL = 141 * 2**30
+
+
+def world(seed: int = 1) -> Snapshot:
+    """The snapshot at second 1000; which uses are over quota is drawn from the seed."""
+    chance = random.Random(seed)
+    tenants = tuple(
+        Tenant(
+            id=TenantId(f"docker:{number:064x}"),
+            runtime="docker",
+            name=f"tenant-{number}",
+            cls=chance.choice((TenantClass.LOW, TenantClass.NORMAL, TenantClass.BEST_EFFORT)),
+            hard_bytes=QUOTA,
+            cgroup=CgroupId(path=f"/docker/{number:064x}", inode=1000 + number),
+            pids=(Pid(pid=5000 + number, start=77),),
+            first_seen=1.0,
+            owner_key=f"image/{number}",
+            restart_policy="no",
+        )
+        for number in range(TENANTS)
+    )
+    pairs = [(t, d) for t in range(TENANTS) for d in range(DEVICES)]
+    over = set(chance.sample(pairs, int(len(pairs) * OVER)))
+    uses = tuple(
+        Use(
+            tenant=tenants[t].id,
+            device=DeviceId(f"GPU-{d}"),
+            used_bytes=QUOTA + 2**29 if (t, d) in over else chance.randrange(QUOTA),
+            listed_at=1000.0,
+        )
+        for t, d in pairs
+    )
+    devices = tuple(
+        Device(
+            id=DeviceId(f"GPU-{d}"),
+            index=d,
+            name="H200",
+            total_bytes=TOTAL,
+            used_bytes=sum(u.used_bytes for u in uses if u.device == f"GPU-{d}"),
+            at=1000.0,
+            listed_at=1000.0,
+        )
+        for d in range(DEVICES)
+    )
+    return Snapshot(
+        at=1000.0, wall=1.8e9, boot_id="bench", devices=devices, tenants=tenants, uses=uses
+    )
+
+
+def later(snapshot: Snapshot, at: float) -> Snapshot:
+    """The same world, looked at and listed again."""
+    return replace(
+        snapshot,
+        at=at,
+        wall=snapshot.wall + at - snapshot.at,
+        devices=tuple(replace(d, at=at, listed_at=at) for d in snapshot.devices),
+        uses=tuple(replace(u, listed_at=at) for u in snapshot.uses),
+    )
+
+
+def measure(*, is_profiled: bool, mode: str = "enforce") -> dict[str, Any]:
+    """Wall milliseconds of a call; memory goes from each call to the next, as in the agent."""
+    cfg = Config(agent=AgentConfig(mode=mode))  # type: ignore[arg-type]
+    snapshot = world()
+    memory = Memory(boot_id="bench", started_at=1.0)
+    profiler = cProfile.Profile()
+    costs = []
+    at = snapshot.at
+    gc.collect()
+    gc.freeze()  # as the agent does once it is up
+    for call in range(WARM_UP + CALLS):
+        at += TICK_S
+        now = later(snapshot, at)
+        if is_profiled and call >= WARM_UP:
+            profiler.enable()
+        began = time.perf_counter()
+        decision = decide(cfg, memory, now)
+        cost = time.perf_counter() - began
+        profiler.disable()
+        memory = decision.memory
+        if call >= WARM_UP:
+            costs.append(cost * 1000)
+    if is_profiled:
+        pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(20)
+    return {
+        "decide_p99_ms": percentile(costs, 0.99),
+        "decide_median_ms": median(costs),
+        "decide_max_ms": max(costs),
+        "decide_findings": len(decision.findings),
+    }

@@ -1,0 +1,311 @@
+"""The dispatcher: descriptions in the background, events, and what is not here."""
+
+import os
+import select
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from gpuwarden.adapters.cgroup_owner import owner_of, owner_of_pid
+from gpuwarden.adapters.describer import QUEUE, Describer
+from gpuwarden.adapters.runtimes import HostRuntimes
+from gpuwarden.adapters.tenancy import tenant_of_owner
+from gpuwarden.clock import SystemClock
+from gpuwarden.config import Config, DockerConfig
+from gpuwarden.errors import Refused, Unavailable, Unsupported
+from gpuwarden.model.action import Target
+from gpuwarden.model.ids import DeviceId, Pid, TenantId
+from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
+from tests.adapters.containers import container, docker, host, init_pid
+from tests.adapters.ill_daemon import daemon
+from tests.adapters.test_docker_hostile import after_version, hang
+from tests.adapters.trees import remove_empty_groups, soon
+
+A = "3ccfa00432798ff38f85839de1e396f771b4acbe9f4ddea0a761c39b9790a782"
+UID = "6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e"
+PID = Pid(pid=4711, start=1)
+
+
+def runtimes_at(address: str, timeout_s: float = 3.0) -> HostRuntimes:
+    cfg = Config(docker=DockerConfig(host=address, timeout_s=timeout_s))
+    return HostRuntimes(cfg, SystemClock(), environ={})
+
+
+@pytest.fixture
+def absent(tmp_path: Path) -> Iterator[HostRuntimes]:
+    runtimes = runtimes_at(f"unix://{tmp_path}/none", 0.3)
+    yield runtimes
+    runtimes.close()
+
+
+@pytest.fixture
+def runtimes() -> Iterator[HostRuntimes]:
+    made = runtimes_at(host())
+    yield made
+    made.close()
+
+
+def named(path: str) -> tuple[CgroupOwner, TenantId]:
+    owner = owner_of(f"0::{path}\n")
+    return owner, tenant_of_owner(owner) or TenantId("pgrp:4711@1")
+
+
+def running(container_id: str) -> tuple[CgroupOwner, TenantId]:
+    owner = owner_of_pid(init_pid(container_id))
+    assert owner is not None
+    return owner, TenantId(f"docker:{container_id}")
+
+
+def described(runtimes: HostRuntimes, owner: CgroupOwner, tenant: TenantId) -> RuntimeFacts:
+    assert soon(lambda: runtimes.facts(owner, tenant, PID).described)
+    return runtimes.facts(owner, tenant, PID)
+
+
+def test_what_is_absent_costs_nothing(absent: HostRuntimes) -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    for path in ("/user.slice/user-1.slice/session-2.scope", "/", "/init.scope"):
+        owner, tenant = named(path)
+        facts = absent.facts(owner, tenant, PID)
+        assert (facts.tenant, facts.described, facts.cannot_act) == (tenant, True, None)
+    assert {thread.name for thread in threading.enumerate()} == before
+    assert list(absent.gaps()) == []
+    assert not absent.changed()
+
+
+def test_docker_is_not_even_imported_where_there_is_none(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from gpuwarden.adapters.runtimes import HostRuntimes
+from gpuwarden.clock import SystemClock
+from gpuwarden.config import Config, DockerConfig
+runtimes = HostRuntimes(Config(docker=DockerConfig(host="unix://{tmp_path}/none")), SystemClock())
+runtimes.close()
+sys.exit("docker" in sys.modules or "requests" in sys.modules)
+"""
+    status = os.spawnve(
+        os.P_WAIT,
+        sys.executable,
+        [sys.executable, "-c", program],
+        {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert status == 0
+
+
+@pytest.mark.parametrize("path", [f"/mesos/{UID}", f"/nomad.slice/{UID}.web.scope"])
+def test_a_runtime_that_nobody_speaks_cannot_be_acted_on(absent: HostRuntimes, path: str) -> None:
+    owner, tenant = named(path)
+    facts = absent.facts(owner, tenant, PID)
+    assert facts.cannot_act == f"nothing on this host can stop a tenant of runtime {owner.runtime}"
+    assert absent.for_runtime(owner.runtime) is None
+
+
+def test_a_missing_tool_is_the_reason(tmp_path: Path) -> None:
+    owner, tenant = named(f"/kubepods/pod{UID}/crio-{A}")
+    if os.path.exists("/usr/bin/crictl"):
+        pytest.skip("crictl is here")
+    runtimes = runtimes_at(f"unix://{tmp_path}/none", 0.3)
+    assert soon(lambda: runtimes.facts(owner, tenant, PID).cannot_act is not None)
+    assert "crictl" in (runtimes.facts(owner, tenant, PID).cannot_act or "")
+    runtimes.close()
+
+
+def test_never_victims_are_not_asked_about(absent: HostRuntimes) -> None:
+    owner, tenant = named(f"/machine.slice/libpod-conmon-{A}.scope")
+    assert absent.facts(owner, tenant, PID).described
+
+
+def test_a_hung_docker_blocks_nobody(tmp_path: Path) -> None:
+    with daemon(tmp_path / "s", after_version(hang)) as address:
+        runtimes = runtimes_at(address, 0.3)
+        owner, tenant = named(f"/docker/{A}")
+        first = runtimes.facts(owner, tenant, PID)
+        assert (first.described, first.cannot_act) == (False, None)
+        assert soon(lambda: {gap.subject for gap in runtimes.gaps()} >= {"docker", "docker events"})
+        assert not runtimes.facts(owner, tenant, PID).described
+        runtimes.close()
+
+
+@pytest.mark.docker
+def test_description_arrives_and_wakes(runtimes: HostRuntimes) -> None:
+    with container("--label", "gpuwarden.class=low") as made:
+        owner, tenant = running(made)
+        assert not runtimes.facts(owner, tenant, PID).described
+        assert select.select(runtimes.filenos(), [], [], 10)[0]
+        assert runtimes.changed()
+        facts = described(runtimes, owner, tenant)
+        assert facts.tenant == tenant
+        assert ("gpuwarden.class", "low") in facts.labels
+        assert list(runtimes.gaps()) == []
+
+
+@pytest.mark.docker
+def test_events_make_descriptions_new(runtimes: HostRuntimes) -> None:
+    with container() as made:
+        owner, tenant = running(made)
+        assert described(runtimes, owner, tenant).restart_policy == "no"
+        docker("update", "--restart", "always", made)
+        assert soon(lambda: runtimes.facts(owner, tenant, PID).restart_policy == "always")
+        docker("pause", made)
+        assert soon(lambda: runtimes.facts(owner, tenant, PID).is_paused)
+        docker("unpause", made)
+        assert soon(lambda: not runtimes.facts(owner, tenant, PID).is_paused)
+        docker("rename", made, f"new-{made[:10]}")
+        assert soon(lambda: runtimes.facts(owner, tenant, PID).name == f"new-{made[:10]}")
+        while runtimes.changed():
+            pass
+        docker("kill", made)
+        assert select.select(runtimes.filenos(), [], [], 10)[0]
+        assert runtimes.changed()
+
+
+@pytest.mark.docker
+def test_a_group_named_after_somebody_else_s_container(runtimes: HostRuntimes) -> None:
+    """A user who makes ``docker-<id>.scope`` in his own slice gets none of its labels."""
+    with container("--label", "gpuwarden.class=protected") as made:
+        forged, tenant = named(f"/user.slice/user-1000.slice/user@1000.service/docker-{made}.scope")
+        assert tenant == f"docker:{made}@uid1000"
+        assert soon(lambda: runtimes.facts(forged, tenant, PID).cannot_act is not None)
+        facts = runtimes.facts(forged, tenant, PID)
+        assert (facts.described, facts.labels) == (False, ())
+        runtime = runtimes.for_runtime("docker")
+        assert runtime is not None
+        with pytest.raises((Refused, Unsupported)):
+            runtime.stop(Target(tenant=tenant, runtime="docker"), 0)
+        assert docker("inspect", "--format", "{{.State.Running}}", made) == "true"
+
+
+@pytest.mark.docker
+def test_a_container_under_a_parent_of_its_own_is_docker_s(runtimes: HostRuntimes) -> None:
+    with container(
+        "--cgroup-parent", "/gpuwarden-test-parent", "--label", "gpuwarden.class=low"
+    ) as made:
+        owner = owner_of_pid(init_pid(made))
+        assert owner is not None
+        assert (owner.runtime, owner.container_id) == ("unknown", made)
+        tenant = tenant_of_owner(owner)
+        assert tenant == f"container:{made}"
+        assert ("gpuwarden.class", "low") in described(runtimes, owner, tenant).labels
+        runtime = runtimes.for_runtime("unknown")
+        assert runtime is not None
+        runtime.stop(Target(tenant=tenant, runtime="unknown"), 0)
+        assert docker("inspect", "--format", "{{.State.Running}}", made) == "false"
+    remove_empty_groups("gpuwarden-test-parent")
+
+
+class Slow:
+    """A runtime whose answers wait for leave."""
+
+    def __init__(self) -> None:
+        self.leave = threading.Semaphore(0)
+        self.asked: list[str | None] = []
+        self.answer: RuntimeFacts | Exception = Unavailable("not yet")
+
+    def describe(self, owner: CgroupOwner) -> RuntimeFacts:
+        self.asked.append(owner.container_id)
+        assert self.leave.acquire(timeout=30)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def restart_off(self, target: Target) -> Mapping[str, str]:
+        raise Unsupported("slow")
+
+    def restart_back(self, target: Target, old: Mapping[str, str]) -> None:
+        raise Unsupported("slow")
+
+    def stop(self, target: Target, grace_s: float) -> None:
+        raise Unsupported("slow")
+
+    def relocate(self, target: Target, device: DeviceId, index: int) -> str:
+        raise Unsupported("slow")
+
+
+class SteppedClock:
+    """Time that a test moves."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now(self) -> float:
+        return self.at
+
+    def wall(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += seconds
+
+
+def test_questions_beyond_the_queue_are_dropped_counted_and_asked_again() -> None:
+    slow = Slow()
+    clock = SteppedClock()
+    describer = Describer("slow", slow, clock, lambda: None, 60.0)
+    owner, _ = named(f"/docker/{A}")
+    tenants = [TenantId(f"docker:{number}") for number in range(QUEUE + 10)]
+    describer.facts(owner, tenants[0])
+    assert soon(lambda: len(slow.asked) == 1)
+    for tenant in tenants:
+        describer.facts(owner, tenant)
+    assert describer.dropped == 9
+    for _ in range(2 * len(tenants)):
+        slow.leave.release()
+    assert soon(lambda: len(slow.asked) == QUEUE + 1)
+    clock.at += 100.0
+    for tenant in tenants[-9:]:
+        describer.facts(owner, tenant)
+    assert soon(lambda: len(slow.asked) == QUEUE + 10)
+    describer.close(10.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cannot_act", "errors"),
+    [
+        (Unavailable("away"), None, 0),
+        (Refused("not mine"), "not mine", 0),
+        (Unsupported("no tool"), "no tool", 0),
+        (ZeroDivisionError("bug"), None, 1),
+    ],
+)
+def test_answers_that_are_none(answer: Exception, cannot_act: str | None, errors: int) -> None:
+    slow = Slow()
+    slow.answer = answer
+    clock = SteppedClock()
+    describer = Describer("slow", slow, clock, lambda: None, 60.0)
+    owner, tenant = named(f"/docker/{A}")
+    describer.facts(owner, tenant)
+    slow.leave.release()
+    assert soon(lambda: not describer._entries[tenant].is_asked)
+    facts = describer.facts(owner, tenant)
+    assert (facts.described, facts.cannot_act, describer.errors) == (False, cannot_act, errors)
+    assert len(slow.asked) == 1, "not asked again at once"
+    slow.answer = RuntimeFacts(tenant=TenantId("other"), described=True, name="x")
+    clock.at += 1.0
+    describer.facts(owner, tenant)
+    slow.leave.release()
+    assert soon(lambda: describer.facts(owner, tenant).described)
+    assert describer.facts(owner, tenant).tenant == tenant
+    describer.close(10.0)
+
+
+def test_what_happens_while_it_is_asked_makes_the_answer_old() -> None:
+    slow = Slow()
+    clock = SteppedClock()
+    describer = Describer("slow", slow, clock, lambda: None, 60.0)
+    owner, tenant = named(f"/docker/{A}")
+    slow.answer = RuntimeFacts(tenant=tenant, described=True, name="old")
+    describer.facts(owner, tenant)
+    assert soon(lambda: len(slow.asked) == 1)
+    describer.touch(A)
+    slow.leave.release()
+    assert soon(lambda: describer.facts(owner, tenant).name == "old")
+    slow.answer = RuntimeFacts(tenant=tenant, described=True, name="new")
+    slow.leave.release()
+    assert soon(lambda: describer.facts(owner, tenant).name == "new")
+    assert len(slow.asked) == 2
+    describer.touch(A, is_gone=True)
+    assert not describer.facts(owner, tenant).described
+    slow.leave.release()
+    describer.close(10.0)

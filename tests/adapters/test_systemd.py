@@ -1,0 +1,219 @@
+"""The systemd runtime: units of a real systemd where one is init, and a fake systemctl elsewhere."""
+
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gpuwarden.adapters.cgroup_owner import owner_of, owner_of_pid
+from gpuwarden.adapters.cgroupfs import CgroupFs
+from gpuwarden.adapters.systemd import Systemd
+from gpuwarden.adapters.tenancy import tenant_of_owner
+from gpuwarden.adapters.tool import Tool
+from gpuwarden.clock import SystemClock
+from gpuwarden.errors import Refused, Unavailable, Unsupported
+from gpuwarden.model.action import Target
+from gpuwarden.model.ids import CgroupId, DeviceId, TenantId
+from gpuwarden.model.owner import CgroupOwner
+from tests.adapters.trees import wait_gone
+
+
+@pytest.fixture
+def runtime() -> Systemd:
+    clock = SystemClock()
+    return Systemd(Tool(name="systemctl", clock=clock, timeout_s=20.0), clock)
+
+
+@contextmanager
+def unit(*options: str, command: str = "exec sleep 300") -> Iterator[tuple[str, int, CgroupOwner]]:
+    """A transient service: its name, main pid and owner."""
+    name = f"gw-{uuid.uuid4().hex[:10]}.service"
+    start = ["systemd-run", f"--unit={name}", "--quiet", *options, "sh", "-c", command]
+    subprocess.run(start, check=True, timeout=60)
+    try:
+        pid = int(shown(name, "MainPID"))
+        owner = owner_of_pid(pid)
+        assert owner is not None
+        yield name, pid, owner
+    finally:
+        subprocess.run(["systemctl", "kill", "--signal=KILL", name], check=False, timeout=60)
+        subprocess.run(["systemctl", "stop", name], check=False, timeout=60)
+
+
+def shown(name: str, key: str) -> str:
+    done = subprocess.run(
+        ["systemctl", "show", f"--property={key}", "--value", name],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.stdout.strip()
+
+
+def target_of(owner: CgroupOwner) -> Target:
+    tenant = tenant_of_owner(owner)
+    assert tenant is not None
+    return Target(tenant=tenant, runtime=owner.runtime, cgroup=CgroupFs().locate(owner))
+
+
+@pytest.mark.systemd
+def test_describe(runtime: Systemd) -> None:
+    with unit("--property=User=nobody", "--property=Restart=on-failure") as (name, _, owner):
+        assert (owner.runtime, owner.unit) == ("systemd-service", name)
+        facts = runtime.describe(owner)
+        assert (facts.tenant, facts.name) == (f"unit:{name}", name)
+        assert (facts.user, facts.restart_policy) == ("nobody", "on-failure")
+        assert facts.described
+        with pytest.raises(Refused, match="not in /elsewhere"):
+            runtime.describe(replace(owner, cgroup_path=f"/elsewhere/{name}"))
+        with pytest.raises(Refused, match="no unit"):
+            runtime.describe(replace(owner, unit="gw-none.service", cgroup_path="/x"))
+
+
+@pytest.mark.systemd
+@pytest.mark.parametrize("grace_s", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "command", ["exec sleep 300", "trap '' TERM; sleep 300 & while :; do sleep 1; done"]
+)
+def test_stop_keeps_a_restarting_unit_down(runtime: Systemd, command: str, grace_s: float) -> None:
+    options = ("--property=Restart=always", "--property=RestartSec=0")
+    with unit(*options, command=command) as (name, pid, owner):
+        target = target_of(owner)
+        with pytest.raises(Unsupported, match="daemon-reload"):
+            runtime.restart_off(target)
+        runtime.stop(target, grace_s)
+        assert wait_gone(pid)
+        assert shown(name, "ActiveState") in ("inactive", "failed")
+        runtime.stop(replace(target, cgroup=None), grace_s)
+
+
+@pytest.mark.systemd
+def test_scope(runtime: Systemd) -> None:
+    name = f"gw-{uuid.uuid4().hex[:10]}.scope"
+    run = ["systemd-run", "--scope", f"--unit={name}", "--quiet", "sleep", "300"]
+    with subprocess.Popen(run) as process:
+        while (owner := owner_of_pid(process.pid)) is None or owner.unit != name:
+            assert process.poll() is None
+        assert owner.runtime == "systemd-scope"
+        runtime.stop(target_of(owner), 2.0)
+        assert process.wait(30) != 0
+
+
+def fake(folder: Path, body: str) -> Systemd:
+    """A fake systemctl: this machine's init may be something else."""
+    path = folder / "systemctl"
+    path.write_text(f'#!/bin/sh\necho "$*" >> {folder}/calls\n{body}\n')
+    path.chmod(0o755)
+    clock = SystemClock()
+    return Systemd(
+        Tool(name="systemctl", clock=clock, timeout_s=0.5, path=f"{folder}:/usr/bin:/bin"), clock
+    )
+
+
+SERVICE = Target(
+    tenant=TenantId("unit:train@0.service"),
+    runtime="systemd-service",
+    cgroup=CgroupId(path="/system.slice/train@0.service", inode=1),
+)
+SHOW = """
+if [ "$1" = show ]; then
+    state=active; [ ! -e "$0.down" ] || state=inactive
+    printf 'Id=train@0.service\\nLoadState=loaded\\nActiveState=%s\\n' $state
+    printf 'Restart=always\\nUser=alice\\nControlGroup=/system.slice/train@0.service\\n'
+    printf 'Description=x\\nActiveState=inactive\\n'
+fi
+"""
+
+
+def calls(folder: Path) -> list[str]:
+    return [line for line in (folder / "calls").read_text().splitlines() if line[:4] != "show"]
+
+
+def test_fake_systemctl_obeyed(tmp_path: Path) -> None:
+    runtime = fake(tmp_path, SHOW + '[ "$1" != stop ] || touch "$0.down"')
+    runtime.stop(SERVICE, 5.0)
+    assert calls(tmp_path) == ["stop --no-block -- train@0.service"]
+    runtime.stop(SERVICE, 5.0)
+    assert len(calls(tmp_path)) == 1, "it is down already"
+
+
+def test_fake_systemctl_kills_who_does_not_stop(tmp_path: Path) -> None:
+    runtime = fake(tmp_path, SHOW + '[ "$1" != kill ] || touch "$0.down"')
+    runtime.stop(SERVICE, 0.2)
+    assert calls(tmp_path) == [
+        "stop --no-block -- train@0.service",
+        "kill --signal=SIGKILL -- train@0.service",
+    ]
+
+
+def test_fake_systemctl_that_does_not_obey(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="still up"):
+        fake(tmp_path, SHOW).stop(SERVICE, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("exit 1", Unavailable),
+        ("sleep 60", Unavailable),
+        ("echo ControlGroup=/system.slice/other.service", Refused),
+        ("echo 'System has not been booted with systemd as init' >&2; exit 1", Unsupported),
+    ],
+)
+def test_answers_of_a_fake_systemctl(tmp_path: Path, body: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        fake(tmp_path, body).stop(SERVICE, 0.1)
+
+
+def test_unit_that_a_fake_systemctl_does_not_know(tmp_path: Path) -> None:
+    runtime = fake(tmp_path, "echo LoadState=not-found; echo ActiveState=inactive")
+    runtime.stop(SERVICE, 0.1)
+    assert calls(tmp_path) == [], "it is down already"
+    with pytest.raises(Refused, match="no unit"):
+        runtime.describe(owner_of("0::/system.slice/train@0.service"))
+
+
+@pytest.mark.parametrize(
+    "tenant",
+    [
+        "unit:--force.service",
+        "unit:a b.service",
+        "unit:../x.service",
+        "unit:x.slice",
+        "unit:x.service;reboot.service",
+        "unit:",
+        "docker:x",
+        "nspawn:web",
+        "unit:docker.service",
+        "unit:ssh.service",
+        "unit:gpuwarden-agent.service",
+    ],
+)
+def test_tenants_that_name_no_unit_to_stop(tmp_path: Path, tenant: str) -> None:
+    runtime = fake(tmp_path, SHOW)
+    with pytest.raises(Refused):
+        runtime.stop(Target(tenant=TenantId(tenant), runtime="systemd-service"), 0)
+    assert not (tmp_path / "calls").exists()
+
+
+def test_machine_is_stopped_by_its_unit(tmp_path: Path) -> None:
+    path = "/machine.slice/systemd-nspawn@web.service"
+    body = SHOW.replace("/system.slice/train@0.service", path)
+    runtime = fake(tmp_path, body + '[ "$1" != stop ] || touch "$0.down"')
+    cgroup = CgroupId(path=path, inode=1)
+    runtime.stop(Target(tenant=TenantId("nspawn:web"), runtime="nspawn", cgroup=cgroup), 1.0)
+    assert calls(tmp_path) == ["stop --no-block -- systemd-nspawn@web.service"]
+
+
+def test_without_systemd(runtime: Systemd) -> None:
+    if Path("/run/systemd/system").is_dir():
+        pytest.skip("systemd is the init here")
+    with pytest.raises(Unsupported):
+        runtime.stop(replace(SERVICE, cgroup=None), 0.1)
+    with pytest.raises(Unsupported):
+        runtime.relocate(SERVICE, DeviceId("GPU-x"), 0)

@@ -1,0 +1,103 @@
+"""The real node on a simulated world: its loop, its journal's recovery, its crashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpuwarden.config import Config
+from gpuwarden.errors import Unavailable
+from gpuwarden.model.action import Outcome
+from gpuwarden.model.decision import Decision, Incident
+from gpuwarden.model.memory import Memory
+from gpuwarden.model.snapshot import Snapshot
+from gpuwarden.node.journal import Disk, FileJournal, Reading, Record, read
+from gpuwarden.node.loop import Node
+from gpuwarden.node.recover import recover, resumed, unknown
+from gpuwarden.sim.node.ledger import Ledger
+from gpuwarden.sim.world import World
+
+
+@dataclass(slots=True)
+class HeapJournal:
+    """The records themselves, kept in the world: what a journal is but for its bytes."""
+
+    ledger: Ledger
+    records: list[Record] = field(default_factory=list)
+    is_broken: bool = False
+    keeps_snapshots: bool = False
+
+    def begin(self, memory: Memory) -> None:
+        """A new life: what stands is all that is needed of the ones before."""
+        incidents = {i.id: i for r in self.records for i in r.incidents}
+        self.records = [
+            Record(kind="memory", memory=memory),
+            Record(kind="incidents", incidents=tuple(incidents.values())),
+        ]
+
+    def intend(self, before: Memory, snapshot: Snapshot, decision: Decision) -> None:
+        self._write(
+            Record(
+                kind="tick",
+                memory=before,
+                snapshot=snapshot if self.keeps_snapshots else None,
+                decision=decision,
+            )
+        )
+        for action in decision.actions:
+            target = action.target.tenant if action.target is not None else None
+            self.ledger.note(
+                "intent", target, device=action.device, action=action.id, text=action.kind
+            )
+
+    def conclude(self, outcomes: Sequence[Outcome]) -> None:
+        self._write(Record(kind="outcomes", outcomes=tuple(outcomes)))
+
+    def keep(self, incidents: Sequence[Incident]) -> None:
+        self._write(Record(kind="incidents", incidents=tuple(incidents)))
+
+    def remember(self, memory: Memory) -> None:
+        self._write(Record(kind="memory", memory=memory))
+
+    def _write(self, record: Record) -> None:
+        if self.is_broken:
+            raise Unavailable("the journal cannot be written: no space left on device")
+        self.records.append(record)
+
+
+def heap_agent(world: World, journal: HeapJournal) -> Node:
+    """A node that goes on from a journal in memory."""
+    recovered = recover(journal.records)
+    lost = unknown(recovered, world.clock.now(), world.clock.wall())
+    memory = resumed(recovered.memory, lost)
+    node = Node(world.config(), world.ports(journal), world.clock, memory, recovered.incidents)
+    journal.begin(memory)
+    if lost:
+        journal.conclude(lost)
+    return node
+
+
+def file_agent(world: World, folder: Path, disk: Disk | None = None) -> Node:
+    """A node on a journal of real files, started as the daemon starts it."""
+    cfg: Config = world.config()
+    reading = Reading()
+    recovered = recover(read(folder, reading))
+    journal = FileJournal(folder, cfg.agent.journal_max_bytes, disk)
+    lost = unknown(recovered, world.clock.now(), world.clock.wall())
+    memory = resumed(recovered.memory, lost)
+    node = Node(cfg, world.ports(journal), world.clock, memory, recovered.incidents)
+    try:
+        journal.begin(cfg.model_dump_json(by_alias=True), memory)
+        if lost:
+            journal.conclude(lost)
+    except Unavailable as error:
+        node.lose_journal(world.clock.now(), error)
+    return node
+
+
+def inhabited(world: World, journal: HeapJournal | None = None) -> HeapJournal:
+    """Start the real node in a world; its journal."""
+    kept = journal or HeapJournal(world.ledger)
+    world.attach(lambda w: heap_agent(w, kept))
+    return kept
