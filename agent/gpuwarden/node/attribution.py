@@ -1,7 +1,7 @@
 """Whose bytes are these: rows of process lists become uses of tenants."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpuwarden.model.device import Device, Listing, ProcessUse
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
@@ -9,8 +9,11 @@ from gpuwarden.model.owner import ProcessFacts
 from gpuwarden.model.tenant import Use
 from gpuwarden.ports import Processes
 
-MAX_HISTORY = 4096
 MAX_POINTS = 64
+
+
+Key = tuple[int, int]
+"""A pid as listed, and the start of the process the row belongs to."""
 
 
 @dataclass(slots=True)
@@ -31,12 +34,14 @@ class Attribution:
     processes: Processes
     tenant_of: Callable[[ProcessFacts], TenantId]
     growth_window_s: float
-    rows: dict[DeviceId, dict[int, Row]] = field(default_factory=dict)
+    rows: dict[DeviceId, dict[Key, Row]] = field(default_factory=dict)
     listed_at: dict[DeviceId, float] = field(default_factory=dict)
     unattributed: dict[DeviceId, int] = field(default_factory=dict)
     facts_of: dict[TenantId, ProcessFacts] = field(default_factory=dict)
-    history: dict[int, tuple[Pid, TenantId]] = field(default_factory=dict)
-    """Who a pid was when last seen: bytes may stay listed under a dead pid."""
+    dead: dict[int, tuple[Pid, TenantId]] = field(default_factory=dict)
+    """Whose a pid was that an earlier agent acted on: bytes may stay listed under a dead pid."""
+    doubtful: set[tuple[DeviceId, int]] = field(default_factory=set)
+    """Rows that changed size together with the process behind their pid: nobody's while they last."""
     traces: dict[tuple[TenantId, DeviceId], list[tuple[float, int]]] = field(default_factory=dict)
     _uses: tuple[Use, ...] | None = None
 
@@ -45,64 +50,64 @@ class Attribution:
         if listing.at <= self.listed_at.get(listing.device, -1.0):
             return False
         old = self.rows.get(listing.device, {})
-        rows: dict[int, Row] = {}
+        before = {raw_pid: row for (raw_pid, _), row in old.items()}
+        rows: dict[Key, Row] = {}
         known_bytes = 0
-        is_complete = True
+        self._forget_doubts(listing)
         for entry in listing.rows:
-            known_bytes += entry.used_bytes or 0
-            is_complete &= entry.used_bytes is not None
-            row = self._row(entry)
+            row = self._row(entry, before.get(entry.raw_pid))
             if row is not None:
-                rows[entry.raw_pid] = row
-        for raw_pid, row in old.items():
+                known_bytes += entry.used_bytes or 0
+                rows[_key(row)] = row
+        for key, row in old.items():
             # The driver's list is known to leave a live process out now and then: absence counts
             # only the second time, or once the process itself has gone.
-            if raw_pid in rows or row.pid is None or row.misses > 0:
+            if key in rows or row.pid is None or row.misses > 0:
                 continue
             if self.processes.is_alive(row.pid):
-                rows[raw_pid] = Row(
-                    pid=row.pid,
-                    raw_pid=raw_pid,
-                    used_bytes=row.used_bytes,
-                    tenant=row.tenant,
-                    misses=row.misses + 1,
-                )
+                rows[key] = replace(row, misses=row.misses + 1)
                 known_bytes += row.used_bytes or 0
         self._uses = None
         self.rows[listing.device] = rows
-        self.listed_at[listing.device] = listing.at
-        if is_complete:
+        previous, self.listed_at[listing.device] = self.listed_at.get(listing.device), listing.at
+        if all(entry.used_bytes is not None for entry in listing.rows):
             self.unattributed[listing.device] = max(0, listing.used_bytes - known_bytes)
         else:
             self.unattributed.pop(listing.device, None)
-        self._trace(listing)
+        self._trace(listing, previous)
         return True
 
-    def _row(self, entry: ProcessUse) -> Row | None:
-        """The row's owner; a pid that is gone keeps the tenant it was last seen as."""
+    def _row(self, entry: ProcessUse, before: Row | None) -> Row | None:
+        """The row's owner, or ``None``: nobody's. Bytes may stay listed under a pid whose process has
+        gone, and the pid may be another's by now: such a row stays with whom it belonged to."""
         facts = self.processes.facts(entry.raw_pid)
+        if before is not None and (facts is None or facts.pid != before.pid):
+            if facts is None or entry.used_bytes == before.used_bytes:
+                return replace(before, used_bytes=entry.used_bytes, misses=0)
+            self.doubtful.add((entry.device, entry.raw_pid))
         if facts is None:
-            last = self.history.get(entry.raw_pid)
-            if last is None:
-                return None
-            return Row(
-                pid=last[0], raw_pid=entry.raw_pid, used_bytes=entry.used_bytes, tenant=last[1]
-            )
+            last = self.dead.get(entry.raw_pid)
+            return None if last is None else _row(entry, *last)
+        if (entry.device, entry.raw_pid) in self.doubtful:
+            return None
         tenant = self.tenant_of(facts)
         self.facts_of[tenant] = facts
-        self.history[entry.raw_pid] = (facts.pid, tenant)
-        if len(self.history) > MAX_HISTORY:
-            self.history.pop(next(iter(self.history)))
-        return Row(pid=facts.pid, raw_pid=entry.raw_pid, used_bytes=entry.used_bytes, tenant=tenant)
+        return _row(entry, facts.pid, tenant)
 
-    def _trace(self, listing: Listing) -> None:
+    def _forget_doubts(self, listing: Listing) -> None:
+        listed = {entry.raw_pid for entry in listing.rows}
+        self.doubtful = {d for d in self.doubtful if d[0] != listing.device or d[1] in listed}
+
+    def _trace(self, listing: Listing, previous: float | None) -> None:
         sizes: dict[TenantId, int] = {}
         for row in self.rows[listing.device].values():
             sizes[row.tenant] = sizes.get(row.tenant, 0) + (row.used_bytes or 0)
         for key in [k for k in self.traces if k[1] == listing.device and k[0] not in sizes]:
             del self.traces[key]
         for tenant, size in sizes.items():
-            points = self.traces.setdefault((tenant, listing.device), [])
+            # Who is new since the last list has grown from nothing.
+            begun = [] if previous is None else [(previous, 0)]
+            points = self.traces.setdefault((tenant, listing.device), begun)
             points.append((listing.at, size))
             start = listing.at - self.growth_window_s
             while len(points) > MAX_POINTS or (len(points) > 2 and points[1][0] < start):
@@ -160,6 +165,14 @@ class Attribution:
                 if row.pid is not None:
                     pids.add(row.pid)
         return {tenant: tuple(sorted(pids)) for tenant, pids in found.items()}
+
+
+def _key(row: Row) -> Key:
+    return row.raw_pid, row.pid.start if row.pid is not None else 0
+
+
+def _row(entry: ProcessUse, pid: Pid, tenant: TenantId) -> Row:
+    return Row(pid=pid, raw_pid=entry.raw_pid, used_bytes=entry.used_bytes, tenant=tenant)
 
 
 def _rate(points: list[tuple[float, int]]) -> float:
