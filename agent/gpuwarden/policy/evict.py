@@ -248,6 +248,8 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
         desk.memory = replace(
             desk.memory,
             released={**desk.memory.released, **dict.fromkeys(before.devices, now)},
+            # Whoever comes back under its name is judged by lists of its own.
+            episodes={k: e for k, e in desk.memory.episodes.items() if e.tenant != before.tenant},
         )
         if before.owner_key is not None:
             desk.tombstones[before.owner_key] = tombstone.bury(
