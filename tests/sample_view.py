@@ -1,6 +1,7 @@
 """A node in the middle of an incident, as readers get it: eight devices, one of them blind, a hog."""
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 from gpuwarden.model.action import Kind, Outcome, Result, Target, Withheld
 from gpuwarden.model.decision import Incident, IncidentStep
@@ -349,15 +350,15 @@ def view(serial: int = 1, *, at: float = AT) -> View:
         ),
         device_details={
             device_id(0): {
-                "temperature_core_c": 61.0,
+                "temperature_c": 61.0,
                 "power_w": 312.5,
                 "utilization_ratio": 0.97,
-                "fan_speed_ratio:0": 0.4,
+                "fan_ratio": 0.4,
                 "serial": 'S"1\\\n',
-                "clock_event_active:sw_power_cap": 1.0,
-                "engine_encoder_ratio": None,
+                "clock_event_mask": 4.0,
+                "encoder_ratio": None,
             },
-            device_id(3): {"temperature_core_c": 55.0},
+            device_id(3): {"temperature_c": 55.0},
         },
         counters={
             ("ticks", ""): 36_000,
@@ -366,8 +367,47 @@ def view(serial: int = 1, *, at: float = AT) -> View:
             ("made_up_elsewhere", "x"): 5,
         },
         durations={
-            "tick_cpu_s": 0.0004,
-            "agent_rss_bytes": 41_000_000.0,
-            "agent_cpu_s_total": 12.5,
+            "tick_wall_s": 0.0004,
+            "rss_bytes": 41_000_000.0,
+            "cpu_s_total": 12.5,
         },
     )
+
+
+_TIMES = frozenset(
+    {
+        "at",
+        "since",
+        "opened_at",
+        "noticed_at",
+        "decided_at",
+        "closed_at",
+        "listed_at",
+        "first_seen",
+        "frozen_since",
+    }
+)
+
+
+def moved(picture: View, to: float) -> View:
+    """The same picture with its tick at ``to``: every monotonic time in it moves along."""
+    shifted = _shifted(picture, to - picture.at)
+    assert isinstance(shifted, View)
+    return shifted
+
+
+def _shifted(value: object, by: float) -> object:
+    if isinstance(value, tuple):
+        return tuple(_shifted(each, by) for each in value)
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    changed: dict[str, Any] = {}
+    for field in fields(value):
+        old = getattr(value, field.name)
+        if field.name in _TIMES and isinstance(old, float):
+            changed[field.name] = old + by
+        elif field.name == "points":
+            changed[field.name] = tuple((at + by, size) for at, size in old)
+        else:
+            changed[field.name] = _shifted(old, by)
+    return replace(value, **changed)

@@ -86,6 +86,7 @@ def target_of(owner: CgroupOwner) -> Target:
 
 
 @pytest.mark.docker
+@pytest.mark.serial
 def test_describe(runtime: Containerd, tmp_path: Path) -> None:
     labels = ("--label=gpuwarden.class=low", "--label=nerdctl/name=box")
     with container(tmp_path, *labels) as (made, owner):
@@ -103,6 +104,7 @@ def test_describe(runtime: Containerd, tmp_path: Path) -> None:
 
 
 @pytest.mark.docker
+@pytest.mark.serial
 def test_labels_of_a_pod_are_those_of_its_sandbox(runtime: Containerd, tmp_path: Path) -> None:
     pod = (
         *("--label=gpuwarden.class=low", "--label=io.kubernetes.pod.name=web-5d9c7b-x2x9z"),
@@ -122,6 +124,7 @@ def test_labels_of_a_pod_are_those_of_its_sandbox(runtime: Containerd, tmp_path:
 
 
 @pytest.mark.docker
+@pytest.mark.serial
 @pytest.mark.parametrize("grace_s", [0.0, 0.5])
 @pytest.mark.parametrize(
     "command",
@@ -143,6 +146,7 @@ def test_stop(
 
 
 @pytest.mark.docker
+@pytest.mark.serial
 def test_paused_container_dies_as_it_stands(runtime: Containerd, tmp_path: Path) -> None:
     with container(tmp_path) as (made, owner):
         target = target_of(owner)
@@ -152,6 +156,7 @@ def test_paused_container_dies_as_it_stands(runtime: Containerd, tmp_path: Path)
 
 
 @pytest.mark.docker
+@pytest.mark.serial
 def test_restart_label(runtime: Containerd, tmp_path: Path) -> None:
     """What nerdctl's --restart sets and containerd's restart monitor reads."""
     label = "containerd.io/restart.status"

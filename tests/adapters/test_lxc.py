@@ -80,6 +80,7 @@ def target_of(owner: CgroupOwner) -> Target:
 
 
 @pytest.mark.lxc
+@pytest.mark.serial
 def test_describe(tmp_path: Path) -> None:
     with guest(tmp_path, "exec sleep 300") as (name, _, owner):
         assert (owner.runtime, owner.name) == ("lxc", name)
@@ -95,6 +96,7 @@ def test_describe(tmp_path: Path) -> None:
 
 
 @pytest.mark.lxc
+@pytest.mark.serial
 @pytest.mark.parametrize("grace_s", [0.0, 1.0])
 @pytest.mark.parametrize("init", ["exec sleep 300", "trap '' TERM; while :; do sleep 1; done"])
 def test_stop(tmp_path: Path, init: str, grace_s: float) -> None:
@@ -105,6 +107,7 @@ def test_stop(tmp_path: Path, init: str, grace_s: float) -> None:
 
 
 @pytest.mark.lxc
+@pytest.mark.serial
 def test_guest_that_lxc_does_not_know(tmp_path: Path) -> None:
     """LXD and Incus name their guests' groups the same way."""
     with pytest.raises(Refused, match="does not know"):

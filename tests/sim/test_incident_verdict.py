@@ -135,7 +135,7 @@ class TestCourse:
     def test_bytes_that_come_again_are_not_back(self) -> None:
         log = [change(1, 7, 101), change(2, 7, 0), change(3, 7, 5)]
         mine = course(log, {7}, 0, 100)
-        assert (mine.empty_at, mine.last_bytes) == (None, 5)
+        assert (mine.empty_at, mine.was_empty, mine.last_bytes) == (None, True, 5)
 
     def test_within_quota_there_is_no_offence(self) -> None:
         assert course([change(1, 7, 100)], {7}, 0, 100).over_at is None

@@ -21,6 +21,7 @@ from gpuwarden.model.owner import ProcessFacts
 from gpuwarden.ports import Cgroups
 
 _MAX_FILE = 256 * 1024
+_MAX_EVENTS = 64
 _GONE = (errno.ENOENT, errno.ESRCH)
 _NO_PIDFD = (errno.ENOSYS, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EINVAL)
 
@@ -246,8 +247,9 @@ class ProcFs:
 
     def _collect(self) -> None:
         """Take note of every remembered process whose pidfd fired."""
-        for fd, _ in self._epoll.poll(0, max(1, len(self._by_fd))):
-            self._note_exit(self._by_fd[fd])
+        while fired := self._epoll.poll(0, _MAX_EVENTS):
+            for fd, _ in fired:
+                self._note_exit(self._by_fd[fd])
 
     def _collect_unwatched(self) -> None:
         """The same for those without a pidfd, one stat each."""

@@ -54,7 +54,7 @@ class Roots:
 def check_all(config: Config, roots: Roots | None = None) -> list[Check]:
     """Every check that needs no agent, in the order in which one depends on the other."""
     roots = roots or Roots()
-    docker = _ask_docker(config.docker.host.removeprefix("unix://"))
+    docker = ask_docker(config.docker.host.removeprefix("unix://"))
     return [
         check_user(),
         check_driver(config.nvml.library),
@@ -201,7 +201,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _ask_docker(path: str) -> Mapping[str, Any] | str:
+def ask_docker(path: str) -> Mapping[str, Any] | str:
     """What ``GET /info`` says, or why it did not."""
     connection = _UnixConnection(path)
     try:

@@ -1,6 +1,6 @@
 """Whose bytes are these: rows of process lists become uses of tenants."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from gpuwarden.model.device import Device, Listing, ProcessUse
@@ -18,13 +18,24 @@ Key = tuple[int, int]
 
 @dataclass(slots=True)
 class Row:
-    """One row with its owner; ``misses`` counts lists in a row that left it out while it lived."""
+    """One row with its owner."""
 
     pid: Pid | None
     raw_pid: int
     used_bytes: int | None
     tenant: TenantId
-    misses: int = 0
+    seen_at: float | None = None
+    """When a list last had it, if the newest left it out: until then its size counts, not longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folded:
+    """What came of a list. The probe hands the very same ``rows`` over while they do not change."""
+
+    rows: tuple[ProcessUse, ...]
+    known_bytes: int | None
+    """Sum of the rows; ``None`` when the driver withheld a size."""
+    sizes: dict[TenantId, tuple[int, int]]
 
 
 @dataclass(slots=True)
@@ -44,10 +55,15 @@ class Attribution:
     """Rows that changed size together with the process behind their pid: nobody's while they last."""
     traces: dict[tuple[TenantId, DeviceId], list[tuple[float, int]]] = field(default_factory=dict)
     _uses: tuple[Use, ...] | None = None
+    _folded: dict[DeviceId, Folded] = field(default_factory=dict)
 
     def take(self, listing: Listing) -> bool:
-        """Fold one list in; False when it was known already."""
+        """Fold one list in; False when it tells nothing new of who holds what."""
         if listing.at <= self.listed_at.get(listing.device, -1.0):
+            return False
+        folded = self._folded.get(listing.device)
+        if folded is not None and folded.rows is listing.rows:
+            self._renew(listing, folded)
             return False
         old = self.rows.get(listing.device, {})
         before = {raw_pid: row for (raw_pid, _), row in old.items()}
@@ -62,20 +78,40 @@ class Attribution:
         for key, row in old.items():
             # The driver's list is known to leave a live process out now and then: absence counts
             # only the second time, or once the process itself has gone.
-            if key in rows or row.pid is None or row.misses > 0:
+            if key in rows or row.pid is None or row.seen_at is not None:
                 continue
             if self.processes.is_alive(row.pid):
-                rows[key] = replace(row, misses=row.misses + 1)
+                rows[key] = replace(row, seen_at=self.listed_at.get(listing.device))
                 known_bytes += row.used_bytes or 0
-        self._uses = None
         self.rows[listing.device] = rows
+        folded = Folded(
+            rows=listing.rows,
+            known_bytes=known_bytes if _is_complete(listing) else None,
+            sizes=_sizes(rows.values()),
+        )
+        if any(row.seen_at is not None for row in rows.values()):
+            self._folded.pop(listing.device, None)  # the next list decides about them
+        else:
+            self._folded[listing.device] = folded
+        here = [t for t, device in self.traces if device == listing.device]
+        for tenant in [t for t in here if t not in folded.sizes]:
+            del self.traces[tenant, listing.device]
+        self._renew(listing, folded)
+        return True
+
+    def recheck(self) -> None:
+        """A process has ended: its pid may be another's on the next list, however alike that looks."""
+        self._folded.clear()
+
+    def _renew(self, listing: Listing, folded: Folded) -> None:
+        """The same rows, or rows just folded, as of this list."""
+        self._uses = None
         previous, self.listed_at[listing.device] = self.listed_at.get(listing.device), listing.at
-        if all(entry.used_bytes is not None for entry in listing.rows):
-            self.unattributed[listing.device] = max(0, listing.used_bytes - known_bytes)
+        if folded.known_bytes is not None:
+            self.unattributed[listing.device] = max(0, listing.used_bytes - folded.known_bytes)
         else:
             self.unattributed.pop(listing.device, None)
-        self._trace(listing, previous)
-        return True
+        self._trace(listing, folded, previous)
 
     def _row(self, entry: ProcessUse, before: Row | None) -> Row | None:
         """The row's owner, or ``None``: nobody's. Bytes may stay listed under a pid whose process has
@@ -83,7 +119,7 @@ class Attribution:
         facts = self.processes.facts(entry.raw_pid)
         if before is not None and (facts is None or facts.pid != before.pid):
             if facts is None or entry.used_bytes == before.used_bytes:
-                return replace(before, used_bytes=entry.used_bytes, misses=0)
+                return replace(before, used_bytes=entry.used_bytes, seen_at=None)
             self.doubtful.add((entry.device, entry.raw_pid))
         if facts is None:
             last = self.dead.get(entry.raw_pid)
@@ -95,21 +131,20 @@ class Attribution:
         return _row(entry, facts.pid, tenant)
 
     def _forget_doubts(self, listing: Listing) -> None:
-        listed = {entry.raw_pid for entry in listing.rows}
-        self.doubtful = {d for d in self.doubtful if d[0] != listing.device or d[1] in listed}
+        if self.doubtful:
+            listed = {entry.raw_pid for entry in listing.rows}
+            self.doubtful = {d for d in self.doubtful if d[0] != listing.device or d[1] in listed}
 
-    def _trace(self, listing: Listing, previous: float | None) -> None:
-        sizes: dict[TenantId, int] = {}
-        for row in self.rows[listing.device].values():
-            sizes[row.tenant] = sizes.get(row.tenant, 0) + (row.used_bytes or 0)
-        for key in [k for k in self.traces if k[1] == listing.device and k[0] not in sizes]:
-            del self.traces[key]
-        for tenant, size in sizes.items():
-            # Who is new since the last list has grown from nothing.
-            begun = [] if previous is None else [(previous, 0)]
-            points = self.traces.setdefault((tenant, listing.device), begun)
-            points.append((listing.at, size))
-            start = listing.at - self.growth_window_s
+    def _trace(self, listing: Listing, folded: Folded, previous: float | None) -> None:
+        start = listing.at - self.growth_window_s
+        # Who is new since the last list has grown from nothing.
+        begun = [] if previous is None else [(previous, 0)]
+        for tenant, (size, _) in folded.sizes.items():
+            points = self.traces.setdefault((tenant, listing.device), list(begun))
+            if len(points) > 2 and points[-1][1] == points[-2][1] == size:
+                points[-1] = (listing.at, size)  # a plateau is its two ends
+            else:
+                points.append((listing.at, size))
             while len(points) > MAX_POINTS or (len(points) > 2 and points[1][0] < start):
                 points.pop(0)
 
@@ -121,6 +156,7 @@ class Attribution:
             self.rows.pop(device, None)
             self.listed_at.pop(device, None)
             self.unattributed.pop(device, None)
+            self._folded.pop(device, None)
         holding = {r.tenant for rows in self.rows.values() for r in rows.values()}
         for tenant in [t for t in self.facts_of if t not in holding]:
             del self.facts_of[tenant]
@@ -134,21 +170,17 @@ class Attribution:
     def _summed(self) -> tuple[Use, ...]:
         uses = []
         for device, rows in self.rows.items():
-            sums: dict[TenantId, list[int]] = {}
-            for row in rows.values():
-                total = sums.setdefault(row.tenant, [0, 0])
-                if row.used_bytes is None:
-                    total[1] += 1
-                else:
-                    total[0] += row.used_bytes
-            for tenant, (used, unknown) in sums.items():
+            folded = self._folded.get(device)
+            sizes = folded.sizes if folded is not None else _sizes(rows.values())
+            left_out = {r.tenant: r.seen_at for r in rows.values() if r.seen_at is not None}
+            for tenant, (used, unknown) in sizes.items():
                 points = self.traces.get((tenant, device), [])
                 uses.append(
                     Use(
                         tenant=tenant,
                         device=device,
                         used_bytes=used,
-                        listed_at=self.listed_at[device],
+                        listed_at=left_out.get(tenant, self.listed_at[device]),
                         grown_bytes=points[-1][1] - points[0][1] if points else 0,
                         growth_bytes_s=_rate(points),
                         unknown_rows=unknown,
@@ -167,12 +199,29 @@ class Attribution:
         return {tenant: tuple(sorted(pids)) for tenant, pids in found.items()}
 
 
+def _is_complete(listing: Listing) -> bool:
+    """Whether the driver told the size of every row."""
+    return all(entry.used_bytes is not None for entry in listing.rows)
+
+
 def _key(row: Row) -> Key:
     return row.raw_pid, row.pid.start if row.pid is not None else 0
 
 
 def _row(entry: ProcessUse, pid: Pid, tenant: TenantId) -> Row:
     return Row(pid=pid, raw_pid=entry.raw_pid, used_bytes=entry.used_bytes, tenant=tenant)
+
+
+def _sizes(rows: Iterable[Row]) -> dict[TenantId, tuple[int, int]]:
+    """By tenant: bytes that are told, and rows whose size is not."""
+    sizes: dict[TenantId, tuple[int, int]] = {}
+    for row in rows:
+        used, unknown = sizes.get(row.tenant, (0, 0))
+        if row.used_bytes is None:
+            sizes[row.tenant] = (used, unknown + 1)
+        else:
+            sizes[row.tenant] = (used + row.used_bytes, unknown)
+    return sizes
 
 
 def _rate(points: list[tuple[float, int]]) -> float:

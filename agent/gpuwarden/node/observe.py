@@ -21,6 +21,10 @@ from gpuwarden.ports import Ports, ProbeView
 Value = TypeVar("Value")
 
 
+RECHECK_S = 10.0
+"""Rows that do not change are attributed afresh this often: a process may have changed its cgroup."""
+
+
 class Observer:
     """Keeps what is expensive to look at twice. The loop's thread only."""
 
@@ -34,6 +38,7 @@ class Observer:
         )
         self._tenants: dict[TenantId, Tenant] = {}
         self._first_seen: dict[TenantId, float] = {}
+        self._recheck_at = 0.0
         self._epoch = -1
         self._is_stale = True
         self._pressure_due = 0.0
@@ -63,13 +68,16 @@ class Observer:
             self._gaps.append(
                 Gap(source="journal", subject="journal", kind=kind, detail=journal_fault)
             )
+        exited = self._ask("processes", self._ports.processes.exited) or ()
+        if exited or now >= self._recheck_at:
+            self._attribution.recheck()
+            self._recheck_at = now + RECHECK_S
         view = self._ask("probe", lambda: self._ports.probe.drain(now)) or ProbeView(
             devices=(), listings=()
         )
         changed = self._fold_lists(view)
         if self._ask("runtimes", self._ports.runtimes.changed):
             changed = True
-        exited = self._ask("processes", self._ports.processes.exited) or ()
         if changed or exited or self._is_stale:
             self._name_tenants(now)
         self._read_pressure(now)

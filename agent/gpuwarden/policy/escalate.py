@@ -1,7 +1,10 @@
 """Who has to be woken: claims that stand and on which nothing is being done."""
 
+from collections.abc import Set as AbstractSet
+
 from gpuwarden.model.action import Kind
 from gpuwarden.model.finding import Finding, Severity
+from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import Rung
 from gpuwarden.policy import guard
 from gpuwarden.policy.desk import Desk
@@ -20,8 +23,10 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     paged = {
         key: at for key, at in desk.memory.paged.items() if key in standing or now - at < again
     }
+    in_hand = {device for device, _ in desk.busy()}
+    in_hand |= {c.device for c in desk.cases.values() if c.rung is Rung.STUCK}
     for finding in findings:
-        if finding.key in paged or not _is_due(desk, finding):
+        if finding.key in paged or not _is_due(desk, finding, in_hand):
             continue
         paged[finding.key] = now
         desk.order(
@@ -34,23 +39,16 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     return paged
 
 
-def _is_due(desk: Desk, finding: Finding) -> bool:
+def _is_due(desk: Desk, finding: Finding, in_hand: AbstractSet[DeviceId]) -> bool:
+    """``in_hand``: devices on which an eviction is under way, or has failed and paged itself."""
     if finding.rule not in PAGED_RULES or finding.severity < Severity.ERROR:
         return False
-    if not finding.is_confirmed:
+    if not finding.is_confirmed or finding.device in in_hand:
         return False
-    since = desk.memory.claims.get(finding.key)
-    if since is None or desk.scene.snap.at - since < desk.cfg.ladder.page_after_s:
-        desk.wakes.append(desk.scene.snap.at + desk.cfg.ladder.page_after_s)
+    since = desk.memory.claims.get(finding.key, desk.scene.snap.at)
+    due = since + desk.cfg.ladder.page_after_s
+    if desk.scene.snap.at < due:
+        desk.wakes.append(due)
         return False
-    return not _is_in_hand(desk, finding)
-
-
-def _is_in_hand(desk: Desk, finding: Finding) -> bool:
-    """Whether an eviction is under way that answers the claim, or has failed and paged itself."""
-    if finding.device is not None and any(d == finding.device for d, _ in desk.busy()):
-        return True
-    if any(c.rung is Rung.STUCK and c.device == finding.device for c in desk.cases.values()):
-        return True
     # A quota claim that the node merely observes is in status; it wakes nobody.
-    return finding.rule == "quota" and not guard.is_enforcing(desk.cfg, "quota")
+    return finding.rule != "quota" or guard.is_enforcing(desk.cfg, "quota")

@@ -43,15 +43,16 @@ def _turn(
 def _order_of(desk: Desk, tenant_id: TenantId, device: DeviceId | None) -> tuple[float, ...]:
     """Where a tenant stands among those that have to go."""
     tenant = desk.scene.tenants.get(tenant_id)
-    uses = [u for u in desk.scene.uses_of(tenant_id) if u.device == device]
-    return victims.precedence(tenant, uses[0]) if tenant is not None and uses else ()
+    use = desk.scene.use_of(tenant_id, device) if device is not None else None
+    return victims.precedence(tenant, use) if tenant is not None and use is not None else ()
 
 
 def _raise_alarm(desk: Desk, case: Case, verdict: Judgement) -> Case:
     """An eviction under way becomes an emergency when somebody protected starts to suffer; before it
     begins, a case is one only as long as somebody does."""
     if case.rung not in IN_FLIGHT:
-        return replace(case, is_emergency=verdict.is_emergency)
+        same = case.is_emergency == verdict.is_emergency
+        return case if same else replace(case, is_emergency=verdict.is_emergency)
     if not verdict.is_emergency or case.is_emergency:
         return case
     tenant = desk.scene.tenants[case.tenant]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gpuwarden.config import Config
@@ -13,6 +13,9 @@ from gpuwarden.model.tenant import Standing, Tenant, TenantClass, Use
 
 NOISE_BYTES = 64 * 2**20
 """Less than a list is taken for: no growth, no loss."""
+
+SEARCHES = 4
+"""An index of all uses costs as much as this many searches."""
 
 
 class Limits(NamedTuple):
@@ -48,6 +51,8 @@ class Scene:
     """Devices where growth will cross a hard trip within ``sampling.urgent_headroom_s``."""
     _by_device: dict[DeviceId, list[Use]] | None = None
     _by_tenant: dict[TenantId, list[Use]] | None = None
+    _searched: dict[TenantId, list[Use]] = field(default_factory=dict)
+    _by_both: dict[tuple[TenantId, DeviceId], Use] | None = None
     _protected: dict[DeviceId, list[Tenant]] | None = None
 
     @staticmethod
@@ -83,25 +88,38 @@ class Scene:
         return scene
 
     def _scan(self, episodes: AbstractSet[tuple[TenantId, DeviceId]]) -> None:
-        """The one pass over all uses that every tick pays for."""
+        """The one pass over all uses that every tick pays for: most are quiet, and left at once."""
         limit_of, headroom, note = self.limits.get, self.headroom, self.noteworthy.append
         urgent_s = self.cfg.sampling.urgent_headroom_s
         near = 2 * self.cfg.sampling.list_trigger_bytes  # more room than this changes no trigger
-        watched = {tenant for tenant, _ in episodes}
+        loud = {}
+        for tenant, limit in self.limits.items():
+            loud[tenant] = min(limit.soft, limit.trip - near)
+        loud_of = loud.get
         for use in self.snap.uses:
-            tenant = use.tenant
-            limit = limit_of(tenant)
-            if limit is None:
-                continue
             used = use.used_bytes
-            if used > limit[0] or (tenant in watched and (tenant, use.device) in episodes):
+            if used <= loud_of(use.tenant, used) and use.growth_bytes_s <= 0.0:
+                continue
+            known = limit_of(use.tenant)
+            if known is None:
+                continue
+            if used > known.soft:
                 note(use)
-            room = limit[1] - used
-            growth = use.growth_bytes_s
+            room = known.trip - used
             if room < near and 0 < room < headroom.get(use.device, near):
                 headroom[use.device] = room
-            if growth > 0 and 0 < room < growth * urgent_s:
+            if 0 < room < use.growth_bytes_s * urgent_s:
                 self.pressing.add(use.device)
+        self._note_watched(episodes)
+
+    def _note_watched(self, episodes: AbstractSet[tuple[TenantId, DeviceId]]) -> None:
+        """Uses with an open episode that are under their limit now."""
+        noted = {(use.tenant, use.device) for use in self.noteworthy}
+        for tenant, device in episodes - noted:
+            use = self.use_of(tenant, device)
+            if use is not None and tenant in self.limits:
+                self.noteworthy.append(use)
+        self._by_both = None
 
     def uses_on(self, device: DeviceId) -> Sequence[Use]:
         """Who holds bytes on a device."""
@@ -111,12 +129,29 @@ class Scene:
                 self._by_device.setdefault(use.device, []).append(use)
         return self._by_device.get(device, ())
 
+    def use_of(self, tenant: TenantId, device: DeviceId) -> Use | None:
+        """What a tenant holds on a device; quick for those that stand out."""
+        if self._by_both is None:
+            self._by_both = {(use.tenant, use.device): use for use in self.noteworthy}
+        found = self._by_both.get((tenant, device))
+        if found is not None:
+            return found
+        return next((use for use in self.uses_of(tenant) if use.device == device), None)
+
     def uses_of(self, tenant: TenantId) -> Sequence[Use]:
-        """Where a tenant holds bytes."""
-        if self._by_tenant is None:
-            self._by_tenant = {}
-            for use in self.snap.uses:
-                self._by_tenant.setdefault(use.tenant, []).append(use)
+        """Where a tenant holds bytes. The first few are searched for, more make an index."""
+        if self._by_tenant is not None:
+            return self._by_tenant.get(tenant, ())
+        found = self._searched.get(tenant)
+        if found is not None:
+            return found
+        if len(self._searched) < SEARCHES:
+            found = [use for use in self.snap.uses if use.tenant == tenant]
+            self._searched[tenant] = found
+            return found
+        self._by_tenant = {}
+        for use in self.snap.uses:
+            self._by_tenant.setdefault(use.tenant, []).append(use)
         return self._by_tenant.get(tenant, ())
 
     def is_claimable(self, use: Use) -> bool:

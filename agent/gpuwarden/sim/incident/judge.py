@@ -36,7 +36,8 @@ def judge(evidence: Evidence) -> tuple[Measures, Bounds]:
             real_containers=evidence.has_containers,
             ended=ended,
             was_locked_up=lock_up_s(evidence, start) is not None,
-            has_come_back=evidence.fate.is_running or evidence.fate.restarts > 0,
+            has_come_back=mine.was_empty
+            and (evidence.fate.is_running or evidence.fate.restarts > 0),
         ),
         bounds,
     )

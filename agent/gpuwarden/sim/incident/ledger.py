@@ -52,6 +52,8 @@ class Course:
     peak_bytes: int
     empty_at: float | None
     """When, after that, it held nothing any more."""
+    was_empty: bool
+    """Whether it ever held nothing after that."""
     last_bytes: int
 
 
@@ -62,6 +64,7 @@ def course(
     held: dict[int, int] = {}
     over_at = empty_at = None
     peak = total = 0
+    was_empty = False
     for change in changes:
         if change.pid not in pids or change.device != device:
             continue
@@ -72,7 +75,14 @@ def course(
             over_at = change.at
         if over_at is not None:
             empty_at = (empty_at or change.at) if total == 0 else None
-    return Course(over_at=over_at, peak_bytes=peak, empty_at=empty_at, last_bytes=total)
+            was_empty |= total == 0
+    return Course(
+        over_at=over_at,
+        peak_bytes=peak,
+        empty_at=empty_at,
+        was_empty=was_empty,
+        last_bytes=total,
+    )
 
 
 def newcomers(changes: Iterable[Change], known: AbstractSet[int], after: float) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import socket
@@ -143,7 +144,7 @@ class Scene:
         config = folder / "agent.toml"
         config.write_text(config_text(self.cast, places), encoding="utf-8")
         self.config = config
-        self._daemon = Daemon(config, folder / "agent.log", self._host.env())
+        self._daemon = Daemon(config, folder / "agent.log", self.environ)
         self._stage = self._make_stage()
         self._stack.callback(self._stage.close)
         self._stack.callback(self._daemon.stop)  # before the containers go
@@ -165,8 +166,13 @@ class Scene:
 
     @property
     def environ(self) -> dict[str, str]:
-        """For a client of the scene's agent."""
-        return with_our_code(self._host.env())
+        """For the scene's agent and its clients: nothing of the caller's own agent reaches them."""
+        ours = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("GPUWARDEN_") and name != "NOTIFY_SOCKET"
+        }
+        return with_our_code(self._host.env(ours))
 
     def play(self) -> Evidence:
         """The whole incident. ``Unavailable`` when the scene could not be set."""
