@@ -154,6 +154,8 @@ class DeviceMemory:
     reserve_since: float | None = None
     """Since when free memory has been under the reserve."""
     cordoned_by: IncidentId | None = None
+    well_since: float | None = None
+    """Of a cordoned device: since when nothing has spoken against it."""
     last_resort: str = ""
     """What was ordered for the present lock-up once its offender was gone: relocate or cordon."""
 
