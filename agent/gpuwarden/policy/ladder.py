@@ -71,7 +71,7 @@ TABLE: dict[tuple[Rung, Event], Rung] = {
 STOP_WITH_TERM = frozenset({"systemd-service", "systemd-scope", "slurm", "containerd", "crio"})
 """Owners whose manager would bring it back, and has no restart policy to switch off: it is asked to
 stop at the same time as TERM is sent."""
-HAS_RESTART_POLICY = frozenset({"docker", "podman"})
+HAS_RESTART_POLICY = frozenset({"docker", "podman", "unknown", "ecs"})
 
 
 def step(rung: Rung, event: Event) -> Rung:
