@@ -15,15 +15,15 @@ from gpuwarden.policy.desk import Desk, target_of
 from gpuwarden.policy.ladder import Event, Judgement
 from gpuwarden.policy.words import size
 
+NOTHING_SAID: tuple[Judgement, Finding | None] = (Judgement(), None)
 AFTER_EVICTION = frozenset({Rung.TERMED, Rung.KILLED, Rung.STOPPED, Rung.STUCK})
 
 
 def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
     """Move every open case by what happened to it: those in flight first, for they hold the devices;
     then in the order in which tenants have to go."""
-    nothing = Judgement()
     for case in sorted(desk.cases.values(), key=lambda c: _turn(desk, c, said)):
-        verdict, finding = said.get(case.tenant, (nothing, None))
+        verdict, finding = said.get(case.tenant, NOTHING_SAID)
         case = _raise_alarm(desk, case, verdict)
         case = _refresh(desk, case, finding)
         desk.cases[case.tenant] = case
@@ -34,7 +34,7 @@ def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None
 def _turn(
     desk: Desk, case: Case, said: dict[TenantId, tuple[Judgement, Finding]]
 ) -> tuple[bool, bool, tuple[float, ...], TenantId]:
-    verdict, _ = said.get(case.tenant, (Judgement(), None))
+    verdict, _ = said.get(case.tenant, NOTHING_SAID)
     is_free = case.rung not in IN_FLIGHT
     order = _order_of(desk, case.tenant, case.device) if is_free else (case.opened_at,)
     return is_free, not verdict.is_convicted, order, case.tenant
