@@ -103,6 +103,10 @@ class Case:
     """``kind/budget`` already reported as withheld: said once, not every tick."""
     devices: tuple[DeviceId, ...] = ()
     """Every device it held bytes on when the eviction began."""
+    held: tuple[tuple[DeviceId, int], ...] = ()
+    """How much there, in bytes."""
+    nobodys: tuple[tuple[DeviceId, int], ...] = ()
+    """Bytes nobody was listed with on those devices then: they must not become more by what it held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Rule quota: a tenant holds more GPU memory on a device than it is allowed."""
 
+from functools import lru_cache
+
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.memory import Episode, Memory
@@ -16,20 +18,21 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         if episode.tenant not in scene.limits:
             continue
         if episode.hard_lists > 0:
-            findings.append(_hard(episode, scene))
+            name, trip = scene.tenants[episode.tenant].name, scene.limits[episode.tenant].trip
+            findings.append(_hard(episode, name, trip, _gpu(episode, scene)))
         elif episode.is_breach:
             findings.append(_soft(episode, scene))
     return findings
 
 
-def _hard(episode: Episode, scene: Scene) -> Finding:
-    tenant = scene.tenants[episode.tenant]
+@lru_cache(maxsize=1024)  # a breach that does not change is worded once
+def _hard(episode: Episode, name: str, trip_bytes: int, where: str) -> Finding:
     return Finding(
         rule="quota",
         key=f"quota-hard {episode.tenant} {episode.device}",
         severity=Severity.ERROR,
         summary=(
-            f"{tenant.name} holds {size(episode.used_bytes)} on {_gpu(episode, scene)}, "
+            f"{name} holds {size(episode.used_bytes)} on {where}, "
             f"its quota is {size(episode.limit_bytes)}"
         ),
         tenant=episode.tenant,
@@ -38,7 +41,7 @@ def _hard(episode: Episode, scene: Scene) -> Finding:
         used_bytes=episode.used_bytes,
         limit_bytes=episode.limit_bytes,
         evidence=(
-            ("hard_trip_bytes", str(scene.limits[episode.tenant].trip)),
+            ("hard_trip_bytes", str(trip_bytes)),
             ("lists_over", str(episode.hard_lists)),
             ("peak_bytes", str(episode.peak_bytes)),
         ),

@@ -11,6 +11,9 @@ from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.model.tenant import Standing, Tenant, TenantClass, Use
 
+NOISE_BYTES = 64 * 2**20
+"""Less than a list is taken for: no growth, no loss."""
+
 SEARCHES = 4
 """An index of all uses costs as much as this many searches."""
 
