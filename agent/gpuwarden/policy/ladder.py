@@ -116,17 +116,26 @@ def event_of(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
 
 
 def _early(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
-    if case.tenant not in scene.tenants:
-        return Event.GONE
+    tenant = scene.tenants.get(case.tenant)
+    if tenant is None:
+        return Event.NOTHING if _is_unseen(case, scene) else Event.GONE
     if said.is_convicted:
         return Event.CONVICTED
     if said.is_noticed and case.rung is Rung.WATCH:
         return Event.NOTICED
     if said.is_soft and scene.snap.at - case.since >= cfg.quota.throttle_after_s:
         return Event.PERSISTS
-    if not (said.is_noticed or said.is_soft):
-        return Event.FREED
-    return Event.NOTHING
+    if said.is_noticed or said.is_soft or not tenant.is_described:
+        return Event.NOTHING  # what is not described has no quota (again) yet
+    return Event.FREED
+
+
+def _is_unseen(case: Case, scene: Scene) -> bool:
+    """Whether nobody can have seen the tenant: the agent has just started, or its device is blind."""
+    device = scene.devices.get(case.device)
+    if device is None:
+        return not scene.devices
+    return device.sight is Sight.BLIND or (device.sight is Sight.OK and device.listed_at is None)
 
 
 def has_gone(case: Case, scene: Scene) -> bool:
@@ -168,7 +177,9 @@ def has_obeyed(cfg: Config, case: Case, scene: Scene) -> bool:
     if case.reason != "quota-hard":
         return False
     tenant = scene.tenants.get(case.tenant)
-    limit = case.limit_bytes if tenant is None else tenant.hard_bytes
+    limit: int | None = case.limit_bytes
+    if tenant is not None and tenant.is_described:
+        limit = tenant.hard_bytes
     used = sum(u.used_bytes for u in scene.uses_of(case.tenant) if u.device == case.device)
     return limit is None or used <= cfg.quota.clear_ratio * limit
 
