@@ -192,6 +192,7 @@ class TestAdvice:
                 opened_at=NOW,
                 opened_wall=WALL,
                 tenant_name="hog",
+                device=device_id(0),
                 closed_at=NOW + 1 if closed else None,
                 steps=tuple(
                     IncidentStep(at=NOW, wall=WALL, kind=k, text="", result=r, action=a)
@@ -209,12 +210,17 @@ class TestAdvice:
         [
             ([("kill", "done", "")], "raise the quota"),
             ([("term", "done", "")], "raise the quota"),
-            ([("cordon", "done", "")], "gpuwarden uncordon"),
-            ([("relocate", "done", "")], "another GPU"),
-            ([("restart-off", "done", "")], "restart policy"),
+            ([("cordon", "done", "")], "nvidia-smi --gpu-reset -i GPU-0"),
+            ([("cordon", "done", ""), ("uncordon", "done", "")], "is used again"),
+            ([("relocate", "done", "")], ".replaced-"),
+            ([("restart-off", "done", "")], "will be given back"),
+            ([("restart-off", "failed", "")], "may start hog again"),
             ([("withheld", "", "cannot-act")], "end the job by hand"),
             ([("withheld", "", "protected")], "may not be touched"),
-            ([("page", "failed", "")], "page.webhook"),
+            ([("withheld", "", "undescribed")], "Its runtime has not told"),
+            ([("withheld", "", "journal")], "make room"),
+            ([("page", "failed", "")], "not accepted"),
+            ([("page", "unsupported", "")], "page.webhook is not set"),
         ],
     )
     def test_what_happened_decides_it(self, steps: list[tuple[str, str, str]], word: str) -> None:
@@ -224,9 +230,28 @@ class TestAdvice:
         steps = [("restart-off", "done", ""), ("restart-back", "done", "")]
         assert not any("will be given back" in line for line in self.incident(*steps))
 
-    def test_by_rule(self) -> None:
-        assert any("UVM" in line for line in self.incident(rule="unattributed"))
-        assert any("doctor" in line for line in self.incident(rule="sight"))
+    @pytest.mark.parametrize(
+        ("rule", "word"),
+        [
+            ("unattributed", "UVM"),
+            ("sight", "doctor"),
+            ("slo", "the service itself"),
+            ("locked", "does no work"),
+            ("reserve", "move a tenant"),
+            ("tombstone", "stop"),
+            ("host", "df"),
+        ],
+    )
+    def test_by_rule_while_it_lasts(self, rule: str, word: str) -> None:
+        assert any(word in line for line in self.incident(rule=rule, closed=False))
+
+    def test_who_went_for_the_reserve_was_not_over_its_quota(self) -> None:
+        (line,) = self.incident(("term", "done", ""), rule="reserve")
+        assert "quota" not in line
+
+    def test_what_was_withheld_and_then_done_is_not_asked_for(self) -> None:
+        steps = [("withheld", "", "journal"), ("term", "done", "")]
+        assert not any("make room" in line for line in self.incident(*steps))
 
 
 def test_outcomes_of_incidents_nobody_kept_change_nothing() -> None:

@@ -111,7 +111,7 @@ def move(desk: Desk, case: Case, event: Event) -> None:
         return
     for kind in allowed:
         _order(desk, entered, kind)
-    desk.note(entered.incident, NoteKind.RUNG, _rung_text(entered, event))
+    desk.note(entered.incident, NoteKind.RUNG, _rung_text(desk, case, entered, event))
     if rung is Rung.DONE:
         _close(desk, case, event)
         return
@@ -226,13 +226,33 @@ def _why(case: Case) -> str:
     return f"{case.reason}{lane}: {size(case.bytes_at_open)} held, {size(case.limit_bytes)} allowed"
 
 
-def _rung_text(case: Case, event: Event) -> str:
+def _rung_text(desk: Desk, before: Case, case: Case, event: Event) -> str:
+    """What a step means, for people; the orders that follow carry the reason."""
     if case.rung is Rung.DONE:
-        return {
-            Event.FREED: "over",
-            Event.OBEYED: "over: it is not in the way any more",
-        }.get(event, "ended: the tenant is not there any more")
-    return f"{case.rung.value}: {_why(case)}"
+        return _end_text(desk, before, event)
+    return {
+        Rung.WARNED: "warned: nothing is done to it yet",
+        Rung.THROTTLED: "slowed down: it has been over its quota for too long",
+        Rung.HELD: "held: it stands still until its runtime will not start it again",
+        Rung.TERMED: f"asked to end: it has {case.grace_s:g} s",
+        Rung.KILLED: "killed",
+        Rung.STOPPED: "its runtime is asked to stop it",
+        Rung.STUCK: "given up: its processes or its bytes stay",
+    }.get(case.rung, case.rung.value)
+
+
+def _end_text(desk: Desk, before: Case, event: Event) -> str:
+    device = desk.scene.devices.get(before.device)
+    where = f"GPU {device.index}" if device is not None else "its device"
+    if event is Event.GONE:
+        return "over: it is not there any more, or is another one now"
+    if event is Event.OBEYED:
+        return "over: it is not in the way any more, and goes on"
+    if before.rung in AFTER_EVICTION or before.rung is Rung.HELD:
+        return f"over: its processes are gone and its bytes are back on {where}"
+    if before.reason.startswith("quota"):
+        return "over: it is within its quota again"
+    return "over: nothing is held against it any more"
 
 
 def _close(desk: Desk, before: Case, event: Event) -> None:

@@ -105,5 +105,5 @@ def _close_incidents(desk: Desk, joined: dict[str, str]) -> None:
             continue
         if kind == "tenant" and any(str(t) == key for t in desk.cases):
             continue
-        desk.note(incident, NoteKind.CLOSED, "closed: nothing of it stands any more")
+        desk.note(incident, NoteKind.CLOSED, "over: nothing of it stands any more")
         del desk.incidents[subject]

@@ -29,13 +29,13 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
 
 
 @lru_cache(maxsize=1024)  # a breach that does not change is worded once
-def _hard(episode: Episode, name: str, trip_bytes: int) -> Finding:
+def _hard(episode: Episode, name: str, where: str, trip_bytes: int) -> Finding:
     return Finding(
         rule="quota",
         key=f"quota-hard {episode.tenant} {episode.device}",
         severity=Severity.ERROR,
         summary=(
-            f"{name} holds {size(episode.used_bytes)} of GPU memory, "
+            f"{name} holds {size(episode.used_bytes)} on {where}, "
             f"its quota is {size(episode.limit_bytes)}"
         ),
         tenant=episode.tenant,
@@ -62,10 +62,18 @@ def _soft(episode: Episode, scene: Scene) -> Finding:
         rule="quota",
         key=f"quota-soft {episode.tenant} {episode.device}",
         severity=Severity.WARNING,
-        summary=f"{text} {size(episode.used_bytes)} (quota {size(episode.limit_bytes)})",
+        summary=(
+            f"{text} {size(episode.used_bytes)} on {_gpu(episode, scene)} "
+            f"(quota {size(episode.limit_bytes)})"
+        ),
         tenant=episode.tenant,
         device=episode.device,
         used_bytes=episode.used_bytes,
         limit_bytes=episode.limit_bytes,
         evidence=(("peak_bytes", str(episode.peak_bytes)),),
     )
+
+
+def _gpu(episode: Episode, scene: Scene) -> str:
+    device = scene.devices.get(episode.device)
+    return f"GPU {device.index}" if device is not None else "a GPU that is gone"
