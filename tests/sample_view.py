@@ -350,15 +350,15 @@ def view(serial: int = 1, *, at: float = AT) -> View:
         ),
         device_details={
             device_id(0): {
-                "temperature_core_c": 61.0,
+                "temperature_c": 61.0,
                 "power_w": 312.5,
                 "utilization_ratio": 0.97,
-                "fan_speed_ratio:0": 0.4,
+                "fan_ratio": 0.4,
                 "serial": 'S"1\\\n',
-                "clock_event_active:sw_power_cap": 1.0,
-                "engine_encoder_ratio": None,
+                "clock_event_mask": 4.0,
+                "encoder_ratio": None,
             },
-            device_id(3): {"temperature_core_c": 55.0},
+            device_id(3): {"temperature_c": 55.0},
         },
         counters={
             ("ticks", ""): 36_000,
@@ -367,9 +367,9 @@ def view(serial: int = 1, *, at: float = AT) -> View:
             ("made_up_elsewhere", "x"): 5,
         },
         durations={
-            "tick_cpu_s": 0.0004,
-            "agent_rss_bytes": 41_000_000.0,
-            "agent_cpu_s_total": 12.5,
+            "tick_wall_s": 0.0004,
+            "rss_bytes": 41_000_000.0,
+            "cpu_s_total": 12.5,
         },
     )
 

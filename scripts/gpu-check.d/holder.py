@@ -1,9 +1,13 @@
 """A process that holds device memory through the CUDA driver API, told what to do line by line.
 
     python3 holder.py DEVICE [--ignore-term]
-    > alloc BYTES     < ok BYTES NANOSECONDS | failed CODE
-    > free            < ok 0 NANOSECONDS
-    > exit            < (ends)
+    > alloc BYTES               < ok BYTES NANOSECONDS | failed CODE
+    > ramp BLOCK TOTAL MARK     < ok TOTAL NANOSECONDS CROSSED_AT | failed CODE
+    > free                      < ok 0 NANOSECONDS
+    > exit                      < (ends)
+
+``ramp`` allocates blocks as fast as it can; CROSSED_AT is the monotonic clock, in ns, when the sum passed
+MARK bytes.
 
 Plain allocations (cuMemAlloc) and nothing else: no managed memory, no kernels, no settings. Prints
 ``ready PID`` when its context stands, or ``absent REASON`` when there is no CUDA here.
@@ -52,23 +56,40 @@ def main(argv: list[str]) -> int:
     held: list[ctypes.c_uint64] = []
     for line in sys.stdin:
         verb, *rest = line.split() or ["exit"]
-        began = time.monotonic_ns()
-        code = 0
+        numbers = [int(word) for word in rest]
         if verb == "alloc":
-            pointer = ctypes.c_uint64()
-            code = cuda.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(int(rest[0])))
-            if not code:
-                held.append(pointer)
+            _say(*_ramp(cuda, held, numbers[0], numbers[0], 0)[:3])
+        elif verb == "ramp":
+            _say(*_ramp(cuda, held, *numbers))
         elif verb == "free":
-            while held and not code:
-                code = cuda.cuMemFree_v2(held.pop())
+            _say(*_free(cuda, held))
         else:
             break
-        if code:
-            _say("failed", code)
-        else:
-            _say("ok", rest[0] if rest else 0, time.monotonic_ns() - began)
     return 0
+
+
+def _ramp(
+    cuda: ctypes.CDLL, held: list[ctypes.c_uint64], block: int, total: int, mark: int
+) -> tuple[object, ...]:
+    began = time.monotonic_ns()
+    crossed = taken = 0
+    while taken < total:
+        pointer = ctypes.c_uint64()
+        if code := cuda.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(block)):
+            return "failed", code
+        held.append(pointer)
+        taken += block
+        if taken > mark and not crossed:
+            crossed = time.monotonic_ns()
+    return "ok", taken, time.monotonic_ns() - began, crossed
+
+
+def _free(cuda: ctypes.CDLL, held: list[ctypes.c_uint64]) -> tuple[object, ...]:
+    began = time.monotonic_ns()
+    while held:
+        if code := cuda.cuMemFree_v2(held.pop()):
+            return "failed", code
+    return "ok", 0, time.monotonic_ns() - began
 
 
 if __name__ == "__main__":

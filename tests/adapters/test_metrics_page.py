@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from gpuwarden.adapters.device_facts import AT_KEY, BY_KEY, FACTS, PROCESS_FACTS, TEXTS
+from gpuwarden.adapters.device_facts import BY_KEY, ELSEWHERE, FACTS, PROCESS_FACTS, TEXTS
 from gpuwarden.adapters.exposition import LABEL_MAX_CHARS, Page, Remembered, labels, number
 from gpuwarden.adapters.metrics_page import STALE_AFTER_S, PageOptions, render
 from gpuwarden.adapters.metrics_tenants import TENANTS_MAX
@@ -68,13 +68,7 @@ def full_view() -> View:
         picture,
         snapshot=snapshot,
         device_details={device_id(1): facts},
-        counters={
-            (
-                name.partition("/")[0],
-                name.partition("/")[2] or "/".join("ab"[: len(total.labels)]),
-            ): 3
-            for name, total in TOTALS.items()
-        },
+        counters={(name, "/".join("ab"[: len(total.labels)])): 3 for name, total in TOTALS.items()},
         durations=dict.fromkeys(COSTS, 0.25),
     )
 
@@ -222,25 +216,19 @@ def test_facts_carry_units_and_labels_of_the_table() -> None:
     mine = {"gpu": "0", "uuid": device_id(0)}
     assert values(text, "gpu_temperature_celsius", **mine) == {"core": 61}
     assert values(text, "gpu_power_watts", **mine) == {"": 312.5}
-    assert values(text, "gpu_fan_speed_ratio", **mine) == {"0": 0.4}
-    assert values(text, "gpu_clock_event_active", **mine) == {"sw_power_cap": 1}
+    assert values(text, "gpu_fan_speed_ratio", **mine) == {"": 0.4}
     assert values(text, "gpu_engine_utilization_ratio") == {}
+    active = values(text, "gpu_clock_event_active", **mine)
+    assert len(active) == 9
+    assert [reason for reason, is_on in active.items() if is_on] == ["sw_power_cap"]
 
 
-def test_every_fact_the_probe_reads_has_its_row_and_no_row_is_idle() -> None:
-    said = {out.key for spec in NUMBERED for out in spec.outs} | {field.key for field in FIELDS}
-    exported = {key.partition(":")[0] for key in said if not key.startswith("_")}
-    assert exported == {fact.key for fact in FACTS}
-    assert {text.key for text in PROBE_TEXTS} | {"cuda_capability"} == set(TEXTS)
+def test_every_fact_the_probe_reads_has_its_row() -> None:
+    said = {out.key for spec in NUMBERED for out in spec.outs}
+    said |= {field.key for field in FIELDS}
+    assert said - ELSEWHERE == {fact.key for fact in FACTS}
+    assert {text.key for text in PROBE_TEXTS} == set(TEXTS)
     assert len(BY_KEY) == len(FACTS) + len(PROCESS_FACTS)
-
-
-def test_facts_that_are_too_old_are_withdrawn_alone() -> None:
-    picture = view()
-    facts = {**picture.device_details[device_id(0)], AT_KEY: AT - 1_000}
-    text = page(replace(picture, device_details={device_id(0): facts}))
-    assert values(text, "gpu_temperature_celsius", gpu="0") == {}
-    assert values(text, "gpu_memory_used_bytes", gpu="0") == {device_id(0): 37 * GIB}
 
 
 def test_mig_slices_do_not_count_twice() -> None:
@@ -268,14 +256,6 @@ def test_what_holds_now_is_counted_by_bounded_words() -> None:
         "cpu/some": 0.1,
         "io/full": 0.0,
     }
-
-
-def test_a_member_with_a_metric_of_its_own() -> None:
-    counters = {("probe", "nvml_calls"): 7, ("probe", "stuck_children"): 1, ("probe", "frames"): 9}
-    text = page(replace(view(), counters=counters))
-    assert values(text, "nvml_calls_total") == {"": 7}
-    assert values(text, "probe_stuck_children") == {"": 1}
-    assert values(text, "probe_events_total") == {"frames": 9}
 
 
 def test_totals_and_costs_and_what_no_table_knows() -> None:

@@ -7,6 +7,7 @@ AssertionError when the contract is broken and NotHere when this host cannot sho
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -46,6 +47,16 @@ class Bench:
     hold: Callable[[int], AbstractContextManager[Holding]]
     is_pid_shared: bool = True
     """Whether this process and the driver count pids in the same namespace."""
+
+
+def is_host_pid_namespace() -> bool:
+    """Whether our pids are those that the driver lists: the host's own namespace has a fixed number
+    (PROC_PID_INIT_INO of the kernel).
+    """
+    try:
+        return os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"
+    except OSError:
+        return False
 
 
 def devices_have_identity_and_size(bench: Bench) -> None:

@@ -41,13 +41,20 @@ class RealHolder:
     def pid(self) -> int:
         return self.process.pid
 
-    def ask(self, *words: object) -> tuple[bool, int]:
-        """Whether it worked, and nanoseconds (or the CUDA code when it did not)."""
+    def tell(self, *words: object) -> None:
+        """Ask without waiting: the answer is read by ``answer``."""
         assert self.process.stdin is not None
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
+
+    def answer(self) -> tuple[bool, tuple[int, ...]]:
+        """Whether it worked, and its numbers (the CUDA code when it did not)."""
         verb, *rest = self._answer().split() or ["failed", "-1"]
-        return verb == "ok", int(rest[-1])
+        return verb == "ok", tuple(map(int, rest))
+
+    def ask(self, *words: object) -> tuple[bool, tuple[int, ...]]:
+        self.tell(*words)
+        return self.answer()
 
     def _answer(self) -> str:
         assert self.process.stdout is not None
@@ -74,8 +81,8 @@ def holding(size_bytes: int, device: int = 0) -> Iterator[RealHolder]:
     """A process that holds so much, and lets go at the end."""
     holder = RealHolder(device)
     try:
-        is_held, code = holder.ask("alloc", size_bytes)
-        assert is_held, f"cuMemAlloc of {size_bytes} bytes: CUDA says {code}"
+        is_held, said = holder.ask("alloc", size_bytes)
+        assert is_held, f"cuMemAlloc of {size_bytes} bytes: CUDA says {said}"
         yield holder
     finally:
         holder.end()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
@@ -15,7 +14,14 @@ from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.config import NvmlConfig, SamplingConfig
 from gpuwarden.sim.host import SimHost, SimOptions, Workload
 from tests.adapters.probe_seat import seated
-from tests.contract.nvml_contract import CHECKS, Bench, Check, Holding, NotHere
+from tests.contract.nvml_contract import (
+    CHECKS,
+    Bench,
+    Check,
+    Holding,
+    NotHere,
+    is_host_pid_namespace,
+)
 from tests.contract.real_holder import holding
 from tests.contract.seat import Seat
 
@@ -43,8 +49,7 @@ def _simulated(options: SimOptions) -> Iterator[Bench]:
 def _real() -> Iterator[Bench]:
     probe = NvmlProbe(NvmlConfig(), SamplingConfig(), time.monotonic())
     try:
-        is_shared = os.readlink("/proc/self/ns/pid") == os.readlink("/proc/1/ns/pid")
-        yield Bench(seat=Seat(probe), hold=holding, is_pid_shared=is_shared)
+        yield Bench(seat=Seat(probe), hold=holding, is_pid_shared=is_host_pid_namespace())
     finally:
         probe.close()
 

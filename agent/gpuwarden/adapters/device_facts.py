@@ -1,24 +1,45 @@
-"""Slow facts of a device: the one list of keys in ``View.device_details`` and what each is exported as.
+"""What the slow facts of a device are exported as: one row for every key of ``View.device_details``.
 
-The probe's slow classes fill values under these keys in the unit of the metric's name (bytes, seconds,
-ratios 0..1, hertz, watts, joules, degrees Celsius; flags 0 or 1). What a device does not support is left
-out or ``None``: never 0, -1 or NaN. A key of a fact with ``varying`` carries that label's value after a
-colon: ``fan_speed_ratio:0``, ``clock_event_active:sw_power_cap``, ``nvlink_up:3``.
+The probe reads the facts (``probe.specs`` says how) in the unit that the key names: bytes, seconds, ratios
+0..1, hertz, watts, joules, degrees Celsius; flags are 0 or 1. What a device does not support, and what is
+too old, is ``None`` or left out: never 0, -1 or NaN. A key of a fact with ``varying`` carries that
+label's value after a colon: ``process_memory_bytes:4711``.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-AT_KEY = "facts_at"
-"""Monotonic seconds at which the facts were read; older ones than a minute are withdrawn."""
-
-TEXTS: tuple[str, ...] = ("serial", "vbios_version", "inforom_version", "cuda_capability")
+TEXTS: tuple[str, ...] = (
+    "serial",
+    "vbios_version",
+    "inforom_version",
+    "board_part_number",
+    "gsp_firmware_version",
+)
 """Keys whose value is text: labels of the info series."""
+
+ELSEWHERE = frozenset({"recovery_action"})
+"""Keys that are not exported from here: ``Device`` itself carries them."""
+
+REASONS: tuple[tuple[int, str], ...] = (
+    (0x1, "gpu_idle"),
+    (0x2, "applications_clocks_setting"),
+    (0x4, "sw_power_cap"),
+    (0x8, "hw_slowdown"),
+    (0x10, "sync_boost"),
+    (0x20, "sw_thermal_slowdown"),
+    (0x40, "hw_thermal_slowdown"),
+    (0x80, "hw_power_brake_slowdown"),
+    (0x100, "display_clock_setting"),
+)
+"""nvmlClocksEventReason* of nvml.h."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """One number of a device. ``labels`` are constant; ``varying`` names the label in the key."""
+    """One number of a device. ``labels`` are constant, ``varying`` names the label in the key,
+    ``bits`` makes one 0/1 sample a bit in label ``reason``.
+    """
 
     key: str
     metric: str
@@ -26,172 +47,144 @@ class Fact:
     kind: str = "gauge"
     labels: tuple[tuple[str, str], ...] = ()
     varying: str | None = None
+    bits: tuple[tuple[int, str], ...] = ()
 
 
-def _fact(
-    key: str,
-    metric: str,
-    help_text: str,
-    *,
-    kind: str = "gauge",
-    varying: str | None = None,
-    **labels: str,
-) -> Fact:
+def _gauge(key: str, metric: str, help_text: str, **labels: str) -> Fact:
+    return Fact(key=key, metric=metric, help=help_text, labels=tuple(labels.items()))
+
+
+def _total(key: str, metric: str, help_text: str, **labels: str) -> Fact:
     return Fact(
-        key=key,
-        metric=metric,
-        help=help_text,
-        kind=kind,
-        labels=tuple(labels.items()),
-        varying=varying,
+        key=key, metric=metric, help=help_text, labels=tuple(labels.items()), kind="counter"
     )
 
 
 _ENGINE = "gpu_engine_utilization_ratio", "Busy share of a fixed-function engine."
 _TEMPERATURE = "gpu_temperature_celsius", "Temperature by sensor."
+_THRESHOLD = "gpu_temperature_threshold_celsius", "Where the device slows or shuts itself down."
+_CLOCK = "gpu_clock_hertz", "Clock by domain."
+_CLOCK_MAX = "gpu_clock_max_hertz", "Highest clock by domain."
+_HELD = "gpu_clock_event_seconds_total", "Time for which this reason held the clocks down."
+_GENERATION = "gpu_pcie_link_generation", "PCIe generation, now and at most."
+_WIDTH = "gpu_pcie_link_width", "PCIe lanes, now and at most."
+_PCIE_BYTES = "gpu_pcie_bytes_total", "Bytes over PCIe by direction."
+_PCIE_ERRORS = "gpu_pcie_errors_total", "PCIe errors by type."
+_NVLINK_BYTES = "gpu_nvlink_bytes_total", "Bytes over NVLink by direction, all links."
+_NVLINK_ERRORS = "gpu_nvlink_errors_total", "NVLink errors by type, all links."
 _ECC = "gpu_ecc_errors_total", "ECC errors; volatile since the driver loaded, aggregate for life."
 _REMAPS = "gpu_row_remaps_total", "Rows of device memory that were remapped, by cause."
+_RETIRED = "gpu_retired_pages_total", "Retired pages of device memory, by cause."
 
 FACTS: tuple[Fact, ...] = (
-    _fact("utilization_ratio", "gpu_utilization_ratio", "Share of time a kernel was running."),
-    _fact(
+    _gauge("utilization_ratio", "gpu_utilization_ratio", "Share of time a kernel was running."),
+    _gauge(
         "memory_activity_ratio",
         "gpu_memory_activity_ratio",
         "Share of time device memory was read or written.",
     ),
-    _fact("engine_encoder_ratio", *_ENGINE, engine="encoder"),
-    _fact("engine_decoder_ratio", *_ENGINE, engine="decoder"),
-    _fact("engine_jpeg_ratio", *_ENGINE, engine="jpeg"),
-    _fact("engine_ofa_ratio", *_ENGINE, engine="ofa"),
-    _fact("bar1_used_bytes", "gpu_bar1_used_bytes", "BAR1 memory in use."),
-    _fact("temperature_core_c", *_TEMPERATURE, sensor="core"),
-    _fact("temperature_memory_c", *_TEMPERATURE, sensor="memory"),
-    _fact(
+    _gauge("encoder_ratio", *_ENGINE, engine="encoder"),
+    _gauge("decoder_ratio", *_ENGINE, engine="decoder"),
+    _gauge("bar1_total_bytes", "gpu_bar1_total_bytes", "BAR1 memory."),
+    _gauge("bar1_used_bytes", "gpu_bar1_used_bytes", "BAR1 memory in use."),
+    _gauge("temperature_c", *_TEMPERATURE, sensor="core"),
+    _gauge("memory_temperature_c", *_TEMPERATURE, sensor="memory"),
+    _gauge(
         "temperature_margin_c",
         "gpu_temperature_margin_celsius",
         "Degrees left before the device slows itself down.",
     ),
-    _fact(
-        "temperature_threshold_c",
-        "gpu_temperature_threshold_celsius",
-        "Temperature at which the device slows down or shuts down.",
-        varying="threshold",
+    _gauge("temperature_slowdown_c", *_THRESHOLD, threshold="slowdown"),
+    _gauge("temperature_shutdown_c", *_THRESHOLD, threshold="shutdown"),
+    _gauge("power_w", "gpu_power_watts", "Power drawn by the board, averaged by the driver."),
+    _gauge("power_instant_w", "gpu_power_instant_watts", "Power drawn by the board right now."),
+    _gauge("power_limit_w", "gpu_power_limit_watts", "The power limit in force."),
+    _total("energy_joules_total", "gpu_energy_joules_total", "Energy since the driver loaded."),
+    _gauge("graphics_clock_hz", *_CLOCK, domain="graphics"),
+    _gauge("sm_clock_hz", *_CLOCK, domain="sm"),
+    _gauge("mem_clock_hz", *_CLOCK, domain="memory"),
+    _gauge("video_clock_hz", *_CLOCK, domain="video"),
+    _gauge("sm_clock_max_hz", *_CLOCK_MAX, domain="sm"),
+    _gauge("mem_clock_max_hz", *_CLOCK_MAX, domain="memory"),
+    _gauge("pstate", "gpu_performance_state", "P-state: 0 is the fastest, 15 idle."),
+    _gauge("fan_ratio", "gpu_fan_speed_ratio", "Intended fan speed."),
+    Fact(
+        key="clock_event_mask",
+        metric="gpu_clock_event_active",
+        help="Whether this reason holds the clocks down now.",
+        bits=REASONS,
     ),
-    _fact("power_w", "gpu_power_watts", "Power drawn by the board."),
-    _fact("power_limit_w", "gpu_power_limit_watts", "Power limit by kind.", varying="limit"),
-    _fact(
-        "energy_joules_total",
-        "gpu_energy_joules_total",
-        "Energy drawn since the driver loaded.",
-        kind="counter",
+    _total("clock_event_sw_power_cap_s_total", *_HELD, reason="sw_power_cap"),
+    _total("clock_event_sync_boost_s_total", *_HELD, reason="sync_boost"),
+    _total("clock_event_sw_thermal_s_total", *_HELD, reason="sw_thermal_slowdown"),
+    _total("clock_event_hw_thermal_s_total", *_HELD, reason="hw_thermal_slowdown"),
+    _total("clock_event_hw_power_brake_s_total", *_HELD, reason="hw_power_brake_slowdown"),
+    _gauge("pcie_link_generation", *_GENERATION, bound="current"),
+    _gauge("pcie_link_generation_max", *_GENERATION, bound="max"),
+    _gauge("pcie_link_width", *_WIDTH, bound="current"),
+    _gauge("pcie_link_width_max", *_WIDTH, bound="max"),
+    _total("pcie_replays_total", "gpu_pcie_replays_total", "PCIe replays."),
+    _total("pcie_correctable_errors_total", *_PCIE_ERRORS, error="correctable"),
+    _total("pcie_non_fatal_errors_total", *_PCIE_ERRORS, error="non_fatal"),
+    _total("pcie_fatal_errors_total", *_PCIE_ERRORS, error="fatal"),
+    _total("pcie_transmit_bytes_total", *_PCIE_BYTES, direction="transmit"),
+    _total("pcie_receive_bytes_total", *_PCIE_BYTES, direction="receive"),
+    _gauge("nvlink_links", "gpu_nvlink_links", "NVLinks of the device."),
+    _total("nvlink_transmit_bytes_total", *_NVLINK_BYTES, direction="transmit"),
+    _total("nvlink_receive_bytes_total", *_NVLINK_BYTES, direction="receive"),
+    _total("nvlink_crc_flit_errors_total", *_NVLINK_ERRORS, error="crc_flit"),
+    _total("nvlink_crc_data_errors_total", *_NVLINK_ERRORS, error="crc_data"),
+    _total("nvlink_replay_errors_total", *_NVLINK_ERRORS, error="replay"),
+    _total("nvlink_recovery_errors_total", *_NVLINK_ERRORS, error="recovery"),
+    _total("nvlink_receive_errors_total", *_NVLINK_ERRORS, error="receive"),
+    _total("nvlink_recovery_failures_total", *_NVLINK_ERRORS, error="recovery_failed"),
+    _gauge(
+        "fabric_status", "gpu_fabric_status", "NVML code of the fabric registration: 0 is good."
     ),
-    _fact("clock_hz", "gpu_clock_hertz", "Clock by domain.", varying="domain"),
-    _fact("clock_max_hz", "gpu_clock_max_hertz", "Highest clock by domain.", varying="domain"),
-    _fact("performance_state", "gpu_performance_state", "P-state: 0 is the fastest, 15 idle."),
-    _fact("fan_speed_ratio", "gpu_fan_speed_ratio", "Intended fan speed.", varying="fan"),
-    _fact(
-        "clock_event_active",
-        "gpu_clock_event_active",
-        "Whether this reason holds the clocks down now.",
-        varying="reason",
-    ),
-    _fact(
-        "clock_event_seconds_total",
-        "gpu_clock_event_seconds_total",
-        "Time for which this reason held the clocks down.",
-        kind="counter",
-        varying="reason",
-    ),
-    _fact(
-        "pcie_link_generation",
-        "gpu_pcie_link_generation",
-        "PCIe generation: current and max.",
-        varying="bound",
-    ),
-    _fact(
-        "pcie_link_width", "gpu_pcie_link_width", "PCIe lanes: current and max.", varying="bound"
-    ),
-    _fact("pcie_replays_total", "gpu_pcie_replays_total", "PCIe replays.", kind="counter"),
-    _fact(
-        "pcie_errors_total",
-        "gpu_pcie_errors_total",
-        "PCIe errors by type.",
-        kind="counter",
-        varying="error",
-    ),
-    _fact(
-        "pcie_bytes_total",
-        "gpu_pcie_bytes_total",
-        "Bytes over PCIe by direction.",
-        kind="counter",
-        varying="direction",
-    ),
-    _fact("nvlink_up", "gpu_nvlink_up", "Whether an NVLink is up.", varying="link"),
-    _fact(
-        "nvlink_errors_total",
-        "gpu_nvlink_errors_total",
-        "NVLink errors by type, all links.",
-        kind="counter",
-        varying="error",
-    ),
-    _fact(
-        "nvlink_bytes_total",
-        "gpu_nvlink_bytes_total",
-        "Bytes over NVLink by direction.",
-        kind="counter",
-        varying="direction",
-    ),
-    _fact("fabric_state", "gpu_fabric_state", "Registration with the fabric: 3 is completed."),
-    _fact("fabric_health_mask", "gpu_fabric_health_mask", "NVML's fabric health bits."),
-    _fact("ecc_enabled", "gpu_ecc_enabled", "Whether ECC is on."),
-    _fact("ecc_corrected_volatile", *_ECC, kind="counter", severity="corrected", scope="volatile"),
-    _fact(
-        "ecc_corrected_aggregate", *_ECC, kind="counter", severity="corrected", scope="aggregate"
-    ),
-    _fact(
-        "ecc_uncorrected_volatile", *_ECC, kind="counter", severity="uncorrected", scope="volatile"
-    ),
-    _fact(
-        "ecc_uncorrected_aggregate",
-        *_ECC,
-        kind="counter",
-        severity="uncorrected",
-        scope="aggregate",
-    ),
-    _fact(
+    _gauge("fabric_state", "gpu_fabric_state", "Fabric registration: 3 is completed."),
+    _gauge("fabric_health_mask", "gpu_fabric_health_mask", "NVML's fabric health bits."),
+    _gauge("ecc_enabled", "gpu_ecc_enabled", "Whether ECC is on."),
+    _gauge("ecc_pending", "gpu_ecc_pending", "Whether ECC will be on after the next reset."),
+    _total("ecc_corrected_volatile_total", *_ECC, severity="corrected", scope="volatile"),
+    _total("ecc_corrected_aggregate_total", *_ECC, severity="corrected", scope="aggregate"),
+    _total("ecc_uncorrected_volatile_total", *_ECC, severity="uncorrected", scope="volatile"),
+    _total("ecc_uncorrected_aggregate_total", *_ECC, severity="uncorrected", scope="aggregate"),
+    _gauge(
         "sram_ecc_threshold_exceeded",
         "gpu_sram_ecc_threshold_exceeded",
         "Whether uncorrectable SRAM errors passed the driver's threshold.",
     ),
-    _fact("row_remaps_correctable", *_REMAPS, kind="counter", cause="correctable"),
-    _fact("row_remaps_uncorrectable", *_REMAPS, kind="counter", cause="uncorrectable"),
-    _fact(
+    _total("row_remaps_correctable_total", *_REMAPS, cause="correctable"),
+    _total("row_remaps_uncorrectable_total", *_REMAPS, cause="uncorrectable"),
+    _gauge(
         "row_remap_pending", "gpu_row_remap_pending", "Whether a remap waits for the next reset."
     ),
-    _fact("row_remap_failed", "gpu_row_remap_failed", "Whether a remap has failed: replace it."),
-    _fact(
-        "row_remap_banks",
-        "gpu_row_remap_banks",
-        "Memory banks by spare rows left.",
-        varying="availability",
+    _gauge("row_remap_failed", "gpu_row_remap_failed", "Whether a remap has failed: replace it."),
+    _gauge(
+        "pending_bank_remapping",
+        "gpu_bank_remap_pending",
+        "Whether a bank remap waits for the next reset.",
     ),
-    _fact("retired_pages", "gpu_retired_pages", "Retired pages by cause.", varying="cause"),
-    _fact("retired_pages_pending", "gpu_retired_pages_pending", "Whether a page waits to retire."),
-    _fact("persistence_enabled", "gpu_persistence_enabled", "Whether the driver stays loaded."),
-    _fact("mig_enabled", "gpu_mig_enabled", "Whether the device is cut into MIG slices."),
+    _total("retired_pages_single_bit_total", *_RETIRED, cause="single_bit"),
+    _total("retired_pages_double_bit_total", *_RETIRED, cause="double_bit"),
+    _gauge("retired_pages_pending", "gpu_retired_pages_pending", "Whether a page waits to retire."),
+    _gauge("persistence_enabled", "gpu_persistence_enabled", "Whether the driver stays loaded."),
+    _gauge("compute_mode", "gpu_compute_mode", "0 default, 2 prohibited, 3 exclusive process."),
+    _gauge("mig_enabled", "gpu_mig_enabled", "Whether the device is cut into MIG slices."),
+    _gauge("mig_pending", "gpu_mig_pending", "Whether it will be after the next reset."),
 )
 
 PROCESS_FACTS: tuple[Fact, ...] = (
-    _fact(
-        "process_memory_bytes",
-        "process_gpu_memory_bytes",
-        "Device memory of a process; the largest only, when asked for.",
+    Fact(
+        key="process_memory_bytes",
+        metric="process_gpu_memory_bytes",
+        help="Device memory of a process; the largest only, when asked for.",
         varying="pid",
     ),
-    _fact(
-        "process_sm_ratio",
-        "process_gpu_sm_ratio",
-        "Share of time a process kept multiprocessors busy; when asked for.",
+    Fact(
+        key="process_sm_ratio",
+        metric="process_gpu_sm_ratio",
+        help="Share of time a process kept multiprocessors busy; when asked for.",
         varying="pid",
     ),
 )

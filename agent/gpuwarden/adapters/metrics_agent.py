@@ -65,7 +65,7 @@ def _add_claims(page: Page, view: View) -> None:
 
 def _add_totals(page: Page, view: View) -> None:
     for (name, said), value in sorted(view.counters.items()):
-        total = TOTALS.get(f"{name}/{said}") or TOTALS.get(name)
+        total = TOTALS.get(name)
         if total is None:
             pairs = (("name", name), ("member", said))
             page.family("other_total", "counter", "Totals without a name of their own.").add(

@@ -8,7 +8,7 @@ sight and the age of its last sample stay; when the loop itself has not finished
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpuwarden.adapters.device_facts import AT_KEY, BY_KEY, TEXTS
+from gpuwarden.adapters.device_facts import BY_KEY, REASONS, TEXTS
 from gpuwarden.adapters.exposition import PREFIX, Page, Remembered, labels, number
 from gpuwarden.adapters.metrics_agent import add_agent
 from gpuwarden.adapters.metrics_tenants import add_tenants
@@ -20,8 +20,6 @@ from gpuwarden.model.status import View
 
 STALE_AFTER_S = 10.0
 """Ten times the slowest fast loop (DESIGN 4.3: 1 s)."""
-FACTS_STALE_AFTER_S = 150.0
-"""Two and a half times the slowest class of facts (60 s)."""
 _UNSEEN = {Sight.BLIND: "blind", Sight.LOST: "lost"}
 _SIGHTS = tuple(sight.value for sight in Sight)
 _HEALTHS = tuple(health.value for health in Health)
@@ -62,9 +60,7 @@ def render(view: View, *, now: float, options: PageOptions, remembered: Remember
         )
         if _add_age(page, view, device, mine, now=now) and sight is Sight.OK:
             _add_memory(page, device, unattributed.get(device.id), mine)
-            read_at = details.get(AT_KEY)
-            if not isinstance(read_at, float | int) or now - read_at <= FACTS_STALE_AFTER_S:
-                _add_facts(page, details, mine, options.process_top, remembered)
+            _add_facts(page, details, mine, options.process_top, remembered)
     if is_fresh:
         add_tenants(page, view, said, remembered)
         for state in view.snapshot.services:
@@ -143,14 +139,22 @@ def _add_facts(
             continue
         known = remembered.get(mine, key)
         if known is None:
-            known = _prefix(mine, key)
+            known = _prefixes(mine, key)
             if known is None:
                 continue
             remembered.keep(mine, key, known)
         if key.startswith("process_") and key.partition(":")[2] not in pids:
             continue
-        prefix, metric, kind, help_text = known
-        page.family(metric, kind, help_text).lines.append(f"{prefix}{text}\n")
+        metric, kind, help_text, *prefixes = known
+        lines = page.family(metric, kind, help_text).lines
+        if len(prefixes) == 1:
+            lines.append(f"{prefixes[0]}{text}\n")
+        else:
+            mask = int(value)
+            lines.extend(
+                f"{prefix}{'1' if mask & bit else '0'}\n"
+                for prefix, (bit, _) in zip(prefixes, REASONS, strict=True)
+            )
 
 
 def _largest_processes(details: Mapping[str, float | str | None], top: int) -> frozenset[str]:
@@ -164,8 +168,8 @@ def _largest_processes(details: Mapping[str, float | str | None], top: int) -> f
     return frozenset(pid for _, pid in sorted(sizes, reverse=True)[:top])
 
 
-def _prefix(mine: str, key: str) -> tuple[str, ...] | None:
-    """Text before the value, metric, kind, help; ``None`` for a key in no table (texts, times)."""
+def _prefixes(mine: str, key: str) -> tuple[str, ...] | None:
+    """Metric, kind, help, and the text before each value; ``None`` for a key in no table."""
     name, _, label_value = key.partition(":")
     fact = BY_KEY.get(name)
     if fact is None:
@@ -175,7 +179,9 @@ def _prefix(mine: str, key: str) -> tuple[str, ...] | None:
         said += f",{labels(fact.labels)}"
     if fact.varying is not None:
         said += f",{labels(((fact.varying, label_value),))}"
-    return f"{PREFIX}{fact.metric}{{{said}}} ", fact.metric, fact.kind, fact.help
+    name = f"{PREFIX}{fact.metric}"
+    reasons = [f'{name}{{{said},reason="{reason}"}} ' for _, reason in fact.bits]
+    return (fact.metric, fact.kind, fact.help, *(reasons or [f"{name}{{{said}}} "]))
 
 
 def _health(view: View) -> dict[DeviceId, str]:
@@ -221,7 +227,7 @@ def _add_host(page: Page, host: HostSample, *, now: float) -> None:
         (
             "host_filesystem_free_ratio",
             "gauge",
-            "Free share of the fullest watched filesystem.",
+            "Free share of the filesystem that holds the state.",
             host.filesystem_free_ratio,
         ),
         ("host_disk_read_bytes_total", "counter", "Read from disks.", host.disk_read_bytes_total),

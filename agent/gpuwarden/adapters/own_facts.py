@@ -60,21 +60,13 @@ TOTALS: Mapping[str, Total] = {
         labels=("uuid", "xid"),
         kind="gauge",
     ),
-    "port_errors": Total(
+    "errors": Total(
         metric="port_errors_total",
         help="Unexpected errors caught where a port is called.",
         labels=("port",),
     ),
     "dropped": Total(
         metric="dropped_total", help="What a full queue dropped, by queue.", labels=("queue",)
-    ),
-    "journal_failures": Total(
-        metric="journal_failures_total", help="Writes of the journal that failed."
-    ),
-    "scrape_failures": Total(
-        metric="scrape_failures_total",
-        help="Pages of others that could not be read.",
-        labels=("source",),
     ),
     "config_reloads": Total(
         metric="config_reloads_total", help="Reloads by result.", labels=("result",)
@@ -89,28 +81,28 @@ TOTALS: Mapping[str, Total] = {
         help="Requests to the metrics page, by what became of them.",
         labels=("event",),
     ),
-    "probe/nvml_calls": Total(
-        metric="nvml_calls_total", help="Calls into the driver's library by the present probes."
+    "nvml_calls": Total(
+        metric="nvml_calls_total",
+        help="Calls into the driver's library by the present probes.",
+        labels=("thread",),
     ),
-    "probe/stuck_children": Total(
-        metric="probe_stuck_children",
-        help="Probe children left behind in a call that does not return.",
-        kind="gauge",
+    "probe_restarts": Total(metric="probe_restarts_total", help="Probe children started anew."),
+    "probe_left_behind": Total(
+        metric="probe_left_behind_total",
+        help="Probe children left behind in a call that did not return.",
     ),
-    "probe": Total(
-        metric="probe_events_total", help="What the probe counts of itself.", labels=("event",)
+    "probe_garbage": Total(
+        metric="probe_garbage_total", help="Answers of the driver that cannot be true."
     ),
 }
-"""By the counter's name, or by ``name/label`` where one member is a metric of its own."""
 
 COSTS: Mapping[str, Cost] = {
-    "tick_cpu_s": Cost(metric="tick_cpu_seconds", help="CPU of the last tick."),
     "tick_wall_s": Cost(metric="tick_duration_seconds", help="Duration of the last tick."),
-    "agent_rss_bytes": Cost(metric="agent_resident_memory_bytes", help="Memory of the agent."),
+    "rss_bytes": Cost(metric="agent_resident_memory_bytes", help="Memory of the agent."),
     "probe_rss_bytes": Cost(
         metric="probe_resident_memory_bytes", help="Memory of the probe children."
     ),
-    "agent_cpu_s_total": Cost(
+    "cpu_s_total": Cost(
         metric="agent_cpu_seconds_total", help="CPU time of the agent.", kind="counter"
     ),
     "probe_cpu_s_total": Cost(
@@ -119,9 +111,6 @@ COSTS: Mapping[str, Cost] = {
         kind="counter",
     ),
     "fast_period_s": Cost(metric="fast_period_seconds", help="Period of the fast loop now."),
+    "observe_s": Cost(metric="observe_duration_seconds", help="Duration of the last look."),
     "decide_s": Cost(metric="decide_duration_seconds", help="Duration of the last decision."),
-    "journal_fsync_s": Cost(
-        metric="journal_sync_duration_seconds", help="Duration of the last journal write."
-    ),
-    "journal_bytes": Cost(metric="journal_bytes", help="Size of the journal."),
 }

@@ -92,7 +92,7 @@ def gpu_table(view: View, out: Out) -> Part:
         is_seen = device.sight is Sight.OK
         util, temperature, power = (
             details.get(key) if is_seen else None
-            for key in ("utilization_ratio", "temperature_core_c", "power_w")
+            for key in ("utilization_ratio", "temperature_c", "power_w")
         )
         rows.append(
             [

@@ -1,13 +1,15 @@
 """Cases: opened by findings, moved along the ladder, closed when the bytes are back."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 from gpuwarden.model.action import Kind
 from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Case, Rung
-from gpuwarden.model.tenant import Tenant
+from gpuwarden.model.tenant import Tenant, Use
 from gpuwarden.policy import guard, ladder, tombstone, victims
 from gpuwarden.policy.desk import Desk, target_of
 from gpuwarden.policy.ladder import Event, Judgement
@@ -154,13 +156,32 @@ def _before_eviction(desk: Desk, case: Case) -> Case:
         case,
         target=target_of(tenant),
         reason="quota-hard" if case.reason == "quota-soft" else case.reason,
-        devices=tuple(sorted({case.device, *(use.device for use in uses)})),
+        **holdings(desk, case.device, uses),
         is_restart_settled=is_off,
         is_restart_off=is_off,
         old_restart=tenant.restart_policy,
         is_paused=tenant.is_paused,
         owner_key=tenant.owner_key,
     )
+
+
+class Holdings(TypedDict):
+    """What an eviction has to bring back."""
+
+    devices: tuple[DeviceId, ...]
+    held: tuple[tuple[DeviceId, int], ...]
+    nobodys: tuple[tuple[DeviceId, int], ...]
+
+
+def holdings(desk: Desk, device: DeviceId, uses: Sequence[Use]) -> Holdings:
+    """What a tenant holds where, and what nobody does there, as its eviction begins."""
+    devices = tuple(sorted({device, *(use.device for use in uses)}))
+    nobodys = dict(desk.scene.snap.unattributed)
+    return {
+        "devices": devices,
+        "held": tuple((use.device, use.used_bytes) for use in uses),
+        "nobodys": tuple((d, nobodys.get(d, 0)) for d in devices),
+    }
 
 
 def _needs_no_hold(case: Case) -> bool:
@@ -228,6 +249,8 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
         desk.memory = replace(
             desk.memory,
             released={**desk.memory.released, **dict.fromkeys(before.devices, now)},
+            # Whoever comes back under its name is judged by lists of its own.
+            episodes={k: e for k, e in desk.memory.episodes.items() if e.tenant != before.tenant},
         )
         if before.owner_key is not None:
             desk.tombstones[before.owner_key] = tombstone.bury(

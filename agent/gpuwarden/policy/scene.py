@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gpuwarden.config import Config
@@ -10,6 +10,12 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.model.tenant import Standing, Tenant, TenantClass, Use
+
+NOISE_BYTES = 64 * 2**20
+"""Less than a list is taken for: no growth, no loss."""
+
+SEARCHES = 4
+"""An index of all uses costs as much as this many searches."""
 
 
 class Limits(NamedTuple):
@@ -35,7 +41,7 @@ class Scene:
     claimable_since: float
     """Lists taken before this are too old to claim anything from."""
     limits: dict[TenantId, "Limits"]
-    """Of every tenant with a quota."""
+    """Of every tenant with a quota that is known to be its own."""
     noteworthy: list[Use]
     """Uses over their soft limit, and uses with an open episode."""
     headroom: dict[DeviceId, int]
@@ -45,6 +51,7 @@ class Scene:
     """Devices where growth will cross a hard trip within ``sampling.urgent_headroom_s``."""
     _by_device: dict[DeviceId, list[Use]] | None = None
     _by_tenant: dict[TenantId, list[Use]] | None = None
+    _searched: dict[TenantId, list[Use]] = field(default_factory=dict)
     _by_both: dict[tuple[TenantId, DeviceId], Use] | None = None
     _protected: dict[DeviceId, list[Tenant]] | None = None
 
@@ -62,7 +69,7 @@ class Scene:
                 t.hard_bytes,
             )
             for t in snap.tenants
-            if t.hard_bytes is not None
+            if t.hard_bytes is not None and is_known(cfg, t, snap.at)
         }
         scene = Scene(
             cfg=cfg,
@@ -81,25 +88,38 @@ class Scene:
         return scene
 
     def _scan(self, episodes: AbstractSet[tuple[TenantId, DeviceId]]) -> None:
-        """The one pass over all uses that every tick pays for."""
+        """The one pass over all uses that every tick pays for: most are quiet, and left at once."""
         limit_of, headroom, note = self.limits.get, self.headroom, self.noteworthy.append
         urgent_s = self.cfg.sampling.urgent_headroom_s
         near = 2 * self.cfg.sampling.list_trigger_bytes  # more room than this changes no trigger
-        watched = {tenant for tenant, _ in episodes}
+        loud = {}
+        for tenant, limit in self.limits.items():
+            loud[tenant] = min(limit.soft, limit.trip - near)
+        loud_of = loud.get
         for use in self.snap.uses:
-            tenant = use.tenant
-            limit = limit_of(tenant)
-            if limit is None:
-                continue
             used = use.used_bytes
-            if used > limit[0] or (tenant in watched and (tenant, use.device) in episodes):
+            if used <= loud_of(use.tenant, used) and use.growth_bytes_s <= 0.0:
+                continue
+            known = limit_of(use.tenant)
+            if known is None:
+                continue
+            if used > known.soft:
                 note(use)
-            room = limit[1] - used
-            growth = use.growth_bytes_s
+            room = known.trip - used
             if room < near and 0 < room < headroom.get(use.device, near):
                 headroom[use.device] = room
-            if growth > 0 and 0 < room < growth * urgent_s:
+            if 0 < room < use.growth_bytes_s * urgent_s:
                 self.pressing.add(use.device)
+        self._note_watched(episodes)
+
+    def _note_watched(self, episodes: AbstractSet[tuple[TenantId, DeviceId]]) -> None:
+        """Uses with an open episode that are under their limit now."""
+        noted = {(use.tenant, use.device) for use in self.noteworthy}
+        for tenant, device in episodes - noted:
+            use = self.use_of(tenant, device)
+            if use is not None and tenant in self.limits:
+                self.noteworthy.append(use)
+        self._by_both = None
 
     def uses_on(self, device: DeviceId) -> Sequence[Use]:
         """Who holds bytes on a device."""
@@ -119,11 +139,19 @@ class Scene:
         return next((use for use in self.uses_of(tenant) if use.device == device), None)
 
     def uses_of(self, tenant: TenantId) -> Sequence[Use]:
-        """Where a tenant holds bytes."""
-        if self._by_tenant is None:
-            self._by_tenant = {}
-            for use in self.snap.uses:
-                self._by_tenant.setdefault(use.tenant, []).append(use)
+        """Where a tenant holds bytes. The first few are searched for, more make an index."""
+        if self._by_tenant is not None:
+            return self._by_tenant.get(tenant, ())
+        found = self._searched.get(tenant)
+        if found is not None:
+            return found
+        if len(self._searched) < SEARCHES:
+            found = [use for use in self.snap.uses if use.tenant == tenant]
+            self._searched[tenant] = found
+            return found
+        self._by_tenant = {}
+        for use in self.snap.uses:
+            self._by_tenant.setdefault(use.tenant, []).append(use)
         return self._by_tenant.get(tenant, ())
 
     def is_claimable(self, use: Use) -> bool:
@@ -168,6 +196,17 @@ class Scene:
         if device.used_bytes is None or device.sight is not Sight.OK or not self._is_read(device):
             return None
         return max(0, device.total_bytes - device.reserved_bytes - device.used_bytes)
+
+
+def is_known(cfg: Config, tenant: Tenant, at: float) -> bool:
+    """Whether a tenant can be judged: its runtime has told what it is, never will, or had its time.
+
+    Until then the default quota stands in for the tenant's own, and a protected service that starts
+    (or that an agent finds when it starts) would be called an offender.
+    """
+    if tenant.is_described or tenant.cannot_act is not None:
+        return True
+    return at - tenant.first_seen >= cfg.quota.describe_wait_s
 
 
 def hard_trip_bytes(cfg: Config, quota_bytes: int) -> int:
