@@ -18,11 +18,9 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         if episode.tenant not in scene.limits:
             continue
         if episode.hard_lists > 0:
-            findings.append(
-                _hard(
-                    episode, scene.tenants[episode.tenant].name, scene.limits[episode.tenant].trip
-                )
-            )
+            name = scene.tenants[episode.tenant].name
+            trip = scene.limits[episode.tenant].trip
+            findings.append(_hard(episode, name, _gpu(episode, scene), trip))
         elif episode.is_breach:
             findings.append(_soft(episode, scene))
     return findings
