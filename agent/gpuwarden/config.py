@@ -37,6 +37,9 @@ class QuotaConfig(Section):
     """Whether a tenant of class high may be evicted for its own overrun."""
     warmup_s: Seconds = 2.0
     """No eviction this long after start, except in the emergency lane."""
+    describe_wait_s: Seconds = 3.0
+    """How long a new tenant's runtime may take to tell its labels (Docker's own deadline is 3 s); after
+    that the tenant is judged by the default quota."""
     growth_window_s: Seconds = 10.0
     min_reclaim_ratio: Ratio = 0.05
     """Reclaim target = overrun + this share of the device (kubelet's min-reclaim, oomd's idea)."""
@@ -84,6 +87,8 @@ class LadderConfig(Section):
     locked_after_s: Seconds = 3.0
     """How long a device may stay locked after the offender is gone before the last resort, where the
     driver itself asks for a recovery."""
+    uncordon_after_s: Seconds = 300.0
+    """How long a cordoned device has to have been well before it is used again."""
     locked_silent_s: Seconds = 10.0
     """The same where the driver asks for nothing and only the services on it still suffer: what
     measures them needs a window of good requests before it says so."""
@@ -265,6 +270,7 @@ class Rules(Section):
     tombstone: Rule = Rule()
     labels: Rule = Rule()
     pressure: Rule = Rule()
+    cordon: Rule = Rule()
 
 
 class Config(Section):

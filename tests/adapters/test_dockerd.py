@@ -21,7 +21,7 @@ from gpuwarden.model.action import Target
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner
 from tests.adapters.containers import container, docker, host, init_pid, inspect
-from tests.adapters.trees import wait_gone
+from tests.adapters.trees import soon, wait_gone
 
 pytestmark = pytest.mark.docker
 GPU = DeviceId("GPU-00000001-0000-0000-0000-000000000001")
@@ -331,3 +331,19 @@ def test_foreign_tenants_are_refused_before_docker_is_asked(runtime: Docker) -> 
     for tenant in ("pgrp:7@1", "docker:short", "unit:x.service"):
         with pytest.raises(Refused, match="no container"):
             runtime.stop(Target(tenant=TenantId(tenant), runtime="docker"), 0)
+
+
+def test_restart_policy_is_settled_while_the_agent_holds_it_frozen(runtime: Docker) -> None:
+    """The ladder's hold: frozen through its cgroup, then the policy is switched off."""
+    cgroups = CgroupFs()
+    with container("--restart", "always") as made:
+        target = target_of(made)
+        assert target.cgroup is not None
+        group = target.cgroup
+        cgroups.freeze(group)
+        assert soon(lambda: cgroups.is_frozen(group))
+        assert runtime.restart_off(target)["Name"] == "always"
+        assert cgroups.is_frozen(group), "an update thaws nothing"
+        assert cgroups.kill(group) == 1
+        docker("wait", made)
+        assert inspect(made, ".RestartCount") == "0"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpuwarden.adapters.cgroup_owner import owner_of, owner_of_pid
+from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.describer import QUEUE, Describer
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.tenancy import tenant_of_owner
@@ -22,7 +23,15 @@ from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from tests.adapters.containers import container, docker, host, init_pid
 from tests.adapters.ill_daemon import daemon
 from tests.adapters.test_docker_hostile import after_version, hang
-from tests.adapters.trees import remove_empty_groups, soon
+from tests.adapters.trees import (
+    CGROUP_ROOT,
+    join,
+    real_group,
+    real_hierarchies,
+    remove_empty_groups,
+    sleeper,
+    soon,
+)
 
 A = "3ccfa00432798ff38f85839de1e396f771b4acbe9f4ddea0a761c39b9790a782"
 UID = "6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e"
@@ -162,19 +171,68 @@ def test_events_make_descriptions_new(runtimes: HostRuntimes) -> None:
 
 
 @pytest.mark.docker
-def test_a_group_named_after_somebody_else_s_container(runtimes: HostRuntimes) -> None:
-    """A user who makes ``docker-<id>.scope`` in his own slice gets none of its labels."""
-    with container("--label", "gpuwarden.class=protected") as made:
-        forged, tenant = named(f"/user.slice/user-1000.slice/user@1000.service/docker-{made}.scope")
+@pytest.mark.parametrize("grace_s", [0.0, 5.0])
+def test_a_group_named_after_somebody_else_s_container(
+    runtimes: HostRuntimes, grace_s: float
+) -> None:
+    """A user who makes ``docker-<id>.scope`` in his own slice is that user, not that container."""
+    hierarchies = real_hierarchies()
+    with (
+        container("--label", "gpuwarden.class=protected") as made,
+        real_group(*hierarchies) as home,
+        sleeper() as process,
+    ):
+        path = f"{home}/user-1000.slice/docker-{made}.scope"
+        for hierarchy in hierarchies:
+            (CGROUP_ROOT / hierarchy / path[1:]).mkdir(parents=True)
+        join(process.pid, path, *hierarchies)
+        forged = owner_of_pid(process.pid)
+        assert forged is not None
+        assert forged.container_id == made
+        tenant = tenant_of_owner(forged)
         assert tenant == f"docker:{made}@uid1000"
-        assert soon(lambda: runtimes.facts(forged, tenant, PID).cannot_act is not None)
-        facts = runtimes.facts(forged, tenant, PID)
-        assert (facts.described, facts.labels) == (False, ())
+        facts = described(runtimes, forged, tenant)
+        assert (facts.labels, facts.cannot_act, facts.owner_key) == ((), None, tenant)
         runtime = runtimes.for_runtime("docker")
         assert runtime is not None
-        with pytest.raises((Refused, Unsupported)):
-            runtime.stop(Target(tenant=tenant, runtime="docker"), 0)
+        target = Target(tenant=tenant, runtime="docker", cgroup=CgroupFs().locate(forged))
+        with pytest.raises(Unsupported):
+            runtime.restart_off(target)
+        runtime.stop(target, grace_s)
+        assert process.wait(10) < 0
         assert docker("inspect", "--format", "{{.State.Running}}", made) == "true"
+        with pytest.raises(Refused):
+            runtime.stop(Target(tenant=tenant, runtime="docker"), 0)
+
+
+@pytest.mark.docker
+def test_inner_container_dies_and_the_outer_one_lives(runtimes: HostRuntimes) -> None:
+    """As a pod in a kind node: the group of the inner one lies below that of the outer one."""
+    hierarchies = real_hierarchies()
+    with container() as outer:
+        owner = owner_of_pid(init_pid(outer))
+        assert owner is not None
+        path = f"{owner.cgroup_path}/kubepods/pod{UID}/{A}"
+        made = [CGROUP_ROOT / hierarchy / path[1:] for hierarchy in hierarchies]
+        with sleeper() as process:
+            for directory in made:
+                directory.mkdir(parents=True)
+            join(process.pid, path, *hierarchies)
+            inner = owner_of_pid(process.pid)
+            assert inner is not None
+            assert (inner.runtime, inner.cgroup_path) == ("kubernetes", path)
+            tenant = tenant_of_owner(inner)
+            assert tenant == f"pod:{UID}/{A}@{outer}"
+            assert described(runtimes, inner, tenant).labels == ()
+            runtime = runtimes.for_runtime("kubernetes")
+            assert runtime is not None
+            cgroup = CgroupFs().locate(inner)
+            runtime.stop(Target(tenant=tenant, runtime="kubernetes", cgroup=cgroup), 0.0)
+            assert process.wait(10) < 0
+        assert docker("inspect", "--format", "{{.State.Running}}", outer) == "true"
+        for directory in made:
+            for one in (directory, directory.parent, directory.parent.parent):
+                one.rmdir()
 
 
 @pytest.mark.docker

@@ -14,6 +14,7 @@ from gpuwarden.adapters.docker_client import DockerDoor
 from gpuwarden.adapters.dockerd import Docker
 from gpuwarden.adapters.firstof import FirstOf
 from gpuwarden.adapters.lxc import Lxc
+from gpuwarden.adapters.nested import ByCgroup, ByPlace
 from gpuwarden.adapters.pgrp import ProcessGroups
 from gpuwarden.adapters.podman import Podman
 from gpuwarden.adapters.procfs import ProcFs
@@ -45,6 +46,10 @@ RUNTIMES: dict[str, Callable[[], Runtime]] = {
     "slurm": lambda: Slurm(absent("squeue"), absent("scancel"), CLOCK),
     "systemd": lambda: Systemd(absent("systemctl"), CLOCK),
     "lxc": lambda: Lxc(absent("lxc-info"), absent("lxc-stop")),
+    "inside": lambda: ByPlace(
+        Docker(DockerDoor("unix:///nonexistent", 1.0, CLOCK), None),
+        ByCgroup(CgroupFs(), CLOCK, 1.0, lambda: ProcFs(None)),
+    ),
     "pgrp": lambda: ProcessGroups(CLOCK, 1.0, lambda: ProcFs(None)),
 }
 PORTS: tuple[type[Processes] | type[Cgroups] | type[Runtimes], ...] = (

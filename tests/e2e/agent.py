@@ -27,6 +27,7 @@ from gpuwarden.model.snapshot import Gap
 from gpuwarden.model.status import View
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.node.journal import Record, decode, segments
+from gpuwarden.sim.host import SimHost
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 30.0
@@ -35,6 +36,10 @@ POLL_S = 0.02
 CLOCK = SystemClock()
 
 Value = TypeVar("Value")
+MakeHost = Callable[..., SimHost]
+MakeAgent = Callable[..., "Agent"]
+MakeNode = Callable[..., "Agent"]
+"""Fixtures of conftest.py."""
 
 BASE = """
 [agent]
@@ -106,8 +111,12 @@ class Diary:
                         self.records.append(record)
         return self.records
 
+    def ordered(self) -> list[tuple[Record, Action]]:
+        """Every order with the record of its decision."""
+        return [(r, a) for r in self.read() if r.decision for a in r.decision.actions]
+
     def actions(self, *kinds: Kind, tenant: str = "") -> list[Action]:
-        found = [a for r in self.read() if r.decision for a in r.decision.actions]
+        found = [action for _, action in self.ordered()]
         return [
             a
             for a in found

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from gpuwarden.sim.host import SimHost, SimOptions
-from tests.e2e.agent import Agent
-
-MakeHost = Callable[..., SimHost]
-MakeAgent = Callable[..., Agent]
+from tests.e2e.agent import Agent, MakeAgent, MakeHost, MakeNode
+from tests.e2e.containers import Containers, policy
 
 
 @pytest.fixture
@@ -66,3 +64,30 @@ def make_agent(folder: Path, make_host: MakeHost) -> Iterator[MakeAgent]:
     for agent in agents:
         agent.close()
     assert not defects, f"{defects}\n{stories}"
+
+
+# --- real containers ---
+
+
+@pytest.fixture
+def host(make_host: MakeHost) -> SimHost:
+    return make_host(2)
+
+
+@pytest.fixture
+def containers(host: SimHost) -> Iterator[Containers]:
+    all_of_them = Containers(host)
+    yield all_of_them
+    all_of_them.close()
+
+
+@pytest.fixture
+def node(host: SimHost, make_agent: MakeAgent, containers: Containers) -> MakeNode:
+    """An agent that runs and sees, under ``policy(**options)``."""
+
+    def start(**options: str) -> Agent:
+        agent = make_agent(host, policy(**options)).start()
+        agent.until_seen(2)
+        return agent
+
+    return start

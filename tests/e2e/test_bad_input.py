@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,7 @@ from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.device import Sight
 from gpuwarden.node.journal import segments
 from gpuwarden.sim.host import SimHost, Workload
-from tests.e2e.agent import Agent
-from tests.e2e.conftest import MakeAgent, MakeHost
+from tests.e2e.agent import CLOCK, Agent, MakeAgent, MakeHost
 
 pytestmark = pytest.mark.serial
 
@@ -164,7 +163,7 @@ def test_a_damaged_journal_costs_only_the_damaged_lines(
     assert agent.stop() == 0
     (segment,) = segments(agent.diary.folder)
     lines = segment.read_bytes().splitlines(keepends=True)
-    first = sorted(before)[0]
+    first = min(before)
     hurt = [n for n, line in enumerate(lines) if b'"kind":"tick"' in line]
     lines[hurt[0]] = b"\x00\xffgarbage\n"  # overwritten
     lines[hurt[1]] = lines[hurt[1]].replace(b"tick", b"tock")  # bits flipped: the sum is wrong
@@ -337,19 +336,15 @@ def test_without_rights_it_says_what_it_cannot_do(
         os.chown(path, NOBODY, NOBODY)
     agent.start().until_seen(1)
     hog = start_hog(host)
-    agent.until(
-        "it says that it may not",
-        lambda: (
-            [
-                o
-                for o in agent.diary.outcomes(Kind.TERM, Kind.KILL)
-                if "permitted" in o.detail or "permission" in o.detail.lower()
-            ]
-            or [w for w in agent.diary.withheld("cannot-act") if "permission" in w.detail]
-        ),
-    )
+    agent.until("it says that it may not", lambda: _refusals(agent))
     assert hog.is_running()
     assert agent.is_running()
+
+
+def _refusals(agent: Agent) -> list[str]:
+    details = [o.detail for o in agent.diary.outcomes(Kind.TERM, Kind.KILL)]
+    details += [w.detail for w in agent.diary.withheld("cannot-act")]
+    return [text for text in details if "permitted" in text or "permission" in text.lower()]
 
 
 def test_a_second_agent_is_refused(make_host: MakeHost, make_agent: MakeAgent) -> None:
@@ -424,9 +419,7 @@ def test_after_a_silence_what_was_due_is_measured_again(
         group.communicate(timeout=10)
 
 
-def _passes(seconds: float):
-    from tests.e2e.agent import CLOCK
-
+def _passes(seconds: float) -> Callable[[], bool]:
     end = CLOCK.now() + seconds
     return lambda: CLOCK.now() >= end
 

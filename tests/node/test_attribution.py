@@ -91,15 +91,72 @@ def test_equal_rows_of_another_list_are_looked_at(attribution: Attribution, tabl
     assert table.asked > asked
 
 
-def test_after_an_exit_the_same_rows_are_attributed_afresh(
+def test_bytes_that_stay_under_a_pid_that_is_anothers_now_stay_with_whom_they_were(
     attribution: Attribution, table: Table
 ) -> None:
     told = rows(p10=40)
     attribution.take(listing(1.0, told))
     table.alive[10], table.owner[10] = 2, "/docker/other"  # the pid is another process now
     attribution.recheck()
-    assert attribution.take(listing(2.0, told))
-    assert held(attribution) == [("docker:/docker/other", 40, 2.0)]
+    for at in (2.0, 3.0):
+        attribution.take(listing(at, told))
+        assert held(attribution) == [("docker:/docker/10", 40, at)]
+
+
+def test_and_are_nobodys_when_the_size_has_changed_too(
+    attribution: Attribution, table: Table
+) -> None:
+    attribution.take(listing(1.0, rows(p10=40)))
+    table.alive[10], table.owner[10] = 2, "/docker/other"
+    attribution.recheck()
+    for at in (2.0, 3.0):
+        attribution.take(listing(at, rows(p10=55)))
+        assert held(attribution) == []
+        assert attribution.unattributed[GPU] > 0
+
+
+def test_a_pid_that_was_off_the_list_in_between_is_whose_it_is(
+    attribution: Attribution, table: Table
+) -> None:
+    attribution.take(listing(1.0, rows(p10=40)))
+    del table.alive[10]
+    attribution.recheck()
+    attribution.take(listing(2.0, ()))
+    table.alive[10], table.owner[10] = 2, "/docker/other"
+    attribution.take(listing(3.0, rows(p10=40)))
+    assert held(attribution) == [("docker:/docker/other", 40, 3.0)]
+
+
+def test_bytes_under_a_dead_pid_nobody_knew_are_nobodys(
+    attribution: Attribution, table: Table
+) -> None:
+    del table.alive[10]
+    attribution.take(listing(1.0, rows(p10=40)))
+    assert held(attribution) == []
+    assert attribution.unattributed[GPU] >= 40
+
+
+def test_bytes_under_a_dead_pid_an_earlier_agent_acted_on_are_its_tenants(
+    attribution: Attribution, table: Table
+) -> None:
+    del table.alive[10]
+    attribution.dead[10] = (Pid(pid=10, start=1), TenantId("docker:/docker/10"))
+    attribution.take(listing(1.0, rows(p10=40)))
+    assert held(attribution) == [("docker:/docker/10", 40, 1.0)]
+
+
+def test_who_is_left_out_is_as_old_as_the_list_that_had_it(attribution: Attribution) -> None:
+    attribution.take(listing(1.0, rows(p10=40, p11=50)))
+    attribution.take(listing(2.0, rows(p10=40)))
+    assert held(attribution) == [("docker:/docker/10", 40, 2.0), ("docker:/docker/11", 50, 1.0)]
+
+
+def test_a_newcomer_has_grown_from_nothing_but_not_at_the_first_list_of_all(
+    attribution: Attribution,
+) -> None:
+    attribution.take(listing(1.0, rows(p10=40)))
+    attribution.take(listing(2.0, rows(p10=40, p11=50)))
+    assert [u.grown_bytes for u in attribution.uses()] == [0, 50]
 
 
 def test_a_live_process_that_is_left_out_once_is_kept_once(attribution: Attribution) -> None:

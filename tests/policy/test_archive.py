@@ -14,6 +14,7 @@ from gpuwarden.policy.archive import MAX_CLOSED, MAX_POINTS, MAX_STEPS, Archive
 from tests.policy.builders import (
     MIB,
     NOW,
+    PROTECTED,
     WALL,
     Story,
     config,
@@ -28,6 +29,7 @@ from tests.policy.builders import (
 )
 
 HOG = tenant("hog", quota_mib=10_000)
+OTHER = tenant("other", cls=PROTECTED, quota_mib=None)
 INC = IncidentId("inc-1")
 
 
@@ -38,8 +40,10 @@ def note(
 
 
 def noted(kept: Archive, *notes: IncidentNote, at: float = NOW) -> Archive:
-    decision = Decision(memory=memory(), incidents=notes)
-    return archive.decided(config(), kept, snap(at), decision)[0]
+    ended = {n.incident for n in notes if n.kind is NoteKind.CLOSED}
+    known = {i.id for i in kept.incidents if i.closed_at is None} | {n.incident for n in notes}
+    still = memory(open_incidents={f"node/{i}": i for i in known - ended})
+    return archive.decided(config(), kept, snap(at), Decision(memory=still, incidents=notes))[0]
 
 
 class Told:
@@ -61,9 +65,9 @@ class Told:
         look = snap(
             at,
             gpus=[gpu(at=at, listed_at=at)],
-            tenants=there,
-            uses=[use(HOG, used_mib, at=at)] if there else [],
-            services=(service("risk", who="other"),) if used_mib > 0 else (),
+            tenants=[*there, OTHER],
+            uses=[use(OTHER, 5, at=at), *([use(HOG, used_mib, at=at)] if there else [])],
+            services=(service("risk", who=OTHER),) if used_mib > 0 else (),
         )
         self.kept, _ = archive.decided(self.story.cfg, self.kept, look, decision)
         outcomes = tuple(
@@ -188,6 +192,7 @@ class TestAdvice:
                 opened_at=NOW,
                 opened_wall=WALL,
                 tenant_name="hog",
+                device=device_id(0),
                 closed_at=NOW + 1 if closed else None,
                 steps=tuple(
                     IncidentStep(at=NOW, wall=WALL, kind=k, text="", result=r, action=a)
@@ -205,12 +210,17 @@ class TestAdvice:
         [
             ([("kill", "done", "")], "raise the quota"),
             ([("term", "done", "")], "raise the quota"),
-            ([("cordon", "done", "")], "gpuwarden uncordon"),
-            ([("relocate", "done", "")], "another GPU"),
-            ([("restart-off", "done", "")], "restart policy"),
+            ([("cordon", "done", "")], "nvidia-smi --gpu-reset -i GPU-0"),
+            ([("cordon", "done", ""), ("uncordon", "done", "")], "is used again"),
+            ([("relocate", "done", "")], ".replaced-"),
+            ([("restart-off", "done", "")], "will be given back"),
+            ([("restart-off", "failed", "")], "may start hog again"),
             ([("withheld", "", "cannot-act")], "end the job by hand"),
             ([("withheld", "", "protected")], "may not be touched"),
-            ([("page", "failed", "")], "page.webhook"),
+            ([("withheld", "", "undescribed")], "Its runtime has not told"),
+            ([("withheld", "", "journal")], "make room"),
+            ([("page", "failed", "")], "not accepted"),
+            ([("page", "unsupported", "")], "page.webhook is not set"),
         ],
     )
     def test_what_happened_decides_it(self, steps: list[tuple[str, str, str]], word: str) -> None:
@@ -220,9 +230,28 @@ class TestAdvice:
         steps = [("restart-off", "done", ""), ("restart-back", "done", "")]
         assert not any("will be given back" in line for line in self.incident(*steps))
 
-    def test_by_rule(self) -> None:
-        assert any("UVM" in line for line in self.incident(rule="unattributed"))
-        assert any("doctor" in line for line in self.incident(rule="sight"))
+    @pytest.mark.parametrize(
+        ("rule", "word"),
+        [
+            ("unattributed", "UVM"),
+            ("sight", "doctor"),
+            ("slo", "the service itself"),
+            ("locked", "does no work"),
+            ("reserve", "move a tenant"),
+            ("tombstone", "stop"),
+            ("host", "df"),
+        ],
+    )
+    def test_by_rule_while_it_lasts(self, rule: str, word: str) -> None:
+        assert any(word in line for line in self.incident(rule=rule, closed=False))
+
+    def test_who_went_for_the_reserve_was_not_over_its_quota(self) -> None:
+        (line,) = self.incident(("term", "done", ""), rule="reserve")
+        assert "quota" not in line
+
+    def test_what_was_withheld_and_then_done_is_not_asked_for(self) -> None:
+        steps = [("withheld", "", "journal"), ("term", "done", "")]
+        assert not any("make room" in line for line in self.incident(*steps))
 
 
 def test_outcomes_of_incidents_nobody_kept_change_nothing() -> None:
@@ -246,3 +275,45 @@ def test_a_quiet_decision_touches_nothing() -> None:
     same, changed = archive.decided(config(), kept, snap(), Decision(memory=memory()))
     assert same is kept
     assert changed == ()
+
+
+def test_who_suffers_elsewhere_is_not_harmed_by_it() -> None:
+    """Two services are red; only one of them lives on the device of the incident."""
+    here, there = tenant("here", cls=PROTECTED), tenant("there", cls=PROTECTED)
+    look = snap(
+        gpus=[gpu(0), gpu(1)],
+        tenants=[HOG, here, there],
+        uses=[use(HOG, 20_000), use(here, 5), use(there, 5, on=1)],
+        services=(service("near", who=here), service("far", who=there)),
+    )
+    decision = Decision(memory=memory(), incidents=(note(device=device_id(0), tenant=HOG.id),))
+    kept, _ = archive.decided(config(), Archive(), look, decision)
+    assert kept.incidents[0].harmed == ("near",)
+
+
+def test_a_service_s_own_incident_names_it() -> None:
+    serve = tenant("serve", cls=PROTECTED)
+    look = snap(tenants=[serve], services=(service("risk", who=serve),))
+    decision = Decision(memory=memory(), incidents=(note(rule="slo", tenant=serve.id),))
+    kept, _ = archive.decided(config(), Archive(), look, decision)
+    assert kept.incidents[0].harmed == ("risk",)
+
+
+def test_an_incident_of_another_boot_does_not_stay_open_for_ever() -> None:
+    """The host was started anew while it was open: its memory names it no more, its clock is another."""
+    kept = noted(Archive(), note(), at=5_000.0)
+    later = snap(at=12.0, wall=WALL + 5_000.0 + 90.0)
+    kept, changed = archive.decided(config(), kept, later, Decision(memory=memory()))
+    (incident,) = kept.incidents
+    assert changed == (incident,)
+    assert incident.closed_wall == WALL + 5_090.0
+    assert incident.closed_at is not None
+    assert incident.closed_at - incident.opened_at == 90.0
+    assert "started anew" in incident.steps[-1].text
+
+
+def test_the_last_size_is_that_of_the_end() -> None:
+    told = Told()
+    for at, used in ((NOW, 20_000), (NOW + 0.2, 22_000), (NOW + 0.4, 22_000), (NOW + 0.6, 0)):
+        told.see(at, used)
+    assert told.incident.points[-1] == (NOW + 0.6, 0)

@@ -184,6 +184,11 @@ class TestFreshness:
         begun = remembering(case(HOG, Rung.HELD))
         assert budget(kind, mem=begun, listed_at=NOW - age) == why
 
+    def test_a_list_that_left_it_out_does_not_measure_it(self) -> None:
+        begun = remembering(case(HOG, Rung.TERMED))
+        look = {"device": gpu(listed_at=NOW), "listed_at": NOW - 1.01}
+        assert budget(Kind.KILL, mem=begun, **look) == "stale"  # type: ignore[arg-type]
+
     def test_a_device_gone_blind_ends_the_climb(self) -> None:
         begun = remembering(case(HOG, Rung.TERMED))
         assert budget(Kind.KILL, mem=begun, device=gpu(sight=Sight.BLIND)) == "stale"

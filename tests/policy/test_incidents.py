@@ -80,3 +80,29 @@ def test_a_new_stay_is_a_new_incident() -> None:
         story.see(at, gpus=[gpu(sight=sight)])
         ids += [n.incident for n in story.looks[-1].incidents if n.kind is NoteKind.OPENED]
     assert len(set(ids)) == 2
+
+
+def test_an_old_lockup_is_not_blamed_on_who_overruns_later() -> None:
+    """The device had been locked up for a minute when somebody else on it went over his quota."""
+    story = Story(config("observe"))
+    quiet: dict[str, Any] = {"tenants": [SERVE, HOG], "uses": [use(SERVE, 100), use(HOG, 100)]}
+    story.see(NOW, **quiet, events=(xid(109),), gpus=[gpu(recovery_action=1)])
+    first = story.mem.open_incidents["device/GPU-0"]
+    later = NOW + 60
+    story.see(later, **BOTH, gpus=[gpu(recovery_action=1)])
+    story.see(later + 0.1, **BOTH, gpus=[gpu(recovery_action=1)])
+    assert story.mem.open_incidents["device/GPU-0"] == first
+    own = story.mem.open_incidents[f"tenant/{HOG.id}"]
+    texts = [n.text for d in story.looks for n in d.incidents if n.incident == own]
+    assert texts
+    assert not any("locked up" in t for t in texts)
+
+
+def test_a_service_that_suffers_on_an_ill_device_is_told_there() -> None:
+    story = Story(config("observe"))
+    alone: dict[str, Any] = {"tenants": [SERVE], "uses": [use(SERVE, 5)]}
+    ill = {**alone, "gpus": [gpu(recovery_action=1)]}
+    story.see(NOW, **ill, events=(xid(109),))
+    story.see(NOW + 1, **ill, services=(service(who=SERVE),))
+    assert list(story.mem.open_incidents) == ["device/GPU-0"]
+    assert any("is red" in n.text for n in story.looks[-1].incidents)

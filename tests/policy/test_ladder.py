@@ -18,6 +18,7 @@ from tests.policy.builders import (
     BEST_EFFORT,
     HIGH,
     LOW,
+    MIB,
     NORMAL,
     NOW,
     PROTECTED,
@@ -244,6 +245,25 @@ class TestGone:
         look = snap(gpus=[gpu(0), gpu(1)], uses=[use(HOG, 5, on=1)], standings=(self.EMPTY,))
         both = case(HOG, Rung.KILLED, since=NOW - 0.1, devices=(device_id(0), device_id(1)))
         assert event_of(config(), both, Judgement(), scene(look=look)) is Event.NOTHING
+
+    @pytest.mark.parametrize(
+        ("nobodys", "is_back"), [(1_000, True), (7_000, True), (7_001, False), (13_000, False)]
+    )
+    def test_bytes_that_are_nobodys_now_are_not_back(self, nobodys: int, is_back: bool) -> None:
+        look = snap(
+            gpus=[gpu()],
+            standings=(self.EMPTY,),
+            unattributed=((device_id(0), nobodys * MIB),),
+        )
+        ended = case(
+            HOG,
+            Rung.KILLED,
+            since=NOW - 0.1,
+            held=((device_id(0), 12_000 * MIB),),
+            nobodys=((device_id(0), 1_000 * MIB),),
+        )
+        event = event_of(config(), ended, Judgement(), scene(look=look))
+        assert (event is Event.FREED) is is_back
 
     @pytest.mark.parametrize("rung", IN_ACTION)
     def test_another_thing_under_its_name_ends_the_case(self, rung: Rung) -> None:

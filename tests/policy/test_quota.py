@@ -10,6 +10,7 @@ from gpuwarden.policy import quota
 from tests.policy.builders import (
     MIB,
     NOW,
+    PROTECTED,
     Story,
     config,
     device_id,
@@ -99,3 +100,30 @@ def test_each_device_is_judged_for_itself() -> None:
 def test_no_quota_no_claim() -> None:
     free = tenant(quota_mib=None)
     assert Story().see(NOW, tenants=[free], uses=[use(free, 80_000)]).findings == ()
+
+
+def test_a_newcomer_is_not_judged_before_its_runtime_has_told_its_quota() -> None:
+    """An agent that starts finds a protected service of 9 GiB; its labels come a moment later."""
+    story = Story(config(default={"memory": "4GiB"}))
+    unknown = tenant("9f2c", quota_mib=4_096, is_described=False, first_seen=NOW)
+    for step in range(4):
+        seen = story.see(NOW + step / 2, tenants=[unknown], uses=[use(unknown, 9_000)])
+        assert seen.findings == ()
+        assert seen.incidents == ()
+    told = tenant("9f2c", cls=PROTECTED, quota_mib=10_240, first_seen=NOW)
+    assert story.see(NOW + 2, tenants=[told], uses=[use(told, 9_000)]).findings == ()
+
+
+def test_a_runtime_that_never_tells_hides_nobody() -> None:
+    story = Story(config(quota={"describe_wait_s": 3}))
+    unknown = tenant("9f2c", is_described=False, first_seen=NOW)
+    for at in (NOW, NOW + 2.9):
+        assert story.see(at, tenants=[unknown], uses=[use(unknown, 9_000)]).findings == ()
+    seen = story.see(NOW + 3, tenants=[unknown], uses=[use(unknown, 9_000)])
+    assert [f.rule for f in seen.findings] == ["quota"]
+
+
+def test_who_will_never_be_described_is_judged_at_once() -> None:
+    nested = tenant(is_described=False, cannot_act="stands inside another owner", first_seen=NOW)
+    seen = Story().see(NOW, tenants=[nested], uses=[use(nested, 9_000)])
+    assert [f.rule for f in seen.findings] == ["quota"]

@@ -124,6 +124,15 @@ def test_the_next_only_when_the_target_is_still_missed() -> None:
     assert room.step(50).goes() == []
 
 
+def test_who_has_gone_is_not_accused_again_while_the_reserve_is_still_short() -> None:
+    room = Room(low("a", 3_000)).step(2)
+    (gone, _) = room.there.pop()
+    room.look = {"standings": (standing(gone, is_populated=False),)}
+    room.step(50)
+    assert gone.id not in room.story.mem.cases
+    assert len(room.story.times(Kind.TERM)) == 1
+
+
 def test_who_was_asked_to_go_is_spared_once_room_is_there() -> None:
     room = Room(low("a", 40_000)).step(2)
     assert room.goes() == ["a"]

@@ -45,7 +45,7 @@ def hog(
     world: World,
     name: str = "hog",
     *,
-    quota_mib: int = 8 * GIB_MIB,
+    quota_mib: int | None = 8 * GIB_MIB,
     used_mib: int = 2 * GIB_MIB,
     grow_mib_s: float = 2 * GIB_MIB,
     goal_mib: int = 20 * GIB_MIB,

@@ -24,6 +24,7 @@ class AnnouncedStatus:
     def __init__(self, board: Status, log: Logger) -> None:
         self._board = board
         self._log = log
+        self._outcomes: list[Outcome] = []
         self._gaps: frozenset[tuple[str, str, str]] = frozenset()
 
     def publish(
@@ -60,6 +61,7 @@ class AnnouncedStatus:
                 budget=held.budget,
                 detail=held.detail,
             )
+        self._say_outcomes()
         self._say_gaps(snapshot.gaps)
         self._board.publish(snapshot, decision, outcomes, incidents)
 
@@ -81,10 +83,13 @@ class AnnouncedStatus:
         self._gaps = now
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
-        """Log outcomes as they come in."""
+        """Keep outcomes for the log until the tick is published: its orders stand above them."""
+        self._outcomes += [o for o in outcomes if o.result is not Result.STARTED]
+        self._board.conclude(outcomes)
+
+    def _say_outcomes(self) -> None:
+        outcomes, self._outcomes = self._outcomes, []
         for outcome in outcomes:
-            if outcome.result is Result.STARTED:
-                continue
             say = self._log.info if outcome.result is Result.DONE else self._log.warning
             say(
                 "action_concluded",
@@ -93,4 +98,3 @@ class AnnouncedStatus:
                 result=outcome.result.value,
                 detail=outcome.detail,
             )
-        self._board.conclude(outcomes)

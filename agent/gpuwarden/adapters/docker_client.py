@@ -189,15 +189,12 @@ def _client(host: str, timeout_s: float, version: str, budget: Budget) -> Client
 
     class Connection(UnixHTTPConnection):
         def connect(self) -> None:
+            left_s = budget.left_s()
             sock = _MeteredSocket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             sock.budget = budget
-            sock.settimeout(budget.left_s())
-            try:
-                sock.connect(self.unix_socket)
-            except OSError:
-                sock.close()
-                raise
+            sock.settimeout(left_s)
             budget.holds(sock)
+            sock.connect(self.unix_socket)
             self.sock = sock
 
     class Pool(UnixHTTPConnectionPool):

@@ -40,10 +40,11 @@ class PsutilHost:
             memory = psutil.virtual_memory()
             swap_used: int | None = psutil.swap_memory().used
             disk = psutil.disk_io_counters()  # None on a host without disks of its own
-            network = psutil.net_io_counters()
+            network = psutil.net_io_counters(pernic=True)
             cpu = psutil.cpu_percent(interval=None) / 100
         except (OSError, RuntimeError, ValueError) as error:
             raise Unavailable(f"host statistics: {error}") from error
+        outside = [counts for name, counts in network.items() if name != "lo"]
         pressure = {name: self._pressure(name) for name in ("memory", "cpu", "io")}
         return HostSample(
             at=now,
@@ -53,8 +54,8 @@ class PsutilHost:
             swap_used_bytes=swap_used,
             disk_read_bytes_total=getattr(disk, "read_bytes", None),
             disk_write_bytes_total=getattr(disk, "write_bytes", None),
-            network_receive_bytes_total=getattr(network, "bytes_recv", None),
-            network_transmit_bytes_total=getattr(network, "bytes_sent", None),
+            network_receive_bytes_total=sum(each.bytes_recv for each in outside),
+            network_transmit_bytes_total=sum(each.bytes_sent for each in outside),
             filesystem_free_ratio=self._free_ratio(),
             memory_full_avg10=pressure["memory"].get("full"),
             memory_some_avg10=pressure["memory"].get("some"),

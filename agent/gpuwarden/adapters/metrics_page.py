@@ -227,7 +227,7 @@ def _add_host(page: Page, host: HostSample, *, now: float) -> None:
         (
             "host_filesystem_free_ratio",
             "gauge",
-            "Free share of the fullest watched filesystem.",
+            "Free share of the filesystem that holds the state.",
             host.filesystem_free_ratio,
         ),
         ("host_disk_read_bytes_total", "counter", "Read from disks.", host.disk_read_bytes_total),

@@ -18,6 +18,7 @@ from gpuwarden.adapters.docker_events import DockerEvents
 from gpuwarden.adapters.dockerd import Docker
 from gpuwarden.adapters.firstof import FirstOf
 from gpuwarden.adapters.lxc import Lxc
+from gpuwarden.adapters.nested import ByCgroup, ByPlace
 from gpuwarden.adapters.pgrp import ProcessGroups
 from gpuwarden.adapters.podman import Podman
 from gpuwarden.adapters.procfs import ProcFs
@@ -172,7 +173,8 @@ def _adapters(
     docker = Docker(door, cgroups)
     pods = FirstOf((Cri(tool("crictl")), Containerd(tool("ctr"), clock, cgroups)))
     systemd = Systemd(tool("systemctl"), clock)
-    return {
+    groups = ProcessGroups(clock, timeout_s, open_proc)
+    known: dict[str, Runtime] = {
         "docker": docker,
         "ecs": docker,
         "unknown": docker,
@@ -185,8 +187,11 @@ def _adapters(
         "systemd-service": systemd,
         "systemd-scope": systemd,
         "nspawn": systemd,
-        "pgrp": ProcessGroups(clock, timeout_s, open_proc),
     }
+    if cgroups is not None:
+        inside = ByCgroup(cgroups, clock, timeout_s, open_proc)
+        known = {name: ByPlace(runtime, inside) for name, runtime in known.items()}
+    return {**known, "pgrp": groups}
 
 
 def _bare_key(owner: CgroupOwner) -> str | None:

@@ -51,6 +51,12 @@ class SdNotify:
             self._status = line
             self._send(f"WATCHDOG=1\nSTATUS={line}")
 
+    def close(self) -> None:
+        """Nothing is said after this."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _send(self, message: str) -> None:
         if self._socket is None:
             return

@@ -1,76 +1,64 @@
-"""Objectives of protected services: one thread scrapes each one's histogram over loopback."""
+"""Objectives of protected services: one thread scrapes each one's histogram over loopback.
+
+All connections stand side by side, each with its own deadline: a service that is slow to answer, or
+sends a byte a second, makes itself unknown and nobody else late.
+"""
 
 import contextlib
-import http.client
 import os
+import selectors
 import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
+from dataclasses import dataclass, replace
 
-from gpuwarden.adapters.histogram import Reading, parse, percentile
+from gpuwarden.adapters.histogram import parse
+from gpuwarden.adapters.objective import Objective
+from gpuwarden.adapters.scrape import Scrape
 from gpuwarden.clock import Clock
 from gpuwarden.config import ServiceConfig
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.ids import TenantId
 from gpuwarden.model.snapshot import Health, ServiceState
 
-PAGE_MAX_BYTES = 4 * 2**20
 TIMEOUT_S = 1.0
-QUANTILE = 0.99
+EVERY_MIN_S = 0.05
+FRESH_S = 2.0
+"""Longest time for which a verdict stands without a new reading, when the window is shorter."""
 
 
 @dataclass(slots=True)
 class _Watched:
     """One service as the thread knows it."""
 
-    cfg: ServiceConfig
-    state: ServiceState
-    readings: deque[Reading] = field(default_factory=lambda: deque(maxlen=256))
-    leaning: Health = Health.UNKNOWN
-    leaning_since: float = 0.0
-    moved_at: float = 0.0
-    """When the number of finished requests last grew."""
-    due: float = 0.0
+    objective: Objective
+    due: float
+    scrape: Scrape | None = None
 
 
 class ServiceWatch:
-    """Red after ``enter_s`` over the limit (or of requests in flight and none finishing), green after
-    ``leave_s`` under it; a page that cannot be read is unknown at once, never green."""
+    """The ``Services`` port. Without services it has no thread."""
 
     def __init__(self, configs: Sequence[ServiceConfig], clock: Clock) -> None:
         now = clock.now()
         self._clock = clock
-        self._watched = [
-            _Watched(
-                cfg=c,
-                state=ServiceState(
-                    service=c.name,
-                    tenant=None,
-                    health=Health.UNKNOWN,
-                    since=now,
-                    limit_s=c.p99_max_s,
-                ),
-                moved_at=now,
-            )
-            for c in configs
-        ]
+        self._watched = [_Watched(objective=Objective(cfg, now), due=now) for cfg in configs]
         self._tenants: dict[str, TenantId] = {}
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._stopping = threading.Event()
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.failures = 0
+        self._thread = threading.Thread(target=self._run, name="services", daemon=True)
         if self._watched:
-            threading.Thread(target=self._run, name="services", daemon=True).start()
+            self._thread.start()
 
     def states(self, now: float) -> Sequence[ServiceState]:
-        """Each service as last judged; one not read for ``window_s`` is unknown."""
+        """Each service as last judged; one not read for its window (2 s at least) is unknown."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
         states = []
         for watched in self._watched:
-            state = replace(watched.state, tenant=self._tenants.get(watched.cfg.name))
-            if state.at is not None and now - state.at > max(2.0, watched.cfg.window_s):
+            objective = watched.objective
+            state = replace(objective.state, tenant=self._tenants.get(objective.cfg.name))
+            if state.at is not None and now - state.at > max(FRESH_S, objective.cfg.window_s):
                 state = replace(state, health=Health.UNKNOWN, p99_s=None)
             states.append(state)
         return states
@@ -84,92 +72,79 @@ class ServiceWatch:
         return (self._wake,)
 
     def close(self) -> None:
-        """End the thread after what it is doing."""
-        self._stopping.set()
+        """End the thread; returns when it has ended."""
+        os.eventfd_write(self._stop, 1)
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            now = self._clock.now()
-            for watched in self._watched:
-                if now >= watched.due:
-                    watched.due = now + max(watched.cfg.every_s, 0.05)
-                    self._judge(watched)
-            wait = min(w.due for w in self._watched) - self._clock.now()
-            self._stopping.wait(max(0.01, wait))
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._stop, selectors.EVENT_READ)
+            while True:
+                now = self._clock.now()
+                for watched in self._watched:
+                    self._begin(selector, watched, now)
+                for key, _ in selector.select(self._patience_s()):
+                    if key.fd == self._stop:
+                        return self._end(selector)
+                    self._go_on(selector, key.data)
 
-    def _judge(self, watched: _Watched) -> None:
-        try:
-            reading = _scrape(watched.cfg, self._clock)
-        except Unavailable:
-            self.failures += 1
-            watched.readings.clear()
-            self._become(watched, Health.UNKNOWN, None)
-            return
-        last = watched.readings[-1] if watched.readings else None
-        if last is None or reading.count != last.count:
-            watched.moved_at = reading.at
-        if last is not None and reading.count < last.count:
-            watched.readings.clear()  # the service restarted
-        watched.readings.append(reading)
-        cfg = watched.cfg
-        while len(watched.readings) > 2 and reading.at - watched.readings[1].at > cfg.window_s:
-            watched.readings.popleft()
-        p99 = percentile(watched.readings[0], reading, QUANTILE)
-        waiting = reading.in_flight is None or reading.in_flight > 0
-        stalled = waiting and reading.at - watched.moved_at > cfg.stall_s
-        if stalled or (p99 is not None and p99 > cfg.p99_max_s):
-            self._lean(watched, Health.RED, None if stalled else p99, cfg.enter_s)
-        elif p99 is not None:
-            self._lean(watched, Health.GREEN, p99, cfg.leave_s)
-        else:
-            watched.state = replace(watched.state, at=reading.at)
+    def _end(self, selector: selectors.BaseSelector) -> None:
+        for watched in self._watched:
+            if watched.scrape is not None:
+                self._finish(selector, watched)
 
-    def _lean(self, watched: _Watched, way: Health, p99: float | None, hold_s: float) -> None:
-        now = watched.readings[-1].at
-        if watched.leaning is not way:
-            watched.leaning, watched.leaning_since = way, now
-        first = watched.state.health is Health.UNKNOWN and way is Health.GREEN
-        if first or now - watched.leaning_since >= hold_s:
-            self._become(watched, way, p99)
-        else:
-            watched.state = replace(watched.state, p99_s=p99, at=now)
-
-    def _become(self, watched: _Watched, health: Health, p99: float | None) -> None:
+    def _patience_s(self) -> float:
         now = self._clock.now()
-        changed = watched.state.health is not health
-        watched.state = replace(
-            watched.state,
-            health=health,
-            since=now if changed else watched.state.since,
-            p99_s=p99,
-            at=now,
+        next_at = min(
+            each.scrape.deadline if each.scrape is not None else each.due for each in self._watched
         )
-        if health is Health.UNKNOWN:
-            watched.leaning = health
-        if changed:
+        return max(0.001, next_at - now)
+
+    def _begin(self, selector: selectors.BaseSelector, watched: _Watched, now: float) -> None:
+        """Give up what is late, start what is due."""
+        if watched.scrape is not None:
+            if now < watched.scrape.deadline:
+                return
+            self._finish(selector, watched)
+            self._miss(watched)
+        if now < watched.due:
+            return
+        cfg = watched.objective.cfg
+        watched.due = now + max(cfg.every_s, EVERY_MIN_S)
+        try:
+            watched.scrape = Scrape(cfg.url, now + TIMEOUT_S)
+        except Unavailable:
+            self._miss(watched)
+            return
+        selector.register(watched.scrape.socket, selectors.EVENT_WRITE, watched)
+
+    def _go_on(self, selector: selectors.BaseSelector, watched: _Watched) -> None:
+        scrape = watched.scrape
+        if scrape is None:
+            return
+        try:
+            page = scrape.step()
+            if page is None:
+                wants = selectors.EVENT_WRITE if scrape.wants_write else selectors.EVENT_READ
+                selector.modify(scrape.socket, wants, watched)
+                return
+            reading = parse(page, watched.objective.cfg.histogram, self._clock.now())
+        except (Unavailable, ValueError):
+            reading = None
+        self._finish(selector, watched)
+        if reading is None:
+            self._miss(watched)
+        elif watched.objective.read(reading):
             os.eventfd_write(self._wake, 1)
 
+    def _finish(self, selector: selectors.BaseSelector, watched: _Watched) -> None:
+        if watched.scrape is not None:
+            selector.unregister(watched.scrape.socket)
+            watched.scrape.close()
+            watched.scrape = None
 
-def _scrape(cfg: ServiceConfig, clock: Clock) -> Reading:
-    """One GET over loopback; ``Unavailable`` for whatever is not a page with the histogram."""
-    parts = urlsplit(cfg.url)
-    started = clock.now()
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
-    try:
-        connection.request("GET", parts.path or "/", headers={"Connection": "close"})
-        answer = connection.getresponse()
-        body = b""
-        while chunk := answer.read1(65536):
-            body += chunk
-            if len(body) > PAGE_MAX_BYTES or clock.now() - started > TIMEOUT_S:
-                raise Unavailable(f"{cfg.name}: the page is too large or too slow")
-        if answer.status != 200:
-            raise Unavailable(f"{cfg.name}: HTTP {answer.status}")
-        reading = parse(body.decode("utf-8", "replace"), cfg.histogram, clock.now())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unavailable(f"{cfg.name}: {error}") from error
-    finally:
-        connection.close()
-    if reading is None:
-        raise Unavailable(f"{cfg.name}: no histogram {cfg.histogram} on its page")
-    return reading
+    def _miss(self, watched: _Watched) -> None:
+        self.failures += 1
+        if watched.objective.miss(self._clock.now()):
+            os.eventfd_write(self._wake, 1)

@@ -103,6 +103,10 @@ class Case:
     """``kind/budget`` already reported as withheld: said once, not every tick."""
     devices: tuple[DeviceId, ...] = ()
     """Every device it held bytes on when the eviction began."""
+    held: tuple[tuple[DeviceId, int], ...] = ()
+    """How much there, in bytes."""
+    nobodys: tuple[tuple[DeviceId, int], ...] = ()
+    """Bytes nobody was listed with on those devices then: they must not become more by what it held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +154,8 @@ class DeviceMemory:
     reserve_since: float | None = None
     """Since when free memory has been under the reserve."""
     cordoned_by: IncidentId | None = None
+    well_since: float | None = None
+    """Of a cordoned device: since when nothing has spoken against it."""
     last_resort: str = ""
     """What was ordered for the present lock-up once its offender was gone: relocate or cordon."""
 

@@ -19,7 +19,6 @@ ON_THE_GROUP = frozenset(
         Kind.UNTHROTTLE,
         Kind.FREEZE,
         Kind.THAW,
-        Kind.RESTART_OFF,
         Kind.TERM,
         Kind.KILL,
         Kind.SET_LIMIT,

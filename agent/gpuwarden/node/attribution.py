@@ -1,7 +1,7 @@
 """Whose bytes are these: rows of process lists become uses of tenants."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpuwarden.model.device import Device, Listing, ProcessUse
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
@@ -9,19 +9,23 @@ from gpuwarden.model.owner import ProcessFacts
 from gpuwarden.model.tenant import Use
 from gpuwarden.ports import Processes
 
-MAX_HISTORY = 4096
 MAX_POINTS = 64
+
+
+Key = tuple[int, int]
+"""A pid as listed, and the start of the process the row belongs to."""
 
 
 @dataclass(slots=True)
 class Row:
-    """One row with its owner; ``misses`` counts lists in a row that left it out while it lived."""
+    """One row with its owner."""
 
     pid: Pid | None
     raw_pid: int
     used_bytes: int | None
     tenant: TenantId
-    misses: int = 0
+    seen_at: float | None = None
+    """When a list last had it, if the newest left it out: until then its size counts, not longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +45,14 @@ class Attribution:
     processes: Processes
     tenant_of: Callable[[ProcessFacts], TenantId]
     growth_window_s: float
-    rows: dict[DeviceId, dict[int, Row]] = field(default_factory=dict)
+    rows: dict[DeviceId, dict[Key, Row]] = field(default_factory=dict)
     listed_at: dict[DeviceId, float] = field(default_factory=dict)
     unattributed: dict[DeviceId, int] = field(default_factory=dict)
     facts_of: dict[TenantId, ProcessFacts] = field(default_factory=dict)
-    history: dict[int, tuple[Pid, TenantId]] = field(default_factory=dict)
-    """Who a pid was when last seen: bytes may stay listed under a dead pid."""
+    dead: dict[int, tuple[Pid, TenantId]] = field(default_factory=dict)
+    """Whose a pid was that an earlier agent acted on: bytes may stay listed under a dead pid."""
+    doubtful: set[tuple[DeviceId, int]] = field(default_factory=set)
+    """Rows that changed size together with the process behind their pid: nobody's while they last."""
     traces: dict[tuple[TenantId, DeviceId], list[tuple[float, int]]] = field(default_factory=dict)
     _uses: tuple[Use, ...] | None = None
     _folded: dict[DeviceId, Folded] = field(default_factory=dict)
@@ -60,41 +66,36 @@ class Attribution:
             self._renew(listing, folded)
             return False
         old = self.rows.get(listing.device, {})
-        rows: dict[int, Row] = {}
+        before = {raw_pid: row for (raw_pid, _), row in old.items()}
+        rows: dict[Key, Row] = {}
         known_bytes = 0
-        is_complete = True
+        self._forget_doubts(listing)
         for entry in listing.rows:
-            known_bytes += entry.used_bytes or 0
-            is_complete &= entry.used_bytes is not None
-            row = self._row(entry)
+            row = self._row(entry, before.get(entry.raw_pid))
             if row is not None:
-                rows[entry.raw_pid] = row
-        for raw_pid, row in old.items():
+                known_bytes += entry.used_bytes or 0
+                rows[_key(row)] = row
+        for key, row in old.items():
             # The driver's list is known to leave a live process out now and then: absence counts
             # only the second time, or once the process itself has gone.
-            if raw_pid in rows or row.pid is None or row.misses > 0:
+            if key in rows or row.pid is None or row.seen_at is not None:
                 continue
             if self.processes.is_alive(row.pid):
-                rows[raw_pid] = Row(
-                    pid=row.pid,
-                    raw_pid=raw_pid,
-                    used_bytes=row.used_bytes,
-                    tenant=row.tenant,
-                    misses=row.misses + 1,
-                )
+                rows[key] = replace(row, seen_at=self.listed_at.get(listing.device))
                 known_bytes += row.used_bytes or 0
         self.rows[listing.device] = rows
         folded = Folded(
             rows=listing.rows,
-            known_bytes=known_bytes if is_complete else None,
+            known_bytes=known_bytes if _is_complete(listing) else None,
             sizes=_sizes(rows.values()),
         )
-        if any(row.misses for row in rows.values()):
+        if any(row.seen_at is not None for row in rows.values()):
             self._folded.pop(listing.device, None)  # the next list decides about them
         else:
             self._folded[listing.device] = folded
-        for key in [k for k in self.traces if k[1] == listing.device and k[0] not in folded.sizes]:
-            del self.traces[key]
+        here = [t for t, device in self.traces if device == listing.device]
+        for tenant in [t for t in here if t not in folded.sizes]:
+            del self.traces[tenant, listing.device]
         self._renew(listing, folded)
         return True
 
@@ -105,34 +106,41 @@ class Attribution:
     def _renew(self, listing: Listing, folded: Folded) -> None:
         """The same rows, or rows just folded, as of this list."""
         self._uses = None
-        self.listed_at[listing.device] = listing.at
+        previous, self.listed_at[listing.device] = self.listed_at.get(listing.device), listing.at
         if folded.known_bytes is not None:
             self.unattributed[listing.device] = max(0, listing.used_bytes - folded.known_bytes)
         else:
             self.unattributed.pop(listing.device, None)
-        self._trace(listing, folded)
+        self._trace(listing, folded, previous)
 
-    def _row(self, entry: ProcessUse) -> Row | None:
-        """The row's owner; a pid that is gone keeps the tenant it was last seen as."""
+    def _row(self, entry: ProcessUse, before: Row | None) -> Row | None:
+        """The row's owner, or ``None``: nobody's. Bytes may stay listed under a pid whose process has
+        gone, and the pid may be another's by now: such a row stays with whom it belonged to."""
         facts = self.processes.facts(entry.raw_pid)
+        if before is not None and (facts is None or facts.pid != before.pid):
+            if facts is None or entry.used_bytes == before.used_bytes:
+                return replace(before, used_bytes=entry.used_bytes, seen_at=None)
+            self.doubtful.add((entry.device, entry.raw_pid))
         if facts is None:
-            last = self.history.get(entry.raw_pid)
-            if last is None:
-                return None
-            return Row(
-                pid=last[0], raw_pid=entry.raw_pid, used_bytes=entry.used_bytes, tenant=last[1]
-            )
+            last = self.dead.get(entry.raw_pid)
+            return None if last is None else _row(entry, *last)
+        if (entry.device, entry.raw_pid) in self.doubtful:
+            return None
         tenant = self.tenant_of(facts)
         self.facts_of[tenant] = facts
-        self.history[entry.raw_pid] = (facts.pid, tenant)
-        if len(self.history) > MAX_HISTORY:
-            self.history.pop(next(iter(self.history)))
-        return Row(pid=facts.pid, raw_pid=entry.raw_pid, used_bytes=entry.used_bytes, tenant=tenant)
+        return _row(entry, facts.pid, tenant)
 
-    def _trace(self, listing: Listing, folded: Folded) -> None:
+    def _forget_doubts(self, listing: Listing) -> None:
+        if self.doubtful:
+            listed = {entry.raw_pid for entry in listing.rows}
+            self.doubtful = {d for d in self.doubtful if d[0] != listing.device or d[1] in listed}
+
+    def _trace(self, listing: Listing, folded: Folded, previous: float | None) -> None:
         start = listing.at - self.growth_window_s
+        # Who is new since the last list has grown from nothing.
+        begun = [] if previous is None else [(previous, 0)]
         for tenant, (size, _) in folded.sizes.items():
-            points = self.traces.setdefault((tenant, listing.device), [])
+            points = self.traces.setdefault((tenant, listing.device), list(begun))
             if len(points) > 2 and points[-1][1] == points[-2][1] == size:
                 points[-1] = (listing.at, size)  # a plateau is its two ends
             else:
@@ -164,6 +172,7 @@ class Attribution:
         for device, rows in self.rows.items():
             folded = self._folded.get(device)
             sizes = folded.sizes if folded is not None else _sizes(rows.values())
+            left_out = {r.tenant: r.seen_at for r in rows.values() if r.seen_at is not None}
             for tenant, (used, unknown) in sizes.items():
                 points = self.traces.get((tenant, device), [])
                 uses.append(
@@ -171,7 +180,7 @@ class Attribution:
                         tenant=tenant,
                         device=device,
                         used_bytes=used,
-                        listed_at=self.listed_at[device],
+                        listed_at=left_out.get(tenant, self.listed_at[device]),
                         grown_bytes=points[-1][1] - points[0][1] if points else 0,
                         growth_bytes_s=_rate(points),
                         unknown_rows=unknown,
@@ -188,6 +197,19 @@ class Attribution:
                 if row.pid is not None:
                     pids.add(row.pid)
         return {tenant: tuple(sorted(pids)) for tenant, pids in found.items()}
+
+
+def _is_complete(listing: Listing) -> bool:
+    """Whether the driver told the size of every row."""
+    return all(entry.used_bytes is not None for entry in listing.rows)
+
+
+def _key(row: Row) -> Key:
+    return row.raw_pid, row.pid.start if row.pid is not None else 0
+
+
+def _row(entry: ProcessUse, pid: Pid, tenant: TenantId) -> Row:
+    return Row(pid=pid, raw_pid=entry.raw_pid, used_bytes=entry.used_bytes, tenant=tenant)
 
 
 def _sizes(rows: Iterable[Row]) -> dict[TenantId, tuple[int, int]]:

@@ -61,6 +61,8 @@ class Observer:
     def look(self, now: float, wall: float, memory: Memory, *, journal_fault: str = "") -> Snapshot:
         """One look at the node. ``journal_fault``: why the journal cannot be written; empty: it can."""
         self._gaps = []
+        if self._epoch < 0:
+            self._remember_dead(memory)
         if journal_fault:
             kind = GapKind.UNAVAILABLE
             self._gaps.append(
@@ -103,6 +105,12 @@ class Observer:
             unattributed=tuple(sorted(self._attribution.unattributed.items())),
             can_record=not journal_fault,
         )
+
+    def _remember_dead(self, memory: Memory) -> None:
+        """Whose the pids are that an earlier agent acted on: bytes may stay listed under them."""
+        for case in memory.cases.values():
+            for pid in case.target.pids:
+                self._attribution.dead[pid.pid] = (pid, case.tenant)
 
     def _fold_lists(self, view: ProbeView) -> bool:
         changed = False
@@ -253,9 +261,14 @@ class Observer:
 
 
 def _group(ports: Ports, target: Target) -> tuple[Pid, ...]:
-    """Live members of a bare process group, by its tenant's name ``pgrp:<id>@<start>``."""
+    """Live members of a bare process group, by its tenant's name ``pgrp:<id>@<start>``. The number of a
+    group that is over may be another's by now."""
     pgrp = target.tenant.partition(":")[2].partition("@")[0]
-    return tuple(ports.processes.group(int(pgrp))) if pgrp.isdigit() else ()
+    members = ports.processes.group(int(pgrp)) if pgrp.isdigit() else ()
+    found = [(pid, ports.processes.facts(pid.pid)) for pid in members]
+    return tuple(
+        pid for pid, facts in found if facts is not None and ports.tenant_of(facts) == target.tenant
+    )
 
 
 def sees(snapshot: Snapshot) -> bool:

@@ -80,7 +80,7 @@ def admit(
     """The tenant as judged. Never raises: what labels get wrong stands in ``policy_faults``."""
     faults: list[str] = []
     entry = next((p for p in cfg.tenant if _matches(p.match, facts, who)), None)
-    labels = _labels(facts, faults)
+    labels, unknown = _labels(facts)
     if entry is not None and _is_claimed(entry.match):
         entry = _lowered(cfg, entry, faults)
     cls = _class(cfg, entry, labels, faults)
@@ -113,7 +113,7 @@ def admit(
         ),
         is_described=facts.described,
         cannot_act=facts.cannot_act,
-        policy_faults=tuple(faults[:16]),
+        policy_faults=tuple((*faults, *unknown)[:16]),
     )
 
 
@@ -157,8 +157,9 @@ def _matches(match: Match, facts: RuntimeFacts, who: Who) -> bool:
     )
 
 
-def _labels(facts: RuntimeFacts, faults: list[str]) -> dict[str, str]:
-    labels = {}
+def _labels(facts: RuntimeFacts) -> tuple[dict[str, str], list[str]]:
+    """The claims, and what was meant as one and is none: told last, for there may be many."""
+    labels, unknown = {}, []
     for key, value in facts.labels:
         if not key.startswith(PREFIX):
             continue
@@ -166,8 +167,8 @@ def _labels(facts: RuntimeFacts, faults: list[str]) -> dict[str, str]:
         if name in KNOWN:
             labels[name] = value[:256]
         else:
-            faults.append(f"unknown label {_clean(key)}")
-    return labels
+            unknown.append(f"unknown label {_clean(key)}")
+    return labels, unknown
 
 
 def _class(

@@ -67,9 +67,11 @@ def decided(
                 action=action.id,
             )
             changed[action.incident] = _stepped(old, step)
-    noted = set(changed)  # a new size alone is not worth a line on disk; it goes with the next note
     open_ids = set(decision.memory.open_incidents.values())
-    _measure(known, changed, snap, open_ids)
+    _close_lost(known, changed, snap, open_ids)
+    noted = set(changed)  # a new size alone is not worth a line on disk; it goes with the next note
+    ending = {n.incident for n in decision.incidents if n.kind is NoteKind.CLOSED}
+    _measure(known, changed, snap, open_ids | ending)
     finished = {k: replace(i, advice=advise(i)) for k, i in changed.items()}
     return _merged(known, finished), tuple(i for k, i in finished.items() if k in noted)
 
@@ -93,6 +95,13 @@ def concluded(
         changed[outcome.incident] = replace(old, steps=steps)
     finished = {k: replace(i, advice=advise(i)) for k, i in changed.items()}
     return _merged(known, finished), tuple(finished.values())
+
+
+def restored(archive: Archive, incidents: Sequence[Incident]) -> Archive:
+    """The archive with incidents as they were written down."""
+    if not incidents:
+        return archive
+    return _merged({i.id: i for i in archive.incidents}, {i.id: i for i in incidents})
 
 
 def _with(text: str, detail: str) -> str:
@@ -133,10 +142,18 @@ def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot
             closed_wall=snap.wall,
             outcome=_outcome(incident),
         )
-    red = [s.service for s in snap.services if s.health is Health.RED]
+    red = _red(incident, note, snap)
     if red and incident.closed_at is None:
         incident = replace(incident, harmed=tuple(dict.fromkeys((*incident.harmed, *red)))[:16])
     return incident
+
+
+def _red(incident: Incident, note: IncidentNote, snap: Snapshot) -> list[str]:
+    """Services that suffer where the incident is: on its device, or because it is about them."""
+    there = {use.tenant for use in snap.uses if use.device == incident.device}
+    if note.rule == "slo" and note.tenant is not None:
+        there.add(note.tenant)
+    return [s.service for s in snap.services if s.health is Health.RED and s.tenant in there]
 
 
 def _opened(cfg: Config, note: IncidentNote, snap: Snapshot) -> Incident:
@@ -173,6 +190,32 @@ def _outcome(incident: Incident) -> str:
             return word
     joined = [s.text for s in incident.steps if s.kind == NoteKind.JOINED]
     return joined[-1] if joined else "passed without action"
+
+
+def _close_lost(
+    known: dict[IncidentId, Incident],
+    changed: dict[IncidentId, Incident],
+    snap: Snapshot,
+    open_ids: set[IncidentId],
+) -> None:
+    """What nobody remembers as open any more is over: the host was started anew, or memory was lost.
+
+    Its times are of another boot's clock; how long it lasted only wall time can tell.
+    """
+    for incident in known.values():
+        if (
+            incident.closed_at is None
+            and incident.id not in open_ids
+            and incident.id not in changed
+        ):
+            text = "closed: it does not stand since the host or the agent started anew"
+            step = IncidentStep(at=snap.at, wall=snap.wall, kind=NoteKind.CLOSED.value, text=text)
+            lasted_s = max(0.0, snap.wall - incident.opened_wall)
+            step = replace(step, at=incident.opened_at + lasted_s)
+            ended = _stepped(incident, step)
+            changed[incident.id] = replace(
+                ended, closed_at=step.at, closed_wall=snap.wall, outcome=_outcome(ended)
+            )
 
 
 def _stepped(incident: Incident, step: IncidentStep) -> Incident:

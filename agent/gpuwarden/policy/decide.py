@@ -11,6 +11,7 @@ from gpuwarden.model.memory import IN_FLIGHT, Memory
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.policy import (
     cadence,
+    cordon,
     escalate,
     evict,
     fold,
@@ -50,6 +51,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("pressure", pressure.find),
     ("limits", limits.find),
     ("labels", labels.find),
+    ("cordon", cordon.find),
 )
 
 MAX_FINDINGS = 512
@@ -69,6 +71,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     room.restore_reserves(desk, findings)
     upkeep.hold_owners(desk, findings)
     lastresort.resort(desk, findings)
+    cordon.lift(desk)
     paged = escalate.page(desk, findings)
     upkeep.settle(desk)
     prevent.prevent(desk, findings)

@@ -1,27 +1,29 @@
 """Cases: opened by findings, moved along the ladder, closed when the bytes are back."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 from gpuwarden.model.action import Kind
 from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Case, Rung
-from gpuwarden.model.tenant import Tenant
+from gpuwarden.model.tenant import Tenant, Use
 from gpuwarden.policy import guard, ladder, tombstone, victims
 from gpuwarden.policy.desk import Desk, target_of
 from gpuwarden.policy.ladder import Event, Judgement
 from gpuwarden.policy.words import size
 
+NOTHING_SAID: tuple[Judgement, Finding | None] = (Judgement(), None)
 AFTER_EVICTION = frozenset({Rung.TERMED, Rung.KILLED, Rung.STOPPED, Rung.STUCK})
 
 
 def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
     """Move every open case by what happened to it: those in flight first, for they hold the devices;
     then in the order in which tenants have to go."""
-    nothing = Judgement()
     for case in sorted(desk.cases.values(), key=lambda c: _turn(desk, c, said)):
-        verdict, finding = said.get(case.tenant, (nothing, None))
+        verdict, finding = said.get(case.tenant, NOTHING_SAID)
         case = _raise_alarm(desk, case, verdict)
         case = _refresh(desk, case, finding)
         desk.cases[case.tenant] = case
@@ -32,7 +34,7 @@ def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None
 def _turn(
     desk: Desk, case: Case, said: dict[TenantId, tuple[Judgement, Finding]]
 ) -> tuple[bool, bool, tuple[float, ...], TenantId]:
-    verdict, _ = said.get(case.tenant, (Judgement(), None))
+    verdict, _ = said.get(case.tenant, NOTHING_SAID)
     is_free = case.rung not in IN_FLIGHT
     order = _order_of(desk, case.tenant, case.device) if is_free else (case.opened_at,)
     return is_free, not verdict.is_convicted, order, case.tenant
@@ -109,7 +111,7 @@ def move(desk: Desk, case: Case, event: Event) -> None:
         return
     for kind in allowed:
         _order(desk, entered, kind)
-    desk.note(entered.incident, NoteKind.RUNG, _rung_text(entered, event))
+    desk.note(entered.incident, NoteKind.RUNG, _rung_text(desk, case, entered, event))
     if rung is Rung.DONE:
         _close(desk, case, event)
         return
@@ -154,13 +156,32 @@ def _before_eviction(desk: Desk, case: Case) -> Case:
         case,
         target=target_of(tenant),
         reason="quota-hard" if case.reason == "quota-soft" else case.reason,
-        devices=tuple(sorted({case.device, *(use.device for use in uses)})),
+        **holdings(desk, case.device, uses),
         is_restart_settled=is_off,
         is_restart_off=is_off,
         old_restart=tenant.restart_policy,
         is_paused=tenant.is_paused,
         owner_key=tenant.owner_key,
     )
+
+
+class Holdings(TypedDict):
+    """What an eviction has to bring back."""
+
+    devices: tuple[DeviceId, ...]
+    held: tuple[tuple[DeviceId, int], ...]
+    nobodys: tuple[tuple[DeviceId, int], ...]
+
+
+def holdings(desk: Desk, device: DeviceId, uses: Sequence[Use]) -> Holdings:
+    """What a tenant holds where, and what nobody does there, as its eviction begins."""
+    devices = tuple(sorted({device, *(use.device for use in uses)}))
+    nobodys = dict(desk.scene.snap.unattributed)
+    return {
+        "devices": devices,
+        "held": tuple((use.device, use.used_bytes) for use in uses),
+        "nobodys": tuple((d, nobodys.get(d, 0)) for d in devices),
+    }
 
 
 def _needs_no_hold(case: Case) -> bool:
@@ -205,13 +226,33 @@ def _why(case: Case) -> str:
     return f"{case.reason}{lane}: {size(case.bytes_at_open)} held, {size(case.limit_bytes)} allowed"
 
 
-def _rung_text(case: Case, event: Event) -> str:
+def _rung_text(desk: Desk, before: Case, case: Case, event: Event) -> str:
+    """What a step means, for people; the orders that follow carry the reason."""
     if case.rung is Rung.DONE:
-        return {
-            Event.FREED: "over",
-            Event.OBEYED: "over: it is not in the way any more",
-        }.get(event, "ended: the tenant is not there any more")
-    return f"{case.rung.value}: {_why(case)}"
+        return _end_text(desk, before, event)
+    return {
+        Rung.WARNED: "warned: nothing is done to it yet",
+        Rung.THROTTLED: "slowed down: it has been over its quota for too long",
+        Rung.HELD: "held: it stands still until its runtime will not start it again",
+        Rung.TERMED: f"asked to end: it has {case.grace_s:g} s",
+        Rung.KILLED: "killed",
+        Rung.STOPPED: "its runtime is asked to stop it",
+        Rung.STUCK: "given up: its processes or its bytes stay",
+    }.get(case.rung, case.rung.value)
+
+
+def _end_text(desk: Desk, before: Case, event: Event) -> str:
+    device = desk.scene.devices.get(before.device)
+    where = f"GPU {device.index}" if device is not None else "its device"
+    if event is Event.GONE:
+        return "over: it is not there any more, or is another one now"
+    if event is Event.OBEYED:
+        return "over: it is not in the way any more, and goes on"
+    if before.rung in AFTER_EVICTION or before.rung is Rung.HELD:
+        return f"over: its processes are gone and its bytes are back on {where}"
+    if before.reason.startswith("quota"):
+        return "over: it is within its quota again"
+    return "over: nothing is held against it any more"
 
 
 def _close(desk: Desk, before: Case, event: Event) -> None:
@@ -228,6 +269,8 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
         desk.memory = replace(
             desk.memory,
             released={**desk.memory.released, **dict.fromkeys(before.devices, now)},
+            # Whoever comes back under its name is judged by lists of its own.
+            episodes={k: e for k, e in desk.memory.episodes.items() if e.tenant != before.tenant},
         )
         if before.owner_key is not None:
             desk.tombstones[before.owner_key] = tombstone.bury(
@@ -259,7 +302,8 @@ def _wake_for(desk: Desk, case: Case) -> None:
 
 def open_cases(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
     """A case for every tenant with a quota finding; those to be evicted in victim order."""
-    newcomers = [t for t in said if t not in desk.cases and said[t][1].device is not None]
+    known = {*desk.memory.cases, *desk.cases}  # whose case has just ended is no newcomer
+    newcomers = [t for t in said if t not in known and said[t][1].device is not None]
     for tenant_id in sorted(newcomers, key=lambda t: _newcomer_turn(desk, t, said[t])):
         verdict, finding = said[tenant_id]
         tenant = desk.scene.tenants[tenant_id]

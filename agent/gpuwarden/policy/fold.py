@@ -136,6 +136,12 @@ def _advance(
     soft, trip, hard = limit
     if use.listed_at <= episode.last_listed_at and episode.limit_bytes == hard:
         return _aged(cfg, episode, now)
+    if (
+        episode.confirmed_at is not None
+        and use.used_bytes == episode.used_bytes > trip
+        and episode.limit_bytes == hard
+    ):
+        return episode  # known, confirmed and unchanged: one more list adds nothing
     if episode.limit_bytes not in (0, hard):
         # The quota was changed live: what was judged under the old one is not held against it.
         episode = Episode(

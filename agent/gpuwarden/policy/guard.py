@@ -122,7 +122,9 @@ def _raise(cfg: Config, scene: Scene, case: Case, kind: Kind) -> Refusal | None:
     if case.is_emergency:
         age_s = scene.snap.at - device.listed_at
         return None if age_s <= 2 * cfg.sampling.list_every_s else _STALE
-    return None if scene.is_list_fresh(device) else _STALE
+    mine = [u for u in scene.uses_of(case.tenant) if u.device == case.device]
+    is_fresh = scene.is_list_fresh(device) and all(scene.is_harm_fresh(u) for u in mine)
+    return None if is_fresh else _STALE
 
 
 def _begin(

@@ -5,10 +5,10 @@ from dataclasses import replace
 from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId
-from gpuwarden.model.memory import IN_FLIGHT
+from gpuwarden.model.memory import IN_FLIGHT, Case
 from gpuwarden.policy.desk import Desk
 
-QUIET_RULES = frozenset({"labels", "limits"})
+QUIET_RULES = frozenset({"labels", "limits", "cordon"})
 """Rules whose findings stand in status but open no incident of their own."""
 
 
@@ -64,7 +64,9 @@ def subject_of(desk: Desk, finding: Finding) -> str:
         devices = [finding.device]
     elif finding.rule == "slo" and finding.tenant is not None:
         devices = [u.device for u in desk.scene.uses_of(finding.tenant)]
-    accused = [c for c in desk.cases.values() if c.device in devices]
+    accused = [
+        c for c in desk.cases.values() if c.device in devices and not _is_older(desk, finding, c)
+    ]
     if accused and finding.rule in (
         "reserve",
         "locked",
@@ -80,9 +82,18 @@ def subject_of(desk: Desk, finding: Finding) -> str:
             return known
     if finding.device is not None:
         return f"device/{finding.device}"
+    for device in devices:  # a service that suffers on a device that is ill is part of that
+        if f"device/{device}" in desk.incidents:
+            return f"device/{device}"
     if finding.service is not None:
         return f"service/{finding.service}"
     return f"node/{finding.key}"
+
+
+def _is_older(desk: Desk, finding: Finding, case: Case) -> bool:
+    """Whether a claim stood long before the tenant went wrong: then it is not that tenant's doing."""
+    since = desk.memory.claims.get(finding.key)
+    return since is not None and since < case.opened_at - desk.cfg.quota.growth_window_s
 
 
 def _close_incidents(desk: Desk, joined: dict[str, str]) -> None:
@@ -94,5 +105,5 @@ def _close_incidents(desk: Desk, joined: dict[str, str]) -> None:
             continue
         if kind == "tenant" and any(str(t) == key for t in desk.cases):
             continue
-        desk.note(incident, NoteKind.CLOSED, "closed: nothing of it stands any more")
+        desk.note(incident, NoteKind.CLOSED, "over: nothing of it stands any more")
         del desk.incidents[subject]

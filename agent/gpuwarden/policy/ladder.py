@@ -8,9 +8,10 @@ from enum import StrEnum
 from gpuwarden.config import Config
 from gpuwarden.model.action import Kind
 from gpuwarden.model.device import Sight
+from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import Case, Rung
 from gpuwarden.model.tenant import Tenant, TenantClass
-from gpuwarden.policy.scene import Scene
+from gpuwarden.policy.scene import NOISE_BYTES, Scene
 
 
 class Event(StrEnum):
@@ -70,7 +71,7 @@ TABLE: dict[tuple[Rung, Event], Rung] = {
 STOP_WITH_TERM = frozenset({"systemd-service", "systemd-scope", "slurm", "containerd", "crio"})
 """Owners whose manager would bring it back, and has no restart policy to switch off: it is asked to
 stop at the same time as TERM is sent."""
-HAS_RESTART_POLICY = frozenset({"docker", "podman"})
+HAS_RESTART_POLICY = frozenset({"docker", "podman", "unknown", "ecs"})
 
 
 def step(rung: Rung, event: Event) -> Rung:
@@ -130,7 +131,8 @@ def _early(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
 
 
 def has_gone(case: Case, scene: Scene) -> bool:
-    """Its cgroup is empty and, on each device it held, a list taken since shows none of its bytes.
+    """Its cgroup is empty and, on each device it held, a list taken since shows none of its bytes, and
+    not as many more that belong to nobody.
 
     A device that cannot be seen proves nothing: then the empty cgroup alone has to do once the
     driver itself has lost the device, and nothing does while it is merely blind.
@@ -149,7 +151,18 @@ def has_gone(case: Case, scene: Scene) -> bool:
             return False
         if device_id in holding or device.listed_at is None or device.listed_at <= case.since:
             return False
+        if _are_leaked(case, device_id, scene):
+            return False
     return True
+
+
+def _are_leaked(case: Case, device: DeviceId, scene: Scene) -> bool:
+    """Whether the device holds about as much more that is nobody's as the tenant held there."""
+    now = dict(scene.snap.unattributed).get(device)
+    held = dict(case.held).get(device, 0)
+    if now is None or held < 2 * NOISE_BYTES:
+        return False
+    return now - dict(case.nobodys).get(device, 0) > held // 2
 
 
 def has_obeyed(cfg: Config, case: Case, scene: Scene) -> bool:

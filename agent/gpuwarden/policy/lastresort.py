@@ -146,7 +146,7 @@ def _page(desk: Desk, device: Device, incident: IncidentId, need: str) -> None:
     desk.order(
         Kind.PAGE,
         incident,
-        f"GPU {device.index} stays locked up after its offender is gone",
+        f"GPU {device.index} stays locked up: {_blame(desk, device)}",
         device=device.id,
         params=(
             ("severity", "critical"),
@@ -156,6 +156,13 @@ def _page(desk: Desk, device: Device, incident: IncidentId, need: str) -> None:
             ),
         ),
     )
+
+
+def _blame(desk: Desk, device: Device) -> str:
+    since = desk.device(device.id).locked_since or 0.0
+    if desk.memory.released.get(device.id, -1.0) >= since:
+        return "its offender is gone, and that did not free it"
+    return "nobody on it is found at fault"
 
 
 def _refuge(

@@ -3,6 +3,7 @@ reset).
 """
 
 from gpuwarden.config import Config
+from gpuwarden.model.device import Device
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.memory import Memory
 from gpuwarden.policy.scene import Scene
@@ -22,10 +23,12 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
                 severity=Severity.CRITICAL,
                 summary=f"GPU {device.index} is locked up ({state.locked_why})",
                 device=device.id,
-                evidence=(
-                    ("why", state.locked_why),
-                    ("since", f"{state.locked_since:.3f}"),
-                ),
+                evidence=(("locked up", state.locked_why), *_place(device)),
             )
         )
     return findings
+
+
+def _place(device: Device) -> tuple[tuple[str, str], ...]:
+    """Where the kernel log names it."""
+    return (("pci", device.pci),) if device.pci else ()

@@ -59,13 +59,13 @@ def _is_due(desk: Desk, key: str, value: str) -> bool:
 
 def _limit_host(desk: Desk, tenant: Tenant, wanted: dict[str, str]) -> None:
     host = tenant.host
+    if host.memory_bytes is None and host.cpu_cores is None:
+        return
     params = tuple(
         (name, str(value))
         for name, value in (("memory_bytes", host.memory_bytes), ("cpu_cores", host.cpu_cores))
         if value is not None
     )
-    if not params:
-        return
     key, value = host_key(tenant.id), f"{host.memory_bytes}/{host.cpu_cores}"
     if not _is_due(desk, key, value):
         return

@@ -1,5 +1,7 @@
 """Rule quota: a tenant holds more GPU memory on a device than it is allowed."""
 
+from functools import lru_cache
+
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.memory import Episode, Memory
@@ -16,20 +18,22 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         if episode.tenant not in scene.limits:
             continue
         if episode.hard_lists > 0:
-            findings.append(_hard(episode, scene))
+            name = scene.tenants[episode.tenant].name
+            trip = scene.limits[episode.tenant].trip
+            findings.append(_hard(episode, name, _gpu(episode, scene), trip))
         elif episode.is_breach:
             findings.append(_soft(episode, scene))
     return findings
 
 
-def _hard(episode: Episode, scene: Scene) -> Finding:
-    tenant = scene.tenants[episode.tenant]
+@lru_cache(maxsize=1024)  # a breach that does not change is worded once
+def _hard(episode: Episode, name: str, where: str, trip_bytes: int) -> Finding:
     return Finding(
         rule="quota",
         key=f"quota-hard {episode.tenant} {episode.device}",
         severity=Severity.ERROR,
         summary=(
-            f"{tenant.name} holds {size(episode.used_bytes)} of GPU memory, "
+            f"{name} holds {size(episode.used_bytes)} on {where}, "
             f"its quota is {size(episode.limit_bytes)}"
         ),
         tenant=episode.tenant,
@@ -38,7 +42,7 @@ def _hard(episode: Episode, scene: Scene) -> Finding:
         used_bytes=episode.used_bytes,
         limit_bytes=episode.limit_bytes,
         evidence=(
-            ("hard_trip_bytes", str(scene.limits[episode.tenant].trip)),
+            ("hard_trip_bytes", str(trip_bytes)),
             ("lists_over", str(episode.hard_lists)),
             ("peak_bytes", str(episode.peak_bytes)),
         ),
@@ -56,10 +60,18 @@ def _soft(episode: Episode, scene: Scene) -> Finding:
         rule="quota",
         key=f"quota-soft {episode.tenant} {episode.device}",
         severity=Severity.WARNING,
-        summary=f"{text} {size(episode.used_bytes)} (quota {size(episode.limit_bytes)})",
+        summary=(
+            f"{text} {size(episode.used_bytes)} on {_gpu(episode, scene)} "
+            f"(quota {size(episode.limit_bytes)})"
+        ),
         tenant=episode.tenant,
         device=episode.device,
         used_bytes=episode.used_bytes,
         limit_bytes=episode.limit_bytes,
         evidence=(("peak_bytes", str(episode.peak_bytes)),),
     )
+
+
+def _gpu(episode: Episode, scene: Scene) -> str:
+    device = scene.devices.get(episode.device)
+    return f"GPU {device.index}" if device is not None else "a GPU that is gone"

@@ -11,6 +11,9 @@ from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.model.tenant import Standing, Tenant, TenantClass, Use
 
+NOISE_BYTES = 64 * 2**20
+"""Less than a list is taken for: no growth, no loss."""
+
 SEARCHES = 4
 """An index of all uses costs as much as this many searches."""
 
@@ -38,7 +41,7 @@ class Scene:
     claimable_since: float
     """Lists taken before this are too old to claim anything from."""
     limits: dict[TenantId, "Limits"]
-    """Of every tenant with a quota."""
+    """Of every tenant with a quota that is known to be its own."""
     noteworthy: list[Use]
     """Uses over their soft limit, and uses with an open episode."""
     headroom: dict[DeviceId, int]
@@ -66,7 +69,7 @@ class Scene:
                 t.hard_bytes,
             )
             for t in snap.tenants
-            if t.hard_bytes is not None
+            if t.hard_bytes is not None and is_known(cfg, t, snap.at)
         }
         scene = Scene(
             cfg=cfg,
@@ -193,6 +196,17 @@ class Scene:
         if device.used_bytes is None or device.sight is not Sight.OK or not self._is_read(device):
             return None
         return max(0, device.total_bytes - device.reserved_bytes - device.used_bytes)
+
+
+def is_known(cfg: Config, tenant: Tenant, at: float) -> bool:
+    """Whether a tenant can be judged: its runtime has told what it is, never will, or had its time.
+
+    Until then the default quota stands in for the tenant's own, and a protected service that starts
+    (or that an agent finds when it starts) would be called an offender.
+    """
+    if tenant.is_described or tenant.cannot_act is not None:
+        return True
+    return at - tenant.first_seen >= cfg.quota.describe_wait_s
 
 
 def hard_trip_bytes(cfg: Config, quota_bytes: int) -> int:

@@ -15,16 +15,21 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
             continue
         reasons = [g.detail for g in scene.snap.gaps if g.subject == device.id and g.detail]
         lost = device.sight is Sight.LOST
+        what = "is gone from the driver" if lost else "cannot be seen"
+        why = "; ".join(reasons[:3])
         findings.append(
             Finding(
                 rule="sight",
                 key=f"sight {device.id}",
                 severity=Severity.CRITICAL if lost else Severity.ERROR,
-                summary=(
-                    f"GPU {device.index} is {'gone from the driver' if lost else 'not answering'}"
-                ),
+                summary=f"GPU {device.index} {what}: {why}"
+                if why
+                else f"GPU {device.index} {what}",
                 device=device.id,
-                evidence=(("reason", "; ".join(reasons[:3])),) if reasons else (),
+                evidence=(
+                    *((("reason", why),) if why else ()),
+                    *((("pci", device.pci),) if device.pci else ()),
+                ),
             )
         )
     expected = cfg.agent.expected_devices

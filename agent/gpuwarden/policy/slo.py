@@ -25,7 +25,6 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
                 summary=f"service {state.service} is red: {p99}{limit}",
                 tenant=state.tenant,
                 service=state.service,
-                evidence=(("since", f"{state.since:.3f}"),),
             )
         )
     return findings

@@ -7,7 +7,7 @@ from gpuwarden.model.finding import Finding
 from gpuwarden.model.memory import IN_FLIGHT, Case, Debt, Rung
 from gpuwarden.policy import guard, ladder, tombstone
 from gpuwarden.policy.desk import Desk
-from gpuwarden.policy.evict import new_case
+from gpuwarden.policy.evict import holdings, new_case
 
 RETRY_S = 5.0
 """An undo that failed is tried again after this long, for as long as it takes."""
@@ -87,7 +87,7 @@ def hold_owners(desk: Desk, findings: list[Finding]) -> None:
         stopped = replace(
             ladder.enter(case, Rung.STOPPED, desk.scene.snap.at),
             reason="tombstone",
-            devices=tuple(sorted({u.device for u in uses})),
+            **holdings(desk, uses[0].device, uses),
         )
         refusal = guard.permit(desk.cfg, desk.memory, desk.scene, stopped, Kind.STOP, desk.busy())
         if refusal is not None:

@@ -2,6 +2,7 @@
 harmed by it (the emergency lane)."""
 
 from dataclasses import replace
+from functools import cache
 
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding
@@ -49,16 +50,22 @@ def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement
         tenant = desk.scene.tenants[finding.tenant]
         is_hard = finding.key.startswith("quota-hard")
         convicted = is_hard and finding.is_confirmed and _may_convict(desk.cfg, tenant)
-        verdict = Judgement(
-            is_noticed=True,
-            is_convicted=convicted,
-            is_emergency=convicted and harmed_on(desk, finding.device, findings) is not None,
-            is_soft=not is_hard and _is_over(desk, finding.tenant, finding.device),
+        verdict = _noticed(
+            convicted,
+            convicted and harmed_on(desk, finding.device, findings) is not None,
+            not is_hard and _is_over(desk, finding.tenant, finding.device),
         )
         old = said.get(finding.tenant)
         if old is None or _weight(verdict, finding) > _weight(*old):
             said[finding.tenant] = (verdict, finding)
     return said
+
+
+@cache  # eight values
+def _noticed(is_convicted: bool, is_emergency: bool, is_soft: bool) -> Judgement:
+    return Judgement(
+        is_noticed=True, is_convicted=is_convicted, is_emergency=is_emergency, is_soft=is_soft
+    )
 
 
 def _of(case: Case, finding: Finding) -> Finding:

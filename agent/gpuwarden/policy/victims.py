@@ -4,9 +4,7 @@ from gpuwarden.config import Config
 from gpuwarden.model.device import Device
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.tenant import Tenant, TenantClass, Use
-from gpuwarden.policy.scene import Scene
-
-NOISE_BYTES = 64 * 2**20
+from gpuwarden.policy.scene import NOISE_BYTES, Scene
 
 
 def is_eligible(tenant: Tenant, below: TenantClass) -> bool:

@@ -149,6 +149,8 @@ def to_case(case: Case) -> pb.Case:
         acted=[text(kind) for kind in case.acted],
         withheld=[text(entry) for entry in case.withheld],
         devices=[text(device) for device in case.devices],
+        held=[pb.Unattributed(device=text(device), bytes=size) for device, size in case.held],
+        nobodys=[pb.Unattributed(device=text(device), bytes=size) for device, size in case.nobodys],
     )
 
 
@@ -176,6 +178,8 @@ def from_case(message: pb.Case) -> Case:
         acted=tuple(message.acted),
         withheld=tuple(message.withheld),
         devices=tuple(DeviceId(device) for device in message.devices),
+        held=tuple((DeviceId(entry.device), entry.bytes) for entry in message.held),
+        nobodys=tuple((DeviceId(entry.device), entry.bytes) for entry in message.nobodys),
     )
 
 

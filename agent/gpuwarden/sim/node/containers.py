@@ -96,6 +96,13 @@ class SimDocker:
             self._kernel.thawed(container.group)
         self.is_changed = True
 
+    def daemon_returns(self) -> None:
+        """A daemon that was away starts what its restart policies say."""
+        self.is_absent = False
+        for container in list(self.containers.values()):
+            if container.restart in KEPT and not container.is_running:
+                self._restart(container)
+
     def by_tenant(self, tenant: TenantId) -> Container | None:
         """The container of a tenant."""
         return next((c for c in self.containers.values() if c.tenant == tenant), None)

@@ -231,7 +231,7 @@ class SimProbe:
 
     def _list(self, card: Card, now: float) -> None:
         self._wanted.discard(card.id)
-        rows = []
+        sizes: dict[int, int] = {}
         truth: dict[TenantId, int] = {}
         for process in self._cards.holders(card.id):
             held = process.holds[card.id]
@@ -240,11 +240,13 @@ class SimProbe:
             if self.left_out.get(number, 0) > 0:
                 self.left_out[number] -= 1
                 continue
-            there = self._cards.kernel.table.get(number)
-            pid = there.pid if there is not None and there.is_alive else None
-            rows.append(ProcessUse(pid=pid, raw_pid=number, device=card.id, used_bytes=held))
+            sizes[number] = max(held, sizes.get(number, 0))
+        rows = tuple(
+            ProcessUse(pid=None, raw_pid=n, device=card.id, used_bytes=held)
+            for n, held in sizes.items()
+        )
         self._listings[card.id] = Listing(
-            device=card.id, at=now, used_bytes=self._cards.used_bytes(card), rows=tuple(rows)
+            device=card.id, at=now, used_bytes=self._cards.used_bytes(card), rows=rows
         )
         self.history.append(Listed(at=now, device=card.id, truth=truth))
 

@@ -1655,6 +1655,8 @@ class Case(_message.Message):
     IS_RESTART_OFF_FIELD_NUMBER: _builtins.int
     IS_PAUSED_FIELD_NUMBER: _builtins.int
     OWNER_KEY_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    NOBODYS_FIELD_NUMBER: _builtins.int
     incident: _builtins.str
     tenant: _builtins.str
     device: _builtins.str
@@ -1688,6 +1690,14 @@ class Case(_message.Message):
     def withheld(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """kind/budget already reported as withheld."""
 
+    @_builtins.property
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___Unattributed]:
+        """What it held, device by device, when the eviction began."""
+
+    @_builtins.property
+    def nobodys(self) -> _containers.RepeatedCompositeFieldContainer[Global___Unattributed]:
+        """What belonged to nobody there then."""
+
     def __init__(
         self,
         *,
@@ -1713,10 +1723,12 @@ class Case(_message.Message):
         is_restart_off: _builtins.bool = ...,
         is_paused: _builtins.bool = ...,
         owner_key: _builtins.str | None = ...,
+        held: _abc.Iterable[Global___Unattributed] | None = ...,
+        nobodys: _abc.Iterable[Global___Unattributed] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "frozen_since", b"frozen_since", "old_restart", b"old_restart", "owner_key", b"owner_key", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "acted", b"acted", "bytes_at_open", b"bytes_at_open", "device", b"device", "devices", b"devices", "frozen_since", b"frozen_since", "grace_s", b"grace_s", "incident", b"incident", "is_emergency", b"is_emergency", "is_paused", b"is_paused", "is_restart_off", b"is_restart_off", "is_restart_settled", b"is_restart_settled", "is_throttled", b"is_throttled", "limit_bytes", b"limit_bytes", "old_restart", b"old_restart", "opened_at", b"opened_at", "owner_key", b"owner_key", "reason", b"reason", "rung", b"rung", "since", b"since", "target", b"target", "tenant", b"tenant", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "acted", b"acted", "bytes_at_open", b"bytes_at_open", "device", b"device", "devices", b"devices", "frozen_since", b"frozen_since", "grace_s", b"grace_s", "held", b"held", "incident", b"incident", "is_emergency", b"is_emergency", "is_paused", b"is_paused", "is_restart_off", b"is_restart_off", "is_restart_settled", b"is_restart_settled", "is_throttled", b"is_throttled", "limit_bytes", b"limit_bytes", "nobodys", b"nobodys", "old_restart", b"old_restart", "opened_at", b"opened_at", "owner_key", b"owner_key", "reason", b"reason", "rung", b"rung", "since", b"since", "target", b"target", "tenant", b"tenant", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frozen_since: _TypeAlias = _typing.Literal["frozen_since"]  # noqa: Y015
     _WhichOneofArgType__frozen_since: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since"]  # noqa: Y015

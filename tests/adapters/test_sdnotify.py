@@ -1,0 +1,84 @@
+"""What the service manager is told, on a real datagram socket; and that nobody is waited for."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpuwarden.adapters.sdnotify import STATUS_MAX_CHARS, SdNotify
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
+    """(NOTIFY_SOCKET, the manager's end)."""
+    if request.param == "path":
+        name = address = str(tmp_path / "notify")
+    else:
+        name, address = f"@gw-{os.getpid()}", f"\0gw-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.bind(address)
+        end.settimeout(20.0)
+        yield name, end
+
+
+def test_a_life(manager: tuple[str, socket.socket]) -> None:
+    name, end = manager
+    notify = SdNotify({"NOTIFY_SOCKET": name})
+    notify.ready("observe: started")
+    assert end.recv(4096).decode() == (f"READY=1\nSTATUS=observe: started\nMAINPID={os.getpid()}")
+    notify.pet("2 devices")
+    assert end.recv(4096) == b"WATCHDOG=1\nSTATUS=2 devices"
+    notify.pet("2 devices")
+    assert end.recv(4096) == b"WATCHDOG=1"
+    notify.reloading()
+    said = end.recv(4096).decode().split("\n")
+    assert said[0] == "RELOADING=1"
+    assert said[1].partition("=")[0] == "MONOTONIC_USEC"
+    assert said[1].partition("=")[2].isdigit()
+    notify.reloaded("config rejected")
+    assert end.recv(4096) == b"READY=1\nSTATUS=config rejected"
+    notify.pet("2 devices")
+    assert end.recv(4096) == b"WATCHDOG=1\nSTATUS=2 devices"
+    notify.stopping()
+    assert end.recv(4096) == b"STOPPING=1"
+    notify.close()
+    assert notify.lost == 0
+
+
+def test_a_status_cannot_say_anything_else(manager: tuple[str, socket.socket]) -> None:
+    name, end = manager
+    notify = SdNotify({"NOTIFY_SOCKET": name})
+    notify.pet("bad\nSTOPPING=1\x00" + "x" * 1000)
+    lines = end.recv(65536).decode().split("\n")
+    assert lines[0] == "WATCHDOG=1"
+    assert lines[1] == f"STATUS={('bad?STOPPING=1?' + 'x' * 1000)[:STATUS_MAX_CHARS]}"
+    assert len(lines) == 2
+    notify.close()
+
+
+def test_a_manager_that_does_not_read_is_not_waited_for(
+    manager: tuple[str, socket.socket],
+) -> None:
+    name, _ = manager
+    notify = SdNotify({"NOTIFY_SOCKET": name})
+    for number in range(10_000):
+        notify.pet(str(number))
+        if notify.lost:
+            break
+    assert notify.lost == 1
+    notify.close()
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nonexistent/notify"},
+                {"NOTIFY_SOCKET": "/" + "x" * 200}, {"NOTIFY_SOCKET": "vsock:2:1"}]
+)  # fmt: skip
+def test_without_a_manager_nothing_happens(environ: dict[str, str]) -> None:
+    notify = SdNotify(environ)
+    notify.ready("")
+    notify.pet("")
+    notify.stopping()
+    notify.close()
+    notify.pet("")
