@@ -93,7 +93,7 @@ def _agent(connect: Callable[[], NodeClient]) -> Check:
             name="agent",
             result=Result.FAILED,
             seen=str(error),
-            fix="systemctl start gpuwarden, or gpuwarden agent in the foreground to see why not",
+            fix="systemctl start gpuwarden-agent, or gpuwarden agent in the foreground to see why not",
         )
     found = problems(view, SystemClock().now())
     if found:
