@@ -34,6 +34,7 @@ class Kernel:
         self._next_pid = 1_000
         self._next_inode = 100
         self._reuse: list[int] = []
+        self.reused = 0
 
     # --- what the world does ---
 
@@ -245,6 +246,7 @@ class Kernel:
         while self._reuse:
             number = self._reuse.pop(0)
             if number not in self.table:
+                self.reused += 1
                 return number
         self._next_pid += 1
         return self._next_pid
