@@ -96,7 +96,8 @@ class NvmlProbe:
         self._now = now
         self._timer.clear()
         for post in list(self._crew.posts()):
-            self._take(post, now)
+            if self._is_attached(post):  # not one that a child before it in this pass has relieved
+                self._take(post, now)
         for post in list(self._crew.posts()):
             self._judge(post, now)
         self._unwatch()  # before the crew closes what it is done with
@@ -221,6 +222,9 @@ class NvmlProbe:
         self._book.renew(post, min(finished, now))
         if not post.worker.is_open:
             self._lose(post, now)
+
+    def _is_attached(self, post: Post) -> bool:
+        return any(post is other for other in self._crew.posts())
 
     def _lose(self, post: Post, now: float) -> None:
         """A child ended by itself."""
