@@ -35,7 +35,7 @@ from gpuwarden.model.status import AgentInfo
 from gpuwarden.node.journal import FileJournal, Reading, read
 from gpuwarden.node.life import live
 from gpuwarden.node.loop import Node
-from gpuwarden.node.recover import Recovered, recover, resumed, unknown
+from gpuwarden.node.recover import Recovered, recover, resume
 from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
@@ -218,17 +218,16 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
         steps=NoSteps(),
         tenant_of=tenant_id,
     )
-    lost = unknown(recovered, clock.now(), clock.wall())
-    memory = resumed(recovered.memory, lost)
-    node = Node(cfg, ports, clock, memory, recovered.incidents)
-    try:
-        journal.begin(cfg.model_dump_json(by_alias=True), memory)
-        if lost:
-            journal.conclude(lost)
-    except Unavailable as error:
+    node = resume(
+        cfg,
+        ports,
+        clock,
+        recovered,
+        lambda memory: journal.begin(cfg.model_dump_json(by_alias=True), memory),
+    )
+    if node.journal_fault:
         # A full disk stops harm, not the watch: the loop withholds and keeps trying.
-        get_log().error("journal_failed", detail=str(error))
-        node.lose_journal(clock.now(), error)
+        get_log().error("journal_failed", detail=node.journal_fault)
     api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
     metrics = MetricsServer(cfg.agent.metrics_listen, board, clock=clock)
     return Parts(

@@ -403,3 +403,13 @@ def test_closing_leaves_no_child(host: SimHost) -> None:
         seat.until_seen(3)
         children = seat.probe.children()
     assert not any(is_alive(child) for child in children)
+
+
+def test_a_child_is_small(host: SimHost) -> None:
+    with seated(host) as seat:
+        seat.until_seen(3)
+        seat.until(lambda v: len(v.listings) == 3)
+        (child,) = seat.probe.children()
+        with open(f"/proc/{child}/status", encoding="ascii") as file:
+            (line,) = (line for line in file if line.startswith("VmRSS:"))
+        assert int(line.split()[1]) < 15 * 1024, "an import too many"

@@ -25,7 +25,8 @@ from gpuwarden.model.tenant import TenantClass
 from tests.adapters.node_socket import run_folder, serving, socket_of
 from tests.adapters.view_board import Board
 from tests.commands.cli_run import AWAY, run, start
-from tests.sample_view import INCIDENT, moved, view
+from tests.moved_view import moved
+from tests.sample_view import INCIDENT, view
 from tests.sample_view import tenants as sample_tenants
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "cli"

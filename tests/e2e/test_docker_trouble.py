@@ -119,10 +119,12 @@ def _settles(agent: Agent, hog: Container) -> None:
     """It ends dead, with the policy it came with, whatever Docker did to it meanwhile."""
     agent.until(
         "it is dead, all is given back, and nothing is owed",
-        lambda: not hog.is_running()
-        and hog.restart_policy() == "always"
-        and not agent.view().debts
-        and not agent.view().cases,
+        lambda: (
+            not hog.is_running()
+            and hog.restart_policy() == "always"
+            and not agent.view().debts
+            and not agent.view().cases
+        ),
         within_s=60.0,
     )
     agent.always("it stays dead", lambda: not hog.is_running(), for_s=1.0)
@@ -153,7 +155,7 @@ def test_a_hold_does_not_outlive_a_killed_agent(
     daemon.go_on()
     _settles(agent, hog)
     assert hog.frozen() == ""
-    assert hog.happened().count("die") == 1
+    assert hog.happened().count("die") == 1, agent.story()
 
 
 def test_a_hold_does_not_outlive_an_agent_that_is_told_to_end(

@@ -14,8 +14,7 @@ from click.testing import Result as Shown
 from gpuwarden.adapters.run_claim import SOCKET_NAME
 from gpuwarden.sim.host import SimHost
 from tests.commands.cli_run import run
-from tests.e2e.agent import Agent
-from tests.e2e.conftest import MakeAgent, MakeHost
+from tests.e2e.agent import Agent, MakeAgent, MakeHost
 
 pytestmark = pytest.mark.serial
 

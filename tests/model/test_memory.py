@@ -117,6 +117,17 @@ class TestCases:
         assert settled.is_restart_settled
         assert settled.is_restart_off is is_off
 
+    @pytest.mark.parametrize(
+        ("rung", "back_on"), [(Rung.HELD, Rung.WARNED), (Rung.TERMED, Rung.TERMED)]
+    )
+    def test_who_was_held_for_an_answer_that_never_came_is_held_again(
+        self, rung: Rung, back_on: Rung
+    ) -> None:
+        waiting = case(HOG, rung, is_restart_settled=False, frozen_since=NOW)
+        after = remembering(waiting).after((outcome(Kind.RESTART_OFF, HOG, Result.UNKNOWN),))
+        assert rung_of(after, HOG) is back_on
+        assert (after.cases[HOG.id].frozen_since is None) is (rung is Rung.HELD)
+
     def test_handed_to_a_worker_is_no_answer(self) -> None:
         waiting = case(HOG, Rung.HELD, is_restart_settled=False)
         before = remembering(waiting)

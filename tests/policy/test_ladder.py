@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,10 +98,11 @@ def happened(
     who: dict[str, Any] | None = None,
     has_tenant: bool = True,
     quota_mib: int | None = 10_000,
+    is_described: bool = True,
 ) -> Event:
     """What counts for a case that has stood on its rung for ``waited`` seconds."""
     cfg = cfg or config()
-    hog = tenant("hog", quota_mib=quota_mib)
+    hog = replace(tenant("hog", quota_mib=quota_mib), is_described=is_described)
     look = snap(
         gpus=[device or gpu()],
         tenants=[hog] if has_tenant else [],
@@ -123,6 +125,20 @@ class TestEarly:
     def test_a_tenant_that_is_not_there_ends_the_case(self, rung: Rung) -> None:
         said = Judgement(is_convicted=True)
         assert happened(rung, said=said, has_tenant=False) is Event.GONE
+
+    @pytest.mark.parametrize("rung", EARLY)
+    @pytest.mark.parametrize("device", [gpu(sight=Sight.BLIND), gpu(listed_at=None)])
+    def test_one_that_nobody_can_have_seen_is_not_gone(self, rung: Rung, device: Device) -> None:
+        assert happened(rung, has_tenant=False, device=device) is Event.NOTHING
+
+    @pytest.mark.parametrize("rung", EARLY)
+    def test_nor_is_one_right_after_a_start(self, rung: Rung) -> None:
+        look = scene(config(), snap(gpus=[]))
+        assert event_of(config(), case(HOG, rung), Judgement(), look) is Event.NOTHING
+
+    @pytest.mark.parametrize("rung", EARLY)
+    def test_one_whose_quota_is_not_known_yet_stays_where_it_is(self, rung: Rung) -> None:
+        assert happened(rung, quota_mib=None, is_described=False) is Event.NOTHING
 
     @pytest.mark.parametrize("rung", EARLY)
     def test_nothing_said_any_more_ends_it(self, rung: Rung) -> None:
@@ -184,6 +200,11 @@ class TestTermed:
     def test_a_quota_raised_or_taken_away_meanwhile_lets_it_go(self) -> None:
         assert happened(Rung.TERMED, waited=0.1, quota_mib=13_000) is Event.OBEYED
         assert happened(Rung.TERMED, waited=0.1, quota_mib=None) is Event.OBEYED
+
+    @pytest.mark.parametrize("rung", [Rung.HELD, Rung.TERMED])
+    def test_a_quota_that_is_not_known_yet_lets_nobody_go(self, rung: Rung) -> None:
+        event = happened(rung, waited=0.1, quota_mib=None, is_described=False)
+        assert event is not Event.OBEYED
 
     @pytest.mark.parametrize(("free", "event"), [(8_192, Event.OBEYED), (8_191, Event.NOTHING)])
     def test_who_goes_for_a_reserve_is_spared_once_it_is_made_good(
@@ -247,7 +268,7 @@ class TestGone:
         assert event_of(config(), both, Judgement(), scene(look=look)) is Event.NOTHING
 
     @pytest.mark.parametrize(
-        ("nobodys", "is_back"), [(1_000, True), (7_000, True), (7_001, False), (13_000, False)]
+        ("nobodys", "is_back"), [(1_000, True), (1_512, True), (1_513, False), (13_000, False)]
     )
     def test_bytes_that_are_nobodys_now_are_not_back(self, nobodys: int, is_back: bool) -> None:
         look = snap(

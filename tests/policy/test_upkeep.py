@@ -10,6 +10,7 @@ from gpuwarden.config import Config
 from gpuwarden.model.action import Kind, Result
 from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.memory import Debt, Memory, Rung, Tombstone
+from gpuwarden.policy import upkeep
 from tests.policy.builders import (
     NOW,
     WALL,
@@ -166,3 +167,14 @@ class TestHeldOwners:
             )
             assert rung_of(story.mem, again) is Rung.STOPPED
         assert story.times(Kind.CORDON) == []
+
+
+def test_an_agent_that_ends_lets_go_of_what_it_holds_and_of_nothing_else() -> None:
+    held = case(HOG, Rung.HELD, frozen_since=NOW)
+    debts = tuple(debt(kind) for kind in (Kind.THAW, Kind.UNTHROTTLE, Kind.RESTART_BACK))
+    mem, actions = upkeep.parting(replace(remembering(held), debts=debts, serial=7))
+    assert [(a.kind, a.target, a.id) for a in actions] == [(Kind.THAW, target(HOG), "inc/8")]
+    assert mem.serial == 8
+    assert mem.cases[HOG.id].frozen_since is None
+    assert mem.cases[HOG.id].rung is Rung.HELD
+    assert mem.debts == debts  # until it is done

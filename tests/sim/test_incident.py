@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -161,8 +162,11 @@ class TestContainers:
                 sleeper.remove(force=True)
 
 
-def left_behind() -> set[str]:
-    return {path.name for path in Path("/tmp").glob("gpuwarden-incident-*")}
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A temporary folder for one command (tmp_path is too long for a socket's address)."""
+    with tempfile.TemporaryDirectory(prefix="gw-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 def command(*words: str) -> list[str]:
@@ -190,16 +194,15 @@ def test_the_command_prints_one_json_object() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing(number: int) -> None:
-    before = left_behind()
+def test_an_interrupted_run_leaves_nothing(number: int, temporary: Path) -> None:
     process = subprocess.Popen(
         command("--json"),
-        env=environment(),
+        env={**environment(), "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    folder = _until_agent_is_up(process, before)
+    folder = _until_agent_is_up(process, temporary)
     children = _descendants(process.pid)
     assert len(children) >= 5  # driver, agent, members
     process.send_signal(number)
@@ -210,10 +213,9 @@ def test_an_interrupted_run_leaves_nothing(number: int) -> None:
     assert group_members(process.pid) == set()
 
 
-def _until_agent_is_up(process: subprocess.Popen[bytes], before: set[str]) -> Path:
+def _until_agent_is_up(process: subprocess.Popen[bytes], temporary: Path) -> Path:
     for _ in range(2000):
-        for name in left_behind() - before:
-            folder = Path("/tmp", name)
+        for folder in temporary.glob("gpuwarden-incident-*"):
             # every member but the passing one has its program by then
             if (folder / "run" / "gpuwarden.sock").exists() and _programs(folder) >= 4:
                 return folder

@@ -12,9 +12,9 @@ from gpuwarden.model.action import Outcome
 from gpuwarden.model.decision import Decision, Incident
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.snapshot import Snapshot
-from gpuwarden.node.journal import Disk, FileJournal, Reading, Record, read
+from gpuwarden.node.journal import Disk, FileJournal, Record, read
 from gpuwarden.node.loop import Node
-from gpuwarden.node.recover import recover, resumed, unknown
+from gpuwarden.node.recover import recover, resume
 from gpuwarden.sim.node.ledger import Ledger
 from gpuwarden.sim.world import World
 
@@ -69,31 +69,21 @@ class HeapJournal:
 def heap_agent(world: World, journal: HeapJournal) -> Node:
     """A node that goes on from a journal in memory."""
     recovered = recover(journal.records)
-    lost = unknown(recovered, world.clock.now(), world.clock.wall())
-    memory = resumed(recovered.memory, lost)
-    node = Node(world.config(), world.ports(journal), world.clock, memory, recovered.incidents)
-    journal.begin(memory)
-    if lost:
-        journal.conclude(lost)
-    return node
+    return resume(world.config(), world.ports(journal), world.clock, recovered, journal.begin)
 
 
 def file_agent(world: World, folder: Path, disk: Disk | None = None) -> Node:
     """A node on a journal of real files, started as the daemon starts it."""
     cfg: Config = world.config()
-    reading = Reading()
-    recovered = recover(read(folder, reading))
+    recovered = recover(read(folder))
     journal = FileJournal(folder, cfg.agent.journal_max_bytes, disk)
-    lost = unknown(recovered, world.clock.now(), world.clock.wall())
-    memory = resumed(recovered.memory, lost)
-    node = Node(cfg, world.ports(journal), world.clock, memory, recovered.incidents)
-    try:
-        journal.begin(cfg.model_dump_json(by_alias=True), memory)
-        if lost:
-            journal.conclude(lost)
-    except Unavailable as error:
-        node.lose_journal(world.clock.now(), error)
-    return node
+    return resume(
+        cfg,
+        world.ports(journal),
+        world.clock,
+        recovered,
+        lambda memory: journal.begin(cfg.model_dump_json(by_alias=True), memory),
+    )
 
 
 def inhabited(world: World, journal: HeapJournal | None = None) -> HeapJournal:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from gpuwarden.errors import Refused
 from gpuwarden.model.ids import TenantId
 from gpuwarden.model.owner import RuntimeFacts
 
@@ -75,6 +76,29 @@ def restart_policy(raw: Mapping[str, Any]) -> str | None:
         return None
     count = policy.get("MaximumRetryCount")
     return f"{name}:{count}" if isinstance(count, int) and count > 0 else name or "no"
+
+
+KEPT_POLICIES = ("always", "unless-stopped", "on-failure")
+"""Restart policies that bring a container back."""
+
+
+def policy_back(old: Mapping[str, str]) -> tuple[str, int] | None:
+    """The restart policy to give back, with its count; ``None``: there was none.
+
+    ``old`` is what the runtime told when the policy was switched off (``Name``,
+    ``MaximumRetryCount``); where that answer never came, ``restart_policy`` as it was described
+    before. ``Refused`` when it is neither.
+    """
+    if "Name" in old:
+        name, count = old["Name"], old.get("MaximumRetryCount", "0")
+    else:
+        name, _, count = old.get("restart_policy", "no").partition(":")
+        count = count or "0"
+    if name in ("", "no"):
+        return None
+    if name not in KEPT_POLICIES or not (count.isascii() and count.isdigit()):
+        raise Refused(f"{dict(old)!r} is no restart policy")
+    return name, int(count)
 
 
 def owner_key(labels: Mapping[str, str], image: str | None, name: str | None) -> str | None:

@@ -11,7 +11,14 @@ from typing import Any
 
 from gpuwarden.adapters.cgroup_owner import owner_of_pid
 from gpuwarden.adapters.docker_client import Client, DockerDoor
-from gpuwarden.adapters.docker_describe import facts_of, init_pid, table, text
+from gpuwarden.adapters.docker_describe import (
+    KEPT_POLICIES,
+    facts_of,
+    init_pid,
+    policy_back,
+    table,
+    text,
+)
 from gpuwarden.adapters.docker_relocate import Move
 from gpuwarden.adapters.tenancy import container_id_of, is_nested, tenant_of_owner
 from gpuwarden.errors import Refused, Unavailable, Unsupported
@@ -19,8 +26,6 @@ from gpuwarden.model.action import Target
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.ports import Cgroups
-
-_KEPT = ("always", "unless-stopped", "on-failure")
 
 
 class Docker:
@@ -53,7 +58,7 @@ class Docker:
             raw = self._same(client, target, container_id)
             policy = table(raw, "HostConfig", "RestartPolicy")
             name = text(policy, "Name") or "no"
-            if name not in _KEPT:
+            if name not in KEPT_POLICIES:
                 return {}
             count = policy.get("MaximumRetryCount")
             client.update_container(container_id, restart_policy={"Name": "no"})
@@ -64,15 +69,14 @@ class Docker:
 
     def restart_back(self, target: Target, old: Mapping[str, str]) -> None:
         """Nothing to do when there was no policy, or the container is gone meanwhile."""
-        name, count = old.get("Name", ""), old.get("MaximumRetryCount", "0")
-        if not old:
+        back = policy_back(old)
+        if back is None:
             return
-        if name not in _KEPT or not (count.isascii() and count.isdigit()):
-            raise Refused(f"{dict(old)!r} is no restart policy")
+        name, count = back
         container_id = container_id_of(target.tenant)
         policy: dict[str, Any] = {"Name": name}
         if name == "on-failure":
-            policy["MaximumRetryCount"] = int(count)
+            policy["MaximumRetryCount"] = count
         with suppress(Refused), self._door.call() as client:
             client.update_container(container_id, restart_policy=policy)
             now = table(inspect(client, container_id), "HostConfig", "RestartPolicy")

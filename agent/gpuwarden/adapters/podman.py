@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpuwarden.adapters.cgroup_owner import owner_of_pid
-from gpuwarden.adapters.docker_describe import facts_of, init_pid, table, text
+from gpuwarden.adapters.docker_describe import (
+    KEPT_POLICIES,
+    facts_of,
+    init_pid,
+    policy_back,
+    table,
+    text,
+)
 from gpuwarden.adapters.tenancy import container_id_of, is_nested, tenant_of_owner
 from gpuwarden.adapters.tool import Tool
 from gpuwarden.errors import Refused, Unavailable, Unsupported
@@ -13,8 +20,6 @@ from gpuwarden.model.action import Target
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.ports import Cgroups
-
-_KEPT = ("always", "unless-stopped", "on-failure")
 
 
 class Podman:
@@ -38,18 +43,17 @@ class Podman:
         raw = self._inspect(container_id, target.cgroup.path if target.cgroup else None)
         policy = table(raw, "HostConfig", "RestartPolicy")
         name, count = text(policy, "Name") or "no", policy.get("MaximumRetryCount")
-        if name not in _KEPT:
+        if name not in KEPT_POLICIES:
             return {}
         self._update(container_id, "no")
         return {"Name": name, "MaximumRetryCount": str(count if isinstance(count, int) else 0)}
 
     def restart_back(self, target: Target, old: Mapping[str, str]) -> None:
-        name, count = old.get("Name", ""), old.get("MaximumRetryCount", "0")
-        if not old:
+        back = policy_back(old)
+        if back is None:
             return
-        if name not in _KEPT or not (count.isascii() and count.isdigit()):
-            raise Refused(f"{dict(old)!r} is no restart policy")
-        policy = f"{name}:{count}" if name == "on-failure" and count != "0" else name
+        name, count = back
+        policy = f"{name}:{count}" if name == "on-failure" and count else name
         self._update(_id_of(target.tenant), policy)
 
     def stop(self, target: Target, grace_s: float) -> None:

@@ -264,7 +264,11 @@ def _case_after(case: Case, outcome: Outcome) -> Case:
     if outcome.kind is Kind.RESTART_OFF:
         old = dict(outcome.old).get("restart_policy", case.old_restart)
         is_off = outcome.result is Result.DONE
-        return replace(case, is_restart_settled=True, is_restart_off=is_off, old_restart=old)
+        case = replace(case, is_restart_settled=True, is_restart_off=is_off, old_restart=old)
+        if outcome.result is Result.UNKNOWN and case.rung is Rung.HELD:
+            # Held again, and asked again, once it is convicted by what is seen now.
+            return replace(case, rung=Rung.WARNED, frozen_since=None)
+        return case
     if outcome.kind is Kind.FREEZE and outcome.result is not Result.DONE:
         return replace(case, frozen_since=None)
     if outcome.result is Result.UNKNOWN and outcome.kind in RESUMES:

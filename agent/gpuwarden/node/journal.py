@@ -197,6 +197,7 @@ class FileJournal:
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
         """Write outcomes down."""
+        self._memory = self._memory.after(tuple(outcomes))  # a new segment begins with it
         self._append(Record(kind="outcomes", outcomes=tuple(outcomes)))
 
     def keep(self, incidents: Sequence[Incident]) -> None:

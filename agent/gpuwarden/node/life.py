@@ -28,20 +28,23 @@ def live(
     wakeups: Wait,
     reload: Callable[[], Config | None],
 ) -> None:
-    """Tick until TERM or INT. ``reload`` gives the new configuration, or ``None`` when it is bad: then
-    the old one stays."""
-    node.tick(clock.now(), clock.wall())
-    gc.collect()
-    gc.freeze()  # what lives as long as the agent is not looked at again: shorter pauses
-    last = clock.now()
-    while not wakeups.wants_stop:
-        wakeups.wait(max(MIN_TICK_S, node.next_due(clock.now()) - clock.now()))
-        if wakeups.wants_reload:
-            wakeups.wants_reload = False
-            fresh = reload()
-            if fresh is not None:
-                node.adopt(fresh)
-        if clock.now() - last < MIN_TICK_S:
-            clock.sleep(MIN_TICK_S)
+    """Tick until TERM or INT; then, or after a failure, nothing stays frozen. ``reload`` gives the new
+    configuration, or ``None`` when it is bad: then the old one stays."""
+    try:
+        node.tick(clock.now(), clock.wall())
+        gc.collect()
+        gc.freeze()  # what lives as long as the agent is not looked at again: shorter pauses
         last = clock.now()
-        node.tick(last, clock.wall())
+        while not wakeups.wants_stop:
+            wakeups.wait(max(MIN_TICK_S, node.next_due(clock.now()) - clock.now()))
+            if wakeups.wants_reload:
+                wakeups.wants_reload = False
+                fresh = reload()
+                if fresh is not None:
+                    node.adopt(fresh)
+            if clock.now() - last < MIN_TICK_S:
+                clock.sleep(MIN_TICK_S)
+            last = clock.now()
+            node.tick(last, clock.wall())
+    finally:
+        node.let_go()

@@ -13,7 +13,7 @@ from gpuwarden.model.memory import Memory
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.node.act import Actor
 from gpuwarden.node.observe import Observer
-from gpuwarden.policy import archive
+from gpuwarden.policy import archive, upkeep
 from gpuwarden.policy.archive import Archive
 from gpuwarden.policy.decide import decide
 from gpuwarden.ports import Ports
@@ -81,6 +81,12 @@ class Node:
         self.ports.status.publish(snapshot, self.last, outcomes, self.archive.incidents)
         self.ports.watchdog.pet(_summary(self.cfg, snapshot, decision))
         return self.last
+
+    def let_go(self) -> None:
+        """Before a clean end: whatever is held runs on."""
+        self.memory, actions = upkeep.parting(self.memory)
+        self._open_actions.update((a.id, a) for a in actions)
+        self._conclude(self.actor.act(actions))
 
     def next_due(self, now: float) -> float:
         """When the next tick is due if nothing wakes the loop before: a beat a second."""

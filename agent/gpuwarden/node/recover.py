@@ -1,13 +1,19 @@
-"""From a journal to where the last agent stopped: memory, open actions, incidents."""
+"""From a journal to where the last agent stopped: memory, open actions, incidents; and on from there."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from gpuwarden.clock import Clock
+from gpuwarden.config import Config
+from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Action, Outcome, Result
 from gpuwarden.model.decision import Incident
-from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.memory import Memory
 from gpuwarden.node.journal import Record
+from gpuwarden.node.loop import Node
+from gpuwarden.policy import archive
+from gpuwarden.policy.archive import Archive
+from gpuwarden.ports import Ports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,28 +29,57 @@ class Recovered:
 def recover(records: Iterable[Record]) -> Recovered:
     """Fold a journal. Of actions without an outcome it is unknown whether they happened: none
     is done
-    again by rote; the ladder resumes on the same rung and the world is measured first."""
+    again by rote; the ladder resumes on the same rung and the world is measured first.
+
+    Incidents are folded too: an agent that died between a decision, or an outcome, and the incident
+    it belongs to has written the one and not the other.
+    """
+    cfg = Config()
     memory = Memory()
-    incidents: dict[IncidentId, Incident] = {}
+    known = Archive()
     pending: dict[str, Action] = {}
     for record in records:
+        if record.config is not None:
+            cfg = Config.model_validate_json(record.config)
         if record.kind in ("memory", "tick") and record.decision is None and record.memory:
             memory = record.memory
         if record.decision is not None:
             memory = record.decision.memory
             pending.update({a.id: a for a in record.decision.actions})
+            if record.snapshot is not None:
+                known, _ = archive.decided(cfg, known, record.snapshot, record.decision)
         if record.outcomes:
             memory = memory.after(record.outcomes)
+            known, _ = archive.concluded(known, record.outcomes)
             for outcome in record.outcomes:
                 if outcome.result is not Result.STARTED:
                     pending.pop(outcome.action, None)
-        for incident in record.incidents:
-            incidents[incident.id] = incident
-    return Recovered(
-        memory=memory,
-        incidents=tuple(sorted(incidents.values(), key=lambda i: -i.opened_wall)),
-        unsettled=tuple(pending.values()),
-    )
+        known = archive.restored(known, record.incidents)
+    return Recovered(memory=memory, incidents=known.incidents, unsettled=tuple(pending.values()))
+
+
+def resume(
+    cfg: Config,
+    ports: Ports,
+    clock: Clock,
+    recovered: Recovered,
+    begin: Callable[[Memory], None],
+) -> Node:
+    """A node that goes on where the last agent stopped. ``begin`` opens the journal for it; where that
+    fails, the node runs without harm and keeps trying."""
+    lost = unknown(recovered, clock.now(), clock.wall())
+    memory = resumed(recovered.memory, lost)
+    known, told = archive.concluded(Archive(incidents=recovered.incidents), lost)
+    node = Node(cfg, ports, clock, memory, known.incidents)
+    try:
+        begin(memory)
+        if lost:
+            ports.journal.conclude(lost)
+        if told:
+            ports.journal.keep(told)
+    except Unavailable as error:
+        node.lose_journal(clock.now(), error)
+    return node
 
 
 def unknown(recovered: Recovered, at: float, wall: float) -> tuple[Outcome, ...]:

@@ -97,6 +97,13 @@ def concluded(
     return _merged(known, finished), tuple(finished.values())
 
 
+def restored(archive: Archive, incidents: Sequence[Incident]) -> Archive:
+    """The archive with incidents as they were written down."""
+    if not incidents:
+        return archive
+    return _merged({i.id: i for i in archive.incidents}, {i.id: i for i in incidents})
+
+
 def _with(text: str, detail: str) -> str:
     return f"{text} [{detail}]" if detail and detail not in text else text
 

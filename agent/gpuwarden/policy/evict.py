@@ -301,8 +301,9 @@ def _wake_for(desk: Desk, case: Case) -> None:
 
 
 def open_cases(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
-    """A case for every tenant with a quota finding; those to be evicted in victim order."""
-    known = {*desk.memory.cases, *desk.cases}  # whose case has just ended is no newcomer
+    """A case for every tenant with a finding; those to be evicted in victim order. Whoever's case has
+    just been closed is judged anew by the next look."""
+    known = desk.memory.cases.keys() | desk.cases.keys()
     newcomers = [t for t in said if t not in known and said[t][1].device is not None]
     for tenant_id in sorted(newcomers, key=lambda t: _newcomer_turn(desk, t, said[t])):
         verdict, finding = said[tenant_id]

@@ -98,7 +98,7 @@ def event_of(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
         return _early(cfg, case, said, scene)
     if standing is not None and not standing.identity_holds:
         return Event.GONE
-    if has_gone(case, scene):
+    if has_gone(cfg, case, scene):
         return Event.FREED
     if case.rung in (Rung.HELD, Rung.TERMED) and has_obeyed(cfg, case, scene):
         return Event.OBEYED
@@ -117,20 +117,29 @@ def event_of(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
 
 
 def _early(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
-    if case.tenant not in scene.tenants:
-        return Event.GONE
+    tenant = scene.tenants.get(case.tenant)
+    if tenant is None:
+        return Event.NOTHING if _is_unseen(case, scene) else Event.GONE
     if said.is_convicted:
         return Event.CONVICTED
     if said.is_noticed and case.rung is Rung.WATCH:
         return Event.NOTICED
     if said.is_soft and scene.snap.at - case.since >= cfg.quota.throttle_after_s:
         return Event.PERSISTS
-    if not (said.is_noticed or said.is_soft):
-        return Event.FREED
-    return Event.NOTHING
+    if said.is_noticed or said.is_soft or not tenant.is_described:
+        return Event.NOTHING  # what is not described has no quota (again) yet
+    return Event.FREED
 
 
-def has_gone(case: Case, scene: Scene) -> bool:
+def _is_unseen(case: Case, scene: Scene) -> bool:
+    """Whether nobody can have seen the tenant: the agent has just started, or its device is blind."""
+    device = scene.devices.get(case.device)
+    if device is None:
+        return not scene.devices
+    return device.sight is Sight.BLIND or (device.sight is Sight.OK and device.listed_at is None)
+
+
+def has_gone(cfg: Config, case: Case, scene: Scene) -> bool:
     """Its cgroup is empty and, on each device it held, a list taken since shows none of its bytes, and
     not as many more that belong to nobody.
 
@@ -151,18 +160,19 @@ def has_gone(case: Case, scene: Scene) -> bool:
             return False
         if device_id in holding or device.listed_at is None or device.listed_at <= case.since:
             return False
-        if _are_leaked(case, device_id, scene):
+        if _are_leaked(cfg, case, device_id, scene):
             return False
     return True
 
 
-def _are_leaked(case: Case, device: DeviceId, scene: Scene) -> bool:
-    """Whether the device holds about as much more that is nobody's as the tenant held there."""
+def _are_leaked(cfg: Config, case: Case, device: DeviceId, scene: Scene) -> bool:
+    """Whether so much more of the device is nobody's now that it must be what the tenant held."""
     now = dict(scene.snap.unattributed).get(device)
     held = dict(case.held).get(device, 0)
     if now is None or held < 2 * NOISE_BYTES:
         return False
-    return now - dict(case.nobodys).get(device, 0) > held // 2
+    margin = min(cfg.quota.unattributed_margin_bytes, held // 2)
+    return now - dict(case.nobodys).get(device, 0) > margin
 
 
 def has_obeyed(cfg: Config, case: Case, scene: Scene) -> bool:
@@ -181,7 +191,9 @@ def has_obeyed(cfg: Config, case: Case, scene: Scene) -> bool:
     if case.reason != "quota-hard":
         return False
     tenant = scene.tenants.get(case.tenant)
-    limit = case.limit_bytes if tenant is None else tenant.hard_bytes
+    limit: int | None = case.limit_bytes
+    if tenant is not None and tenant.is_described:
+        limit = tenant.hard_bytes
     used = sum(u.used_bytes for u in scene.uses_of(case.tenant) if u.device == case.device)
     return limit is None or used <= cfg.quota.clear_ratio * limit
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from gpuwarden.model.action import Action, Kind
 from gpuwarden.model.finding import Finding
-from gpuwarden.model.memory import IN_FLIGHT, Case, Debt, Rung
+from gpuwarden.model.memory import IN_FLIGHT, Case, Debt, Memory, Rung
 from gpuwarden.policy import guard, ladder, tombstone
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.evict import holdings, new_case
@@ -68,6 +68,28 @@ def _is_due(desk: Desk, debt: Debt) -> bool:
     if debt.kind is Kind.UNTHROTTLE:
         return case is None or not case.is_throttled
     return case is None or (debt.due_wall is not None and case.rung not in IN_FLIGHT)
+
+
+def parting(memory: Memory) -> tuple[Memory, tuple[Action, ...]]:
+    """For an agent that ends: the thaw of all it holds, for nobody is there when the time is over."""
+    held = [debt for debt in memory.debts if debt.kind is Kind.THAW]
+    actions = tuple(
+        Action(
+            id=f"{debt.incident}/{number}",
+            kind=Kind.THAW,
+            incident=debt.incident,
+            why="the agent ends",
+            target=debt.target,
+            params=debt.old,
+        )
+        for number, debt in enumerate(held, memory.serial + 1)
+    )
+    owners = {debt.tenant for debt in held}
+    cases = {
+        tenant: replace(case, frozen_since=None) if tenant in owners else case
+        for tenant, case in memory.cases.items()
+    }
+    return replace(memory, serial=memory.serial + len(held), cases=cases), actions
 
 
 def hold_owners(desk: Desk, findings: list[Finding]) -> None:

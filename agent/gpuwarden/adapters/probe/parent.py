@@ -49,9 +49,19 @@ _DRIVER_GONE = frozenset(
 class NvmlProbe:
     """Probe port over NVML. The loop's thread only, but for ``ask_limits``."""
 
-    def __init__(self, nvml: "NvmlConfig", sampling: "SamplingConfig", now: float) -> None:
+    def __init__(
+        self,
+        nvml: "NvmlConfig",
+        sampling: "SamplingConfig",
+        now: float,
+        *,
+        start_deadline_s: float = START_DEADLINE_S,
+        init_deadline_s: float = INIT_DEADLINE_S,
+    ) -> None:
         """Starts the first child. Raises OSError when the kernel gives no timer or epoll."""
         self._sampling = sampling
+        self._start_deadline_s = start_deadline_s
+        self._init_deadline_s = init_deadline_s
         self._book = Book()
         self._plan = ProbePlan(
             period_s=sampling.fast_base_s,
@@ -238,7 +248,7 @@ class NvmlProbe:
 
     def _deadline_s(self, post: Post, mark: Mark) -> float:
         if not post.entries and post.served_at is None:
-            return START_DEADLINE_S if mark.ordinal >= 0 else INIT_DEADLINE_S
+            return self._start_deadline_s if mark.ordinal >= 0 else self._init_deadline_s
         if mark.thread == layout.FAST:
             return self._sampling.fast_deadline_s
         return self._sampling.slow_deadline_s
@@ -294,6 +304,11 @@ class NvmlProbe:
                 detail=self._crew.fault,
             )
             gaps.append(gap)
+        for index, blame in self._crew.blames.items():
+            if not self._book.has_place(index):  # it hung before it could be named
+                subject = f"index {index}"
+                gap = Gap(source="nvml", subject=subject, kind=GapKind.HUNG, detail=blame.call)
+                gaps.append(gap)
         if self._crew.is_off:
             detail = (
                 f"NVML is off: {self._crew.left} probe children are stuck in the driver; "

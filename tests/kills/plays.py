@@ -1,0 +1,303 @@
+"""Short plays on a simulated node that together order every kind of action.
+
+Each is deterministic, so a step of an action is a number: the same in the undisturbed run and, up to
+the moment of death, in the one that dies there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gpuwarden.model.action import Kind
+from gpuwarden.sim.node.containers import Container
+from gpuwarden.sim.node.process import Habit
+from gpuwarden.sim.scenario import at, card
+from gpuwarden.sim.world import Allowance, World
+
+GIB_MIB = 1024
+MIB = 2**20
+SWIFT: dict[str, dict[str, Any]] = {
+    "quota": {"soft_hold_s": 1.0, "throttle_after_s": 1.0, "clear_hold_s": 1.0, "warmup_s": 1.0},
+    "ladder": {
+        "grace_low_s": 1.0,
+        "stuck_s": 2.0,
+        "tombstone_window_s": 12.0,
+        "page_after_s": 2.0,
+    },
+}
+"""What makes a play short; nothing of it changes what is decided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """``stage`` sets the scene; ``orders`` is what an agent that lives through it must order."""
+
+    stage: Callable[[], World]
+    orders: frozenset[Kind]
+    until_s: float
+
+    @property
+    def name(self) -> str:
+        return self.stage.__name__.strip("_").replace("_", "-")
+
+
+def _node(settings: dict[str, Any] | None = None, **shape: Any) -> World:
+    world = World(settings=SWIFT, **shape)
+    world.configure(**(settings or {}))
+    return world
+
+
+def _habit(used_mib: int, *, on: int = 0, **rest: Any) -> Habit:
+    return Habit(device=card(on), used_mib=used_mib, **rest)
+
+
+def _serve(world: World, *, on: int = 0) -> Container:
+    """A protected service within its quota, with an objective."""
+    world.service("serve")
+    return world.container(
+        "serve",
+        cls="protected",
+        quota_mib=None,
+        service="serve",
+        habits=(_habit(4 * GIB_MIB, on=on),),
+    )
+
+
+def _bystander(world: World, *, on: int = 0) -> Container:
+    """A large one within its quota that is restarted by Docker and has a CPU limit of its own."""
+    made = world.container(
+        "bystander",
+        quota_mib=30 * GIB_MIB,
+        habits=(_habit(20 * GIB_MIB, on=on),),
+        restart="always",
+    )
+    return _own_limit(made)
+
+
+def _own_limit(container: Container) -> Container:
+    if container.group is not None:
+        container.group.settings["cpu.max"] = "400000 100000"
+    return container
+
+
+def _hog(world: World, name: str = "hog", *, on: int = 0, **rest: Any) -> Container:
+    """A low one that grows over its 8 GiB three seconds after its start."""
+    own = {key: rest.pop(key) for key in ("obeys", "exit_s", "free_s") if key in rest}
+    grows = _habit(2 * GIB_MIB, on=on, grow_mib_s=2 * GIB_MIB, goal_mib=20 * GIB_MIB, **own)
+    made = world.container(name, quota_mib=8 * GIB_MIB, habits=(grows,), **rest)
+    return _own_limit(made)
+
+
+def _set(container: Container, used_mib: int) -> None:
+    if container.main is not None:
+        container.main.holds[card()] = used_mib * MIB
+
+
+def throttled_and_let_go() -> World:
+    """Over its soft quota long enough to be slowed down; then it gives bytes back by itself."""
+    world = _node()
+    _serve(world)
+    _bystander(world)
+    low = world.container("low", quota_mib=8_192, habits=(_habit(8_250),))
+    _own_limit(low)
+    at(world, 7.0, lambda: _set(low, 4_000))
+    return world
+
+
+def kept_alive() -> World:
+    """Docker would start it again: held until that is switched off, which is given back later."""
+    world = _node()
+    _serve(world)
+    _bystander(world)
+    _hog(world, restart="always")
+    return world
+
+
+def ignores_term() -> World:
+    """Nothing but a kill ends it."""
+    world = _node()
+    _serve(world)
+    _hog(world, obeys=False)
+    return world
+
+
+def emergency() -> World:
+    """It locks the device up under a protected service and ignores TERM: held, then killed."""
+    world = _node()
+    _serve(world)
+    _bystander(world)
+    low = _hog(world, obeys=False, restart="unless-stopped")
+    at(world, 3.6, lambda: world.cards.lock(card(), low.tenant))
+    at(world, 3.6, lambda: world.probe.event("xid", card(), 119))
+    return world
+
+
+def emergency_v1() -> World:
+    """The same where what is frozen dies only when it runs again."""
+    world = _node(cgroup_version=1)
+    _serve(world)
+    low = _hog(world, obeys=False, restart="always")
+    at(world, 3.6, lambda: world.cards.lock(card(), low.tenant))
+    at(world, 3.6, lambda: world.probe.event("xid", card(), 119))
+    return world
+
+
+def undead() -> World:
+    """In uninterruptible sleep: every rung fails, people are told; much later it ends."""
+    world = _node()
+    _serve(world)
+    low = _hog(world, obeys=False)
+
+    def stuck(is_stuck: bool) -> None:
+        if low.main is not None:
+            world.kernel.set_stuck(low.main, is_stuck)
+
+    at(world, 3.1, lambda: stuck(True))
+    at(world, 16.0, lambda: stuck(False))
+    return world
+
+
+def managed_unit() -> World:
+    """A systemd unit: its manager is asked to stop it at the same time as it hears TERM."""
+    world = _node({"default": {"memory": "8GiB"}})
+    _serve(world)
+    grows = _habit(2 * GIB_MIB, grow_mib_s=2 * GIB_MIB, goal_mib=20 * GIB_MIB, exit_s=0.3)
+    allowed = Allowance(cls="low", quota_mib=8_192, runtime="systemd-service")
+    world.bare(
+        "trainer",
+        grows,
+        runtime="systemd-service",
+        unit="trainer.service",
+        allowance=allowed,
+    )
+    return world
+
+
+def bare_group() -> World:
+    """A process group without a cgroup of its own that ignores TERM: each pid is signalled."""
+    world = _node({"default": {"memory": "8GiB"}})
+    _serve(world)
+    grows = _habit(2 * GIB_MIB, grow_mib_s=2 * GIB_MIB, goal_mib=20 * GIB_MIB, obeys=False)
+    world.bare("notebook", grows, allowance=Allowance(cls="low", quota_mib=8_192, runtime="pgrp"))
+    return world
+
+
+def limited() -> World:
+    """Preventive limits and host limits are set; one tenant ends by itself, one stays."""
+    world = _node(limiter="works")
+    _serve(world)
+    world.container("stays", quota_mib=8_192, habits=(_habit(2_000),))
+    bound = {"gpuwarden.host-memory": "16GiB", "gpuwarden.cpu": "4"}
+    goes = world.container("goes", quota_mib=8_192, habits=(_habit(2_000),), labels=bound)
+    at(world, 4.0, lambda: world.docker.remove(goes))
+    return world
+
+
+def stays_locked() -> World:
+    """The offender is gone and the device stays locked: cordoned, and people are told."""
+    world = _node()
+    _serve(world)
+    low = _hog(world)
+    at(world, 3.6, lambda: world.cards.lock(card(), low.tenant, heals=False))
+    at(world, 3.6, lambda: world.probe.event("xid", card(), 119))
+    at(world, 22.0, lambda: _unlock(world))
+    return world
+
+
+def moved_away() -> World:
+    """The same where the operator lets the protected service be started on a healthy device."""
+    world = stays_locked()
+    world.configure(ladder={"allow_protected_restart": True})
+    return world
+
+
+def _unlock(world: World) -> None:
+    """Somebody has reset the device."""
+    board = world.cards.cards[card()]
+    board.is_locked, board.locked_by, board.recovery_action = False, None, 0
+
+
+def comes_back() -> World:
+    """Its orchestrator makes it again after every eviction, until its owner is held; then it gives up."""
+    world = _node({"ladder": {"tombstone_window_s": 40.0}})
+    _serve(world)
+    low = _hog(world)
+    low.recreate_s = 1.0
+    inherit = world.docker.on_heir
+
+    def on_heir(old: Container, heir: Container) -> None:
+        inherit(old, heir)
+        made.append(heir)
+        if len(made) == 4:
+            heir.recreate_s = None
+
+    made: list[Container] = []
+    world.docker.on_heir = on_heir
+    return world
+
+
+def two_over() -> World:
+    """Two are over quota on one device: the worse goes first, the other after its bytes are back."""
+    world = _node()
+    _serve(world)
+    _hog(world, "worse", obeys=False, restart="always")
+    world.container("second", quota_mib=8_192, habits=(_habit(9_800),), restart="always")
+    return world
+
+
+def paused() -> World:
+    """Somebody has paused it over its quota: it is ended without ever running again."""
+    world = _node()
+    _serve(world)
+    low = _hog(world, restart="always")
+    at(world, 3.2, lambda: world.docker.pause(low))
+    return world
+
+
+def unseen_while_held() -> World:
+    """Held while Docker hangs; then its device cannot be read, so nothing is raised: thawed in time."""
+    world = _node({"ladder": {"restart_wait_s": 1.5}})
+    _serve(world)
+    _hog(world, restart="always")
+    board = world.cards.cards[card()]
+    at(world, 3.0, lambda: setattr(world.docker, "is_hung", True))
+    at(world, 3.3, lambda: setattr(board, "hangs_since", world.clock.now()))
+    at(world, 9.0, lambda: setattr(world.docker, "is_hung", False))
+    at(world, 9.0, lambda: setattr(board, "hangs_since", None))
+    return world
+
+
+def reserve_made_good() -> World:
+    """Both go for the reserve of a protected service, one after the other, though within quota."""
+    world = _node({"reserve": {"bytes": "60GiB"}})
+    _serve(world)
+    for name, used_mib in (("small", 2_000), ("large", 21_000)):
+        made = world.container(
+            name, quota_mib=30 * GIB_MIB, habits=(_habit(used_mib, exit_s=0.6),), restart="always"
+        )
+        _own_limit(made)
+    return world
+
+
+K = Kind
+EVICTION = frozenset({K.WARN, K.TERM})
+PLAYS: tuple[Play, ...] = (
+    Play(stage=throttled_and_let_go, orders=frozenset({K.WARN, K.THROTTLE, K.UNTHROTTLE}), until_s=14),
+    Play(stage=kept_alive, orders=EVICTION | {K.FREEZE, K.THAW, K.RESTART_OFF, K.RESTART_BACK}, until_s=30),
+    Play(stage=ignores_term, orders=EVICTION | {K.KILL}, until_s=14),
+    Play(stage=emergency, orders=frozenset({K.FREEZE, K.RESTART_OFF, K.TERM, K.THAW, K.KILL}), until_s=30),
+    Play(stage=emergency_v1, orders=frozenset({K.FREEZE, K.RESTART_OFF, K.TERM, K.THAW, K.KILL}), until_s=30),
+    Play(stage=undead, orders=EVICTION | {K.KILL, K.STOP, K.CORDON, K.PAGE}, until_s=26),
+    Play(stage=managed_unit, orders=EVICTION | {K.STOP}, until_s=14),
+    Play(stage=bare_group, orders=EVICTION | {K.KILL}, until_s=14),
+    Play(stage=limited, orders=frozenset({K.SET_LIMIT, K.CLEAR_LIMIT, K.SET_HOST_LIMITS}), until_s=12),
+    Play(stage=stays_locked, orders=EVICTION | {K.CORDON, K.PAGE}, until_s=36),
+    Play(stage=moved_away, orders=EVICTION | {K.RELOCATE, K.CORDON, K.PAGE}, until_s=36),
+    Play(stage=comes_back, orders=EVICTION | {K.STOP, K.PAGE}, until_s=80),
+    Play(stage=two_over, orders=EVICTION | {K.FREEZE, K.RESTART_OFF, K.KILL}, until_s=40),
+    Play(stage=paused, orders=frozenset({K.WARN, K.KILL}), until_s=30),
+    Play(stage=unseen_while_held, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=40),
+    Play(stage=reserve_made_good, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=30),
+)

@@ -1,0 +1,185 @@
+"""What has to be true of a play in which the agent died, beside the same play undisturbed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from gpuwarden.model.action import Kind, Result
+from gpuwarden.model.ids import TenantId
+from gpuwarden.node.journal import Reading, read
+from gpuwarden.node.replay import Replay, differences
+from gpuwarden.sim.world import World
+from tests.kills.deaths import Run
+
+EVICTS = ("freeze", "term", "kill", "stop")
+SLACK_S = 0.3
+"""From when a hold has to end until the tick that ends it."""
+
+
+def faults(run: Run, undisturbed: Run, *, gaps: int = 0) -> list[str]:
+    """Everything that is wrong, in words; ``gaps``: how many the journal may have."""
+    return [
+        *_another_end(run, undisturbed),
+        *_twice(run, undisturbed),
+        *_unwritten(run),
+        *_held_too_long(run),
+        *_still_owed(run),
+        *_at_once(run),
+        *_unexplained(run, undisturbed),
+        *_another_replay(run, gaps),
+    ]
+
+
+def _another_end(run: Run, undisturbed: Run) -> Iterator[str]:
+    """Exactly one outcome: every tenant ends as it would have ended."""
+    found, wanted = _standing(run.world), _standing(undisturbed.world)
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            yield f"{name} ends as {found.get(name)}, not as {wanted.get(name)}"
+    found, wanted = _harmed(run.world), _harmed(undisturbed.world)
+    if found != wanted:
+        yield f"harmed are {found}, not {wanted}"
+
+
+def _standing(world: World) -> dict[str, object]:
+    """How everybody stands: alive, where, with which restart policy and settings."""
+    standing: dict[str, object] = {}
+    for container in world.docker.containers.values():
+        group = container.group
+        standing[container.name] = {
+            "running": container.is_running,
+            "restart": container.restart,
+            "paused": container.is_paused,
+            "frozen": group is not None and group.is_frozen,
+            "settings": dict(group.settings) if group is not None and group.is_there else {},
+            "devices": sorted(world.bytes_of(container.tenant)),
+        }
+    for process in world.kernel.alive():
+        if process.owner.container_id is None:
+            standing[process.comm] = "alive"
+    standing["limits"] = sorted(
+        (_name(world, TenantId(f"docker:{path.rpartition('/')[2]}")), device)
+        for path, device in world.cards.limits
+    )
+    return standing
+
+
+def _harmed(world: World) -> dict[str, list[str]]:
+    """Who was asked or made to end, by name, and how often each process of that name ended."""
+    names = {e.tenant: _name(world, e.tenant) for e in world.ledger.entries if e.tenant}
+    hit = {names[e.tenant] for e in world.ledger.of("term", "kill", "stop") if e.tenant}
+    ends = Counter(names[e.tenant] for e in world.ledger.of("exit") if e.tenant)
+    moved = Counter(names[e.tenant] for e in world.ledger.of("relocate") if e.tenant)
+    return {
+        "hit": sorted(hit),
+        "ends": sorted(f"{name} x{count}" for name, count in ends.items()),
+        "moved": sorted(f"{name} x{count}" for name, count in moved.items()),
+    }
+
+
+def _name(world: World, tenant: TenantId | None) -> str:
+    """A tenant's name; containers that came after one another share it."""
+    started = next((e for e in world.ledger.of("start") if e.tenant == tenant), None)
+    return started.text if started is not None else str(tenant)
+
+
+def _twice(run: Run, undisturbed: Run) -> Iterator[str]:
+    """No process hears TERM twice; nobody is moved twice; no page is lost, and few come twice."""
+    world = run.world
+    heard = Counter(pid for e in world.ledger.of("term") for pid in e.pids)
+    for pid, count in heard.items():
+        if count > 1:
+            yield f"{count} TERM to {pid}"
+    done = Counter(e.action for e in world.ledger.harm() if e.action and e.kind != "kill")
+    for action, count in done.items():
+        if count > 1:
+            yield f"{action} had its effect {count} times"
+    pages, wanted = len(world.ledger.of("page")), len(undisturbed.world.ledger.of("page"))
+    if not wanted <= pages <= wanted + world.crashes:
+        yield f"{pages} pages instead of {wanted}"
+
+
+def _unwritten(run: Run) -> Iterator[str]:
+    """Every effect on somebody has an intent that was on disk before."""
+    for entry in run.world.ledger.harm():
+        if entry.action not in run.steps.intended:
+            yield f"no intent on disk before {entry}"
+
+
+def _held_too_long(run: Run) -> Iterator[str]:
+    """A hold lasts no longer than it may, but for the time nobody was there to end it."""
+    world = run.world
+    longest = world.config().ladder.hold_ttl_s + world.crashes * run.down_s + SLACK_S
+    for path, since, until in world.cgroups.holds:
+        if until - since > longest:
+            yield f"{path} was held for {until - since:.2f} s"
+    for path in world.cgroups.held_since:
+        yield f"{path} is still held"
+
+
+def _still_owed(run: Run) -> Iterator[str]:
+    """In the end nothing is owed and nobody is on the ladder."""
+    memory = run.node.memory
+    limits = {(t, d) for t, d in _living_limits(run)}
+    for debt in memory.debts:
+        if debt.kind is not Kind.CLEAR_LIMIT or (debt.tenant, debt.device) not in limits:
+            yield f"still owed: {debt.kind.value} to {debt.target.name}"
+    for case in memory.cases.values():
+        yield f"still on the ladder: {case.target.name} on {case.rung.value}"
+    if run.node.journal_fault:
+        yield f"the journal is given up: {run.node.journal_fault}"
+    for port, count in run.node.observer.port_errors.items():
+        yield f"{count} unexpected exceptions of port {port}"
+    if run.node.actor.port_errors:
+        yield f"{run.node.actor.port_errors} unexpected exceptions in acting"
+
+
+def _living_limits(run: Run) -> Iterator[tuple[TenantId, object]]:
+    """Limits of those who live: those stay."""
+    for debt in run.node.memory.debts:
+        if run.world.is_alive(debt.tenant):
+            yield debt.tenant, debt.device
+
+
+def _at_once(run: Run) -> Iterator[str]:
+    """One eviction in flight a device: the next begins after the bytes of the last one are back."""
+    ledger = run.world.ledger
+    spans: list[tuple[float, float, str]] = []
+    for tenant in {e.tenant for e in ledger.of("term", "kill") if e.tenant}:
+        first = min(e.at for e in ledger.of(*EVICTS, tenant=tenant))
+        last = max((e.at for e in ledger.of("exit", tenant=tenant)), default=first)
+        spans.append((first, last, _name(run.world, tenant)))
+    spans.sort()
+    for before, after in zip(spans, spans[1:], strict=False):
+        if after[0] < before[1]:
+            yield f"{after[2]} is evicted while {before[2]} still is"
+
+
+def _unexplained(run: Run, undisturbed: Run) -> Iterator[str]:
+    """The incidents are those of the undisturbed play, closed, and say what became of every action."""
+    final = {r.value for r in Result} - {Result.STARTED.value}
+    for incident in run.world.board.incidents:
+        if incident.closed_at is None:
+            yield f"incident {incident.id} is open"
+        for step in incident.steps:
+            if step.action and step.kind != "withheld" and step.result not in final:
+                yield f"incident {incident.id}: {step.kind} is {step.result!r}"
+    found, wanted = _told(run), _told(undisturbed)
+    if found != wanted:
+        yield f"incidents are {sorted(found.items())}, not {sorted(wanted.items())}"
+
+
+def _told(run: Run) -> Counter[tuple[str, str, str]]:
+    return Counter((i.rule, i.tenant_name, i.outcome) for i in run.world.board.incidents)
+
+
+def _another_replay(run: Run, gaps: int) -> Iterator[str]:
+    """What is on disk can be read, and the same decisions are made from it again."""
+    reading = Reading()
+    for _ in read(run.folder, reading):
+        pass
+    if reading.gaps > gaps:
+        yield f"the journal has {reading.gaps} gaps"
+    for difference in differences(run.folder, Replay()):
+        yield f"another decision at {difference.at}: {difference.field}"
