@@ -273,8 +273,10 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
             episodes={k: e for k, e in desk.memory.episodes.items() if e.tenant != before.tenant},
         )
         if before.owner_key is not None:
-            desk.tombstones[before.owner_key] = tombstone.bury(
-                desk.cfg, desk.tombstones, before.owner_key, wall
+            key = before.owner_key
+            there = [t.id for t in desk.scene.snap.tenants if t.owner_key == key]
+            desk.tombstones[key] = tombstone.bury(
+                desk.cfg, desk.tombstones, key, wall, who=before.tenant, there=there
             )
     due = wall + desk.cfg.ladder.tombstone_window_s if is_evicted else wall
     desk.debts = [
