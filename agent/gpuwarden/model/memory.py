@@ -119,6 +119,8 @@ class Tombstone:
     evicted_wall: tuple[float, ...] = ()
     held_until_wall: float | None = None
     is_paged: bool = False
+    bystanders: tuple[TenantId, ...] = ()
+    """Tenants under the same name that were there when one was evicted: they have not come back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Outcome
@@ -50,17 +50,30 @@ CODEC: TypeAdapter[Record] = TypeAdapter(Record)
 
 def encode(record: Record) -> bytes:
     """A record as its line."""
-    body = CODEC.dump_json(record, exclude_defaults=True)
+    try:
+        body = CODEC.dump_json(record, exclude_defaults=True)
+    except ValueError:
+        # A cgroup may be named by bytes that are no UTF-8; as escapes they come back as they were.
+        said = CODEC.dump_python(record, mode="json", exclude_defaults=True)
+        body = json.dumps(said, separators=(",", ":")).encode("ascii")
     return b"%08x " % zlib.crc32(body) + body + b"\n"
 
 
 def decode(line: bytes) -> Record | None:
     """The record of a line, or ``None`` when it does not check."""
     body = _body(line)
-    try:
-        return None if body is None else CODEC.validate_json(body)
-    except (ValueError, ValidationError):
+    if body is None:
         return None
+    for parse in (CODEC.validate_json, _with_any_text):
+        try:
+            return parse(body)
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def _with_any_text(body: bytes) -> Record:
+    return CODEC.validate_python(json.loads(body))
 
 
 def is_newer(line: bytes) -> bool:

@@ -2,13 +2,17 @@
 over.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding, Severity
+from gpuwarden.model.ids import TenantId
 from gpuwarden.model.memory import Memory, Tombstone
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy.scene import Scene
+
+BYSTANDERS_MAX = 64
 
 
 def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
@@ -21,7 +25,9 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         stone = memory.tombstones.get(tenant.owner_key or "")
         if stone is None or stone.held_until_wall is None:
             continue
-        if scene.snap.wall >= stone.held_until_wall or not _has_come_back(tenant, stone, scene):
+        if scene.snap.wall >= stone.held_until_wall or tenant.id in stone.bystanders:
+            continue
+        if not _has_come_back(tenant, stone, scene):
             continue
         findings.append(
             Finding(
@@ -44,18 +50,29 @@ def _has_come_back(tenant: Tenant, stone: Tombstone, scene: Scene) -> bool:
     return began >= max(stone.evicted_wall, default=0.0)
 
 
-def bury(cfg: Config, stones: dict[str, Tombstone], owner_key: str, wall: float) -> Tombstone:
-    """The owner's tombstone after one more eviction, begun at ``wall``; held once ``tombstone_evictions`` fall in
-    a window.
+def bury(
+    cfg: Config,
+    stones: dict[str, Tombstone],
+    owner_key: str,
+    wall: float,
+    *,
+    who: TenantId | None = None,
+    there: Iterable[TenantId] = (),
+) -> Tombstone:
+    """The owner's tombstone after one more eviction, begun at ``wall``; held once
+    ``tombstone_evictions`` fall in a window. ``who`` was evicted; ``there``: who goes by that name now. Labels make names, so it may be
+    a stranger.
     """
     old = stones.get(owner_key) or Tombstone(owner_key=owner_key)
     window = cfg.ladder.tombstone_window_s
     recent = (*(w for w in old.evicted_wall if 0 <= wall - w <= window), wall)
     held = wall + window if len(recent) >= cfg.ladder.tombstone_evictions else None
+    seen = dict.fromkeys((*old.bystanders, *there))
     return replace(
         old,
         evicted_wall=recent[-100:],
         held_until_wall=held if held is not None else old.held_until_wall,
+        bystanders=tuple(t for t in seen if t != who)[-BYSTANDERS_MAX:],
     )
 
 
