@@ -72,6 +72,10 @@ class Processes(Protocol):
         """Facts read afresh, for use just before acting; ``None`` when it is gone or reused."""
         ...
 
+    def rotate(self, count: int) -> int:
+        """Read the cgroup of up to ``count`` watched processes afresh, in turn; how many moved."""
+        ...
+
     def is_alive(self, pid: Pid) -> bool:
         """Whether this very process still runs (zombies do not)."""
         ...

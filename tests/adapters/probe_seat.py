@@ -17,6 +17,8 @@ from tests.contract.seat import Seat
 QUICK = SamplingConfig(fast_base_s=0.05, list_every_s=0.5, fast_deadline_s=0.3, slow_deadline_s=0.6)
 """Deadlines short enough that a test of a hang takes a second."""
 
+START_S = 1.0
+
 
 @contextlib.contextmanager
 def seated(
@@ -26,7 +28,11 @@ def seated(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPUWARDEN_SIM_DIR", str(host.folder))
         probe = NvmlProbe(
-            NvmlConfig(library=library or str(host.built.library)), sampling, time.monotonic()
+            NvmlConfig(library=library or str(host.built.library)),
+            sampling,
+            time.monotonic(),
+            start_deadline_s=START_S,
+            init_deadline_s=START_S,
         )
         seat = Seat(probe)
         try:

@@ -118,6 +118,9 @@ def test_a_lost_device_is_never_healthy() -> None:
         *picture.snapshot.devices[1:],
     )
     text = page(replace(picture, snapshot=replace(picture.snapshot, devices=devices)))
+    assert values(text, "tenant_gpu_memory_bytes", gpu="0") == {}
+    assert values(text, "tenant_over_quota", gpu="0") == {}
+    assert values(text, "tenant_gpu_memory_bytes", gpu="1") != {}
     health = values(text, "gpu_health_state", gpu="0", uuid=device_id(0))
     assert health == {"healthy": 0, "warning": 0, "critical": 0, "blind": 0, "lost": 1}
     assert values(text, "gpu_memory_used_bytes", gpu="0") == {}

@@ -206,6 +206,41 @@ def test_percentages_of_processes_that_cannot_be_are_left_out() -> None:
     assert decode.utilization(samples) == {10: (0.6, 0.01, 0.0, 0.0)}
 
 
+def told(kind: int, payload: bytes, at: float = 1.0, part: int = 5) -> Frame:
+    return Frame(kind=kind, part=part, ordinal=0, at=at, payload=payload)
+
+
+def test_a_slow_fact_is_withdrawn_when_its_class_is_long_overdue() -> None:
+    book, one = Book(), post()
+    book.take(one, told(layout.INVENTORY, entry(0, b"GPU-1")))
+    book.take(one, told(layout.MEMORY, record(5)))
+    book.take(one, told(layout.FACTS, fact("power_w", struct.pack("=I", 250_000))))
+    book.view(1.0, 1.0)
+    assert book.details[DEVICE]["power_w"] == 250.0
+    for at in (12.0, 20.0):  # memory goes on, the slow thread does not
+        book.take(one, told(layout.MEMORY, record(int(at)), at))
+        book.take(one, told(layout.FACTS, b"", at, part=15))
+        book.view(at, 1.0)
+    assert book.details[DEVICE]["power_w"] is None
+
+
+def test_a_gpu_that_the_driver_counts_no_more_is_lost_and_a_slice_is_gone() -> None:
+    book, one = Book(), post()
+    gpus = entry(0, b"GPU-1", flags=layout.IS_MIG_PARENT)
+    slice_ = entry(0, b"MIG-1", parent=0, flags=layout.IS_MIG_SLICE)
+    book.take(one, told(layout.INVENTORY, gpus + slice_ + entry(1, b"GPU-2")))
+    book.take(one, told(layout.MEMORY, record(1) + record(2) + record(3)))
+    before = book.view(1.0, 1.0)
+    assert [d.id for d in before.devices] == ["GPU-1", "MIG-1", "GPU-2"]
+    following = post()
+    book.take(following, told(layout.INVENTORY, entry(0, b"GPU-1"), 2.0))
+    book.take(following, told(layout.MEMORY, record(1), 2.0))
+    after = book.view(2.0, 1.0)
+    sights = [(d.id, d.sight) for d in after.devices]
+    assert sights == [("GPU-1", Sight.OK), ("GPU-2", Sight.LOST)]
+    assert after.epoch > before.epoch
+
+
 frames = st.builds(
     Frame,
     kind=st.integers(0, 13),
@@ -217,11 +252,11 @@ frames = st.builds(
 
 
 @given(st.lists(frames, max_size=12))
-def test_no_bytes_of_a_child_raise_or_make_a_device_fuller_than_it_is(told: list[Frame]) -> None:
+def test_no_bytes_of_a_child_raise_or_make_a_device_fuller_than_it_is(sent: list[Frame]) -> None:
     book, one = Book(), post()
     payload = entry(0, b"GPU-1") + entry(1, b"GPU-2") + entry(2, b"MIG-3", parent=0, flags=2)
     book.take(one, Frame(kind=layout.INVENTORY, part=5, ordinal=0, at=1.0, payload=payload))
-    for frame in told:
+    for frame in sent:
         book.take(one, frame)
     for device in book.view(2.0, 1.0).devices:
         assert device.used_bytes is None or 0 <= device.used_bytes <= device.total_bytes

@@ -17,14 +17,16 @@ from gpuwarden.clock import SystemClock
 from gpuwarden.commands import explain, panes, status, tenants
 from gpuwarden.commands.output import Out, jsonable
 from gpuwarden.model.decision import IncidentStep
+from gpuwarden.model.device import Sight
 from gpuwarden.model.finding import Severity
-from gpuwarden.model.ids import TenantId
+from gpuwarden.model.ids import IncidentId, TenantId
 from gpuwarden.model.status import View
 from gpuwarden.model.tenant import TenantClass
 from tests.adapters.node_socket import run_folder, serving, socket_of
 from tests.adapters.view_board import Board
 from tests.commands.cli_run import AWAY, run, start
-from tests.sample_view import INCIDENT, moved, view
+from tests.moved_view import moved
+from tests.sample_view import INCIDENT, view
 from tests.sample_view import tenants as sample_tenants
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "cli"
@@ -288,14 +290,55 @@ def test_many_points_keep_the_peak_and_the_last() -> None:
 def test_problems_name_what_is_wrong() -> None:
     found = panes.problems(view(), view().at)
     assert found == [
-        "GPU 3 is blind",
-        "service risk is red",
         "batch-embed-nightly: 23.0 GiB of 8.0 GiB on GPU 0",
         "GPU 3 has not answered for 42 s",
-        f"incident inc-0b1f3c2a-9 is open: {view().incidents[1].summary}",
+        "service risk is red",
+        "/var/run/docker.sock: unavailable",
         "docker: unavailable",
     ]
     assert panes.problems(well(), well().at) == []
+
+
+def test_a_trouble_is_counted_once() -> None:
+    """A blind device is a device, a claim and an incident: one trouble. Without a claim it still is."""
+    picture = view()
+    bare = replace(picture, findings=(), incidents=(), agent=replace(picture.agent, degraded=()))
+    assert panes.problems(bare, picture.at) == [
+        "GPU 3 is blind",
+        "service risk is red",
+        "/var/run/docker.sock: unavailable",
+    ]
+    left = replace(
+        picture.incidents[1], id=IncidentId("inc-1"), rule="quota", summary="told nowhere"
+    )
+    assert panes.problems(replace(bare, incidents=(left,)), picture.at)[-1] == (
+        "incident inc-1 is open: told nowhere"
+    )
+
+
+def test_an_old_size_is_not_told_as_the_present_one() -> None:
+    """The device does not answer any more: what its tenants hold is not known."""
+    picture = view()
+    devices = tuple(replace(d, sight=Sight.BLIND) for d in picture.snapshot.devices)
+    blind = replace(picture, snapshot=replace(picture.snapshot, devices=devices))
+    screen = out()
+    with screen.console.capture() as capture:
+        screen.show([panes.tenant_table(blind, screen)])
+    shown = capture.get()
+    assert "23.0 GiB" not in shown
+    assert "not seen 300 ms" in shown
+
+
+def test_without_an_agent_the_journal_of_this_host_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(f'[agent]\nstate_dir = "{tmp_path}/kept"\n')
+    monkeypatch.setenv("GPUWARDEN_CONFIG", str(config))
+    result = run("explain", "last", "--socket", str(tmp_path / "none.sock"))
+    assert result.exit_code == 3
+    assert f"--journal {tmp_path}/kept/journal" in result.stderr
+    assert "systemctl status gpuwarden-agent" in result.stderr
 
 
 def test_an_id_that_begins_several_is_refused(address: str) -> None:

@@ -246,6 +246,15 @@ def test_doctor_goes_on_with_a_bad_configuration() -> None:
     assert len(said) == 11
 
 
+def test_doctor_minds_who_may_change_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text("")
+    for mode, result in ((0o644, "ok"), (0o664, "failed"), (0o646, "failed")):
+        path.chmod(mode)
+        said = run("doctor", "-c", str(path), "--socket", AWAY, "--json").output
+        assert json.loads(said)["checks"][0]["result"] == result
+
+
 @pytest.mark.parametrize(
     ("files", "result", "seen"),
     [

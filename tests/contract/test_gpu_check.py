@@ -52,16 +52,22 @@ def gpu_check(host: SimHost, cuda: Path, tmp_path: Path, *words: str) -> tuple[i
     return done.returncode, report, done.stdout + done.stderr
 
 
-def test_costs_rate_and_contract(host: SimHost, cuda: Path, tmp_path: Path) -> None:
-    code, report, said = gpu_check(host, cuda, tmp_path, "--only", "contract,costs,rate")
+@pytest.mark.slow
+def test_contract(host: SimHost, cuda: Path, tmp_path: Path) -> None:
+    code, report, said = gpu_check(host, cuda, tmp_path, "--only", "contract")
     assert code == 0, said
-    assert report["host"]["devices"] == 2
     contract = report["stages"]["contract"]["result"]
     assert contract["a_holder_is_seen_and_its_bytes_come_back"] in (
         "ok",
         "not here: this process is in a pid namespace of its own: rows cannot be compared",
     )
     assert {v.partition(":")[0] for v in contract.values()} <= {"ok", "not here"}
+
+
+def test_costs_and_rate(host: SimHost, cuda: Path, tmp_path: Path) -> None:
+    code, report, said = gpu_check(host, cuda, tmp_path, "--only", "costs,rate")
+    assert code == 0, said
+    assert report["host"]["devices"] == 2
     costs = report["stages"]["costs"]["result"]
     assert costs["nvmlDeviceGetTemperatureV"]["code"] == "SUCCESS"
     assert costs["pass memory"]["calls"] > 0
@@ -112,6 +118,7 @@ def test_release(host: SimHost, cuda: Path, tmp_path: Path) -> None:
     assert all(run["bytes_back_ms"] is not None for run in runs["KILL 10 GiB"])
 
 
+@pytest.mark.slow
 def test_a_stage_that_hangs_is_left_and_reported(host: SimHost, cuda: Path, tmp_path: Path) -> None:
     host.control("hang", function="nvmlDeviceGetTemperatureV")
     try:

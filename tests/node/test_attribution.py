@@ -145,6 +145,13 @@ def test_bytes_under_a_dead_pid_an_earlier_agent_acted_on_are_its_tenants(
     assert held(attribution) == [("docker:/docker/10", 40, 1.0)]
 
 
+def test_and_nobodys_when_the_pid_is_somebody_elses_by_now(attribution: Attribution) -> None:
+    attribution.dead[10] = (Pid(pid=10, start=99), TenantId("docker:/docker/10"))
+    for at in (1.0, 2.0):
+        attribution.take(listing(at, rows(p10=40)))
+        assert held(attribution) == []
+
+
 def test_who_is_left_out_is_as_old_as_the_list_that_had_it(attribution: Attribution) -> None:
     attribution.take(listing(1.0, rows(p10=40, p11=50)))
     attribution.take(listing(2.0, rows(p10=40)))

@@ -126,8 +126,9 @@ class TestWho:
         self, who: Tenant, why: str, kind: Kind, rung: Rung
     ) -> None:
         begun = remembering(case(HOG, rung))
-        assert budget(kind, case(HOG, rung), tenants=(who,), mem=begun) == why
         assert budget(kind, case(HOG, rung), tenants=(who,)) == why
+        if why != "undescribed":  # it was described when its eviction began; it may be gone by now
+            assert budget(kind, case(HOG, rung), tenants=(who,), mem=begun) == why
 
     def test_whom_this_look_does_not_show(self) -> None:
         assert budget(Kind.TERM, tenants=()) == "absent"

@@ -268,7 +268,7 @@ class TestGone:
         assert event_of(config(), both, Judgement(), scene(look=look)) is Event.NOTHING
 
     @pytest.mark.parametrize(
-        ("nobodys", "is_back"), [(1_000, True), (7_000, True), (7_001, False), (13_000, False)]
+        ("nobodys", "is_back"), [(1_000, True), (1_512, True), (1_513, False), (13_000, False)]
     )
     def test_bytes_that_are_nobodys_now_are_not_back(self, nobodys: int, is_back: bool) -> None:
         look = snap(

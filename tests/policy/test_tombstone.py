@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gpuwarden.model.finding import Finding
@@ -44,7 +46,8 @@ class TestFind:
         stone = Tombstone(
             owner_key="compose:shop/train", evicted_wall=(T0,), held_until_wall=held_until
         )
-        look = snap(tenants=[tenant("hog", owner_key=owner), tenant("other")])
+        back = tenant("hog", owner_key=owner, first_seen=NOW)
+        look = snap(tenants=[back, tenant("other")])
         return tombstone.find(CFG, memory(tombstones={stone.owner_key: stone}), scene(look=look))
 
     def test_a_held_owners_tenant(self) -> None:
@@ -61,6 +64,25 @@ class TestFind:
     def test_a_tenant_without_an_owner_is_nobodys(self) -> None:
         assert self.found(T0 + 1, owner=None) == []
         assert self.found(T0 + 1, owner="") == []
+
+
+class TestWhoHasComeBack:
+    """A replica that was there beside the evicted one is not held for it."""
+
+    def found(self, **change: Any) -> bool:
+        stone = Tombstone(owner_key="key", evicted_wall=(T0 - 20, T0 - 5), held_until_wall=T0 + 1)
+        who = tenant("hog", owner_key="key", **change)
+        look = snap(tenants=[who])
+        return bool(tombstone.find(CFG, memory(tombstones={"key": stone}), scene(look=look)))
+
+    @pytest.mark.parametrize(("seen", "is_back"), [(NOW - 5, True), (NOW - 5.1, False)])
+    def test_first_seen_since_the_last_eviction_began(self, seen: float, is_back: bool) -> None:
+        assert self.found(first_seen=seen) is is_back
+
+    @pytest.mark.parametrize(("started", "is_back"), [(T0 - 5, True), (T0 - 5.1, False)])
+    def test_its_runtimes_word_counts_before_ours(self, started: float, is_back: bool) -> None:
+        """An agent that has just started has seen nobody before."""
+        assert self.found(first_seen=NOW, started_wall=started) is is_back
 
 
 class TestWeather:

@@ -40,6 +40,22 @@ def test_a_hang_is_of_one_device_and_ends_when_told(nvml: SimHost) -> None:
     assert returned.wait(10)
 
 
+def test_an_end_without_a_device_ends_every_hang_of_the_function(nvml: SimHost) -> None:
+    nvml.control("hang", function=MEMORY, device=1)
+    nvml.control("unhang", function=MEMORY)
+    returned = threading.Event()
+
+    def call() -> None:
+        _memory(1)
+        returned.set()
+
+    threading.Thread(target=call, daemon=True).start()
+    try:
+        assert returned.wait(10)
+    finally:
+        nvml.control("clear_faults")
+
+
 def test_a_hung_client_can_be_killed(host: SimHost) -> None:
     host.control("hang", function="nvmlDeviceGetCount_v2")
     client = subprocess.Popen(

@@ -45,6 +45,7 @@ def render(view: View, *, now: float, options: PageOptions, remembered: Remember
         device.id: labels((("gpu", str(device.index)), ("uuid", device.id)))
         for device in view.snapshot.devices
     }
+    seen: dict[DeviceId, str] = {}
     health = _health(view)
     unattributed = dict(view.snapshot.unattributed)
     for device in view.snapshot.devices:
@@ -59,10 +60,11 @@ def render(view: View, *, now: float, options: PageOptions, remembered: Remember
             mine, _HEALTH_STATES, _UNSEEN.get(sight) or health.get(device.id, "healthy")
         )
         if _add_age(page, view, device, mine, now=now) and sight is Sight.OK:
+            seen[device.id] = mine
             _add_memory(page, device, unattributed.get(device.id), mine)
             _add_facts(page, details, mine, options.process_top, remembered)
     if is_fresh:
-        add_tenants(page, view, said, remembered)
+        add_tenants(page, view, seen, remembered)
         for state in view.snapshot.services:
             _add_service(page, state, now=now)
         if view.snapshot.host is not None:

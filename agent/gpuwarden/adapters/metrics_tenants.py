@@ -17,7 +17,7 @@ def add_tenants(
 ) -> None:
     """Per tenant before per process: info once, bytes a device, quota, overrun, rung.
 
-    ``places`` holds the labels of each device.
+    ``places`` holds the labels of each device that is seen: what tenants hold on the others is not known.
     """
     shown = _largest(view)
     said = {}
@@ -103,7 +103,9 @@ def _add_uses(
     add_memory, add_over = memory.lines.append, over.lines.append
     other: dict[str, int] = {}
     for use in view.snapshot.uses:
-        place = places.get(use.device) or labels((("uuid", use.device),))
+        place = places.get(use.device)
+        if place is None:
+            continue
         mine, used = said.get(use.tenant), use.used_bytes
         if mine is None:
             other[place] = other.get(place, 0) + used

@@ -68,6 +68,15 @@ def check_all(config: Config, roots: Roots | None = None) -> list[Check]:
     ]
 
 
+def others_may_write(file: Path) -> bool:
+    """Whether somebody who is neither root nor this user can change it."""
+    try:
+        status = file.stat()
+    except OSError:
+        return False
+    return status.st_uid not in (0, os.geteuid()) or bool(status.st_mode & 0o022)
+
+
 def check_user() -> Check:
     """The agent is meant to be root; the doctor sees what its own user sees."""
     uid = os.geteuid()

@@ -8,7 +8,7 @@ import click
 
 from gpuwarden.adapters.node_client import NodeClient
 from gpuwarden.clock import SystemClock
-from gpuwarden.commands.checks import Check, Result, check_all
+from gpuwarden.commands.checks import Check, Result, check_all, others_may_write
 from gpuwarden.commands.config import file_option
 from gpuwarden.commands.output import EXIT_PROBLEM, Cell, Column, Out, Styled, answers, end
 from gpuwarden.commands.panes import problems
@@ -69,6 +69,16 @@ def _config(path: Path | None) -> tuple[Check, Config]:
             ),
             Config(),
         )
+    if loose := [str(file) for file in loaded.files if others_may_write(file)]:
+        return (
+            Check(
+                name="configuration",
+                result=Result.FAILED,
+                seen=f"others than root may change {', '.join(loose)}: they decide who is evicted",
+                fix=f"chown root: {' '.join(loose)}; chmod go-w {' '.join(loose)}",
+            ),
+            loaded.config,
+        )
     files = ", ".join(str(file) for file in loaded.files) or "no file: all defaults"
     seen = f"{files}; mode {loaded.config.agent.mode}"
     return Check(name="configuration", result=Result.OK, seen=seen), loaded.config
@@ -83,7 +93,7 @@ def _agent(connect: Callable[[], NodeClient]) -> Check:
             name="agent",
             result=Result.FAILED,
             seen=str(error),
-            fix="systemctl start gpuwarden, or gpuwarden agent in the foreground to see why not",
+            fix="systemctl start gpuwarden-agent, or gpuwarden agent in the foreground to see why not",
         )
     found = problems(view, SystemClock().now())
     if found:

@@ -8,7 +8,8 @@ import click
 from gpuwarden.adapters.node_client import Explained, NodeClient
 from gpuwarden.adapters.node_service import only
 from gpuwarden.commands.output import Cell, Column, Out, Part, Styled, answers
-from gpuwarden.commands.reading import asks_agent
+from gpuwarden.commands.panes import kernel_log
+from gpuwarden.commands.reading import asks_agent, usual_journal
 from gpuwarden.commands.words import clock, offset, share, size, span, sparkline
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.decision import Incident
@@ -41,7 +42,7 @@ def explain(
                 explained = client.explain(incident)
         except Unavailable as error:
             raise Unavailable(
-                f"{error}; a journal can be asked without it: --journal /var/lib/gpuwarden/journal"
+                f"{error}; its journal can be asked without it: --journal {usual_journal()}"
             ) from error
     if out.is_json:
         out.data(
@@ -118,7 +119,7 @@ def _facts(explained: Explained) -> list[list[Cell]]:
     if times:
         rows.append(["Times", ", ".join(times)])
     rows.append(
-        ["Rule", f"{incident.rule}, mode {incident.mode}, kernel log {incident.kernel_log}"]
+        ["Rule", f"{incident.rule}, mode {incident.mode}, {kernel_log(incident.kernel_log)}"]
     )
     return rows
 
@@ -173,7 +174,14 @@ def _pairs(pairs: Sequence[tuple[str, str]], out: Out) -> list[Part]:
     if not pairs:
         return ["  none was recorded"]
     columns = (Column(""), Column("", min_width=8), Column("", may_wrap=True))
-    return [out.table(columns, [["", name, text] for name, text in pairs])]
+    return [out.table(columns, [["", *_fact(name, text)] for name, text in pairs])]
+
+
+def _fact(name: str, text: str) -> tuple[str, str]:
+    """A name as words; bytes as people read them."""
+    if name.endswith("_bytes") and text.isdigit():
+        return name.removesuffix("_bytes").replace("_", " "), size(int(text))
+    return name.replace("_", " "), text
 
 
 def _steps(incident: Incident, out: Out) -> list[Part]:
@@ -224,7 +232,8 @@ def _withheld(explained: Explained, out: Out) -> list[Part]:
 
 def _advice(incident: Incident, out: Out) -> list[Part]:
     if not incident.advice:
-        return ["  nothing needs doing"]
+        is_open = incident.closed_at is None
+        return [f"  {'nothing yet: gpuwarden is at work on it' if is_open else 'nothing'}"]
     columns = (Column(""), Column("", is_number=True), Column("", may_wrap=True))
     return [
         out.table(

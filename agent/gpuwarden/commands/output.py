@@ -27,7 +27,7 @@ EXIT_PROBLEM = 1
 EXIT_UNREACHABLE = 3
 JSON_SCHEMA = 1
 """Version of what ``-o json`` prints; raised when a reader of the old would misread the new."""
-_HINT = "Is it running? systemctl status gpuwarden; gpuwarden doctor; --socket names another."
+_HINT = "Is it running? systemctl status gpuwarden-agent; gpuwarden doctor; --socket names another."
 _PIPE_WIDTH = 160
 """Into a pipe nobody's screen ends: wide enough that grep finds whole names."""
 

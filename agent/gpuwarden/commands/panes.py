@@ -9,7 +9,7 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import Rung
-from gpuwarden.model.snapshot import Health
+from gpuwarden.model.snapshot import Gap, GapKind, Health
 from gpuwarden.model.status import View
 from gpuwarden.model.tenant import Tenant, Use
 
@@ -26,7 +26,7 @@ _RESTING = frozenset({Rung.WATCH, Rung.DONE})
 
 
 def problems(view: View, now: float) -> list[str]:
-    """What is not as it should be, worst first; empty: all is well. ``now``: monotonic seconds."""
+    """What is not as it should be, each thing once; empty: all is well. ``now``: monotonic seconds."""
     found = []
     if now - view.at > TICK_LATE_S:
         found.append(f"the agent has not finished a tick for {span(now - view.at)}")
@@ -34,23 +34,45 @@ def problems(view: View, now: float) -> list[str]:
         found.append("the journal cannot be written: harm is withheld")
     if not view.agent.config_ok:
         found.append(f"the new configuration was refused: {view.agent.config_error}")
+    found += [finding.summary for finding in view.findings if finding.severity >= Severity.ERROR]
+    told = {finding.device for finding in view.findings if finding.rule == "sight"}
     found += [
         f"GPU {device.index} is {device.sight}"
         for device in view.snapshot.devices
-        if device.sight is not Sight.OK
+        if device.sight is not Sight.OK and device.id not in told
     ]
+    red = {finding.service for finding in view.findings if finding.rule == "slo"}
     found += [
         f"service {state.service} is red"
         for state in view.snapshot.services
-        if state.health is Health.RED
+        if state.health is Health.RED and state.service not in red
     ]
-    found += [finding.summary for finding in view.findings if finding.severity >= Severity.ERROR]
+    found += [f"{gap.subject}: {gap.detail or gap.kind}" for gap in gaps(view) if _is_trouble(gap)]
+    claimed = {(finding.rule, finding.tenant, finding.device) for finding in view.findings}
     found += [
         f"incident {incident.id} is open: {incident.summary}"
         for incident in view.incidents
         if incident.closed_at is None
+        and (incident.rule, incident.tenant, incident.device) not in claimed
     ]
     return [*found, *view.agent.degraded]
+
+
+def gaps(view: View) -> list[Gap]:
+    """What cannot be seen, but for the devices, which say so themselves, and the journal's own line."""
+    devices = {device.id for device in view.snapshot.devices}
+    return [g for g in view.snapshot.gaps if g.subject not in devices and g.source != "journal"]
+
+
+def _is_trouble(gap: Gap) -> bool:
+    """What this host can never tell is no trouble; what it does not tell now is."""
+    return gap.kind is not GapKind.UNSUPPORTED
+
+
+def gap_table(view: View, out: Out) -> Part:
+    """One row a gap."""
+    columns = (Column("NOT SEEN"), Column("WHY", may_wrap=True))
+    return out.table(columns, [[g.subject, g.detail or g.kind.value] for g in gaps(view)])
 
 
 def header(view: View, now: float) -> list[Part]:
@@ -64,10 +86,15 @@ def header(view: View, now: float) -> list[Part]:
         )
     ]
     driver = f"driver {agent.driver_version}" if agent.driver_version else "no driver seen"
-    parts.append(f"{driver}  limiter {agent.limiter}  kernel log {agent.kernel_log}")
+    parts.append(f"{driver}  limiter {agent.limiter}  {kernel_log(agent.kernel_log)}")
     if now - view.at > TICK_LATE_S:
         parts.append(Styled(f"no tick for {span(now - view.at)}: what follows is old", "bold red"))
     return parts
+
+
+def kernel_log(source: str) -> str:
+    """Where kernel lines come from, in words."""
+    return "kernel log not read" if source == "none" else f"kernel log {source}"
 
 
 def gpu_table(view: View, out: Out) -> Part:
@@ -144,7 +171,7 @@ def tenant_table(view: View, out: Out, *, limit: int | None = None) -> Part:
         Column("QUOTA", is_number=True, min_width=8),
         Column("OF IT", is_number=True, min_width=5, from_width=90),
         Column("GROWTH", is_number=True, from_width=100),
-        Column("STATE", min_width=12),
+        Column("STATE", min_width=16),
         Column("RUNTIME", from_width=110),
         Column("PROCS", is_number=True, from_width=110),
         Column("ID", from_width=150),
@@ -173,6 +200,10 @@ def _tenant_row(
     part = used / quota if used is not None and quota else None
     at_least = ">" if use is not None and use.unknown_rows else ""
     growth = f"{size(use.growth_bytes_s)}/s" if use is not None and use.growth_bytes_s else "-"
+    state = tenant_state(view, tenant, is_over=is_over)
+    if use is not None and not is_seen(view, use):
+        used, part, is_over, growth, at_least = None, None, False, "-", ""
+        state = Styled(f"not seen {span(view.at - use.listed_at)}", "yellow")
     return [
         tenant.name or tenant.id,
         tenant.cls.label,
@@ -181,11 +212,16 @@ def _tenant_row(
         size(quota) if quota is not None else "none",
         Styled(share(part), "red" if is_over else ""),
         growth,
-        tenant_state(view, tenant, is_over=is_over),
+        state,
         tenant.runtime,
         str(len(tenant.pids)),
         tenant.id,
     ]
+
+
+def is_seen(view: View, use: Use) -> bool:
+    """Whether its device is seen: an old size is not told as if it were the present one."""
+    return any(d.id == use.device and d.sight is Sight.OK for d in view.snapshot.devices)
 
 
 def tenant_state(view: View, tenant: Tenant, *, is_over: bool) -> Styled:

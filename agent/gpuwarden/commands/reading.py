@@ -13,6 +13,7 @@ from gpuwarden.errors import ConfigError
 
 if TYPE_CHECKING:
     from gpuwarden.adapters.node_client import NodeClient
+    from gpuwarden.config import Config
 
 DEFAULT_SOCKET = Path("/run/gpuwarden") / SOCKET_NAME
 
@@ -49,13 +50,25 @@ def asks_agent(verb: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def usual_journal() -> Path:
+    """Where the agent of this host keeps its journal."""
+    return _usual_config().agent.state_dir / "journal"
+
+
 def _usual_socket() -> Path:
     """Where the configuration of this host puts it, when it is not in the usual place."""
     if DEFAULT_SOCKET.exists():
         return DEFAULT_SOCKET
+    return _usual_config().agent.run_dir / SOCKET_NAME
+
+
+def _usual_config() -> "Config":
+    """The configuration of this host; the defaults where it is bad."""
+    from gpuwarden.config import Config
     from gpuwarden.config_files import load
 
+    named = os.environ.get("GPUWARDEN_CONFIG")
     try:
-        return load(environ=os.environ).config.agent.run_dir / SOCKET_NAME
+        return load(Path(named) if named else None, environ=os.environ).config
     except ConfigError:
-        return DEFAULT_SOCKET
+        return Config()

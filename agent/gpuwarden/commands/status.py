@@ -45,6 +45,8 @@ def picture(view: View, out: Out, now: float) -> list[Part]:
     is_open = [incident for incident in view.incidents if incident.closed_at is None]
     if is_open:
         parts += ["", panes.incident_table(is_open, out)]
+    if panes.gaps(view):
+        parts += ["", panes.gap_table(view, out)]
     parts.append("")
     if view.agent.degraded:
         parts.append(Styled(f"degraded: {'; '.join(view.agent.degraded)}", "yellow"))

@@ -65,6 +65,8 @@ def as_data(view: View) -> dict[str, Any]:
 
 
 def _is_over(view: View, use: Use) -> bool:
+    if not panes.is_seen(view, use):
+        return False
     for tenant in view.snapshot.tenants:
         if tenant.id == use.tenant:
             limit = tenant.hard_bytes if tenant.hard_bytes is not None else tenant.soft_bytes

@@ -121,9 +121,11 @@ class Attribution:
             if facts is None or entry.used_bytes == before.used_bytes:
                 return replace(before, used_bytes=entry.used_bytes, seen_at=None)
             self.doubtful.add((entry.device, entry.raw_pid))
+        last = self.dead.get(entry.raw_pid)
         if facts is None:
-            last = self.dead.get(entry.raw_pid)
             return None if last is None else _row(entry, *last)
+        if before is None and last is not None and last[0] != facts.pid:
+            self.doubtful.add((entry.device, entry.raw_pid))
         if (entry.device, entry.raw_pid) in self.doubtful:
             return None
         tenant = self.tenant_of(facts)

@@ -25,6 +25,10 @@ RECHECK_S = 10.0
 """Rows that do not change are attributed afresh this often: a process may have changed its cgroup."""
 
 
+ROTATED = 32
+"""Cached processes read afresh every ``sampling.slow_every_s``."""
+
+
 class Observer:
     """Keeps what is expensive to look at twice. The loop's thread only."""
 
@@ -41,6 +45,7 @@ class Observer:
         self._recheck_at = 0.0
         self._epoch = -1
         self._is_stale = True
+        self._rotate_due = 0.0
         self._pressure_due = 0.0
         self._pressure: dict[TenantId, float | None] = {}
         self._admitted: dict[
@@ -75,6 +80,7 @@ class Observer:
         view = self._ask("probe", lambda: self._ports.probe.drain(now)) or ProbeView(
             devices=(), listings=()
         )
+        self._rotate(now)
         changed = self._fold_lists(view)
         if self._ask("runtimes", self._ports.runtimes.changed):
             changed = True
@@ -111,6 +117,14 @@ class Observer:
         for case in memory.cases.values():
             for pid in case.target.pids:
                 self._attribution.dead[pid.pid] = (pid, case.tenant)
+
+    def _rotate(self, now: float) -> None:
+        """Re-read some cached processes now and then: one may have been moved to another group."""
+        if now < self._rotate_due:
+            return
+        self._rotate_due = now + self._cfg.sampling.slow_every_s
+        if self._ask("processes", lambda: self._ports.processes.rotate(ROTATED)):
+            self._attribution.recheck()
 
     def _fold_lists(self, view: ProbeView) -> bool:
         changed = False

@@ -1,7 +1,7 @@
 """Re-runs the decisions of a journal and prints any difference: same inputs, same decision."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -12,11 +12,12 @@ from gpuwarden.node.journal import Reading, Record, read
 from gpuwarden.policy.decide import decide
 
 _DECISION: TypeAdapter[Decision] = TypeAdapter(Decision)
+_ABSENT = "(absent)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One tick whose decision would be another one now."""
+    """One value of a tick's decision that would be another one now; ``field`` is its path."""
 
     at: float
     wall: float
@@ -54,20 +55,35 @@ def _compare(cfg: Config, record: Record) -> Iterator[Difference]:
     if record.memory is None or record.snapshot is None or record.decision is None:
         return
     again = decide(cfg, record.memory, record.snapshot)
-    # Both through the same codec: a tuple read from JSON and one just made then compare alike.
-    ours = _DECISION.dump_python(again, mode="json")
-    theirs = _DECISION.dump_python(record.decision, mode="json")
-    for item in fields(Decision):
-        if ours[item.name] != theirs[item.name]:
-            yield Difference(
-                at=record.snapshot.at,
-                wall=record.snapshot.wall,
-                field=item.name,
-                recorded=_short(theirs[item.name]),
-                replayed=_short(ours[item.name]),
-            )
+    # Both through the same codec: a tuple read from JSON and one just made then compare alike. As
+    # Python values, because a set has no order that two lists of it would share.
+    ours = _DECISION.dump_python(_DECISION.validate_json(_DECISION.dump_json(again)))
+    theirs = _DECISION.dump_python(record.decision)
+    for place, recorded, replayed in _unlike(theirs, ours, ""):
+        yield Difference(
+            at=record.snapshot.at,
+            wall=record.snapshot.wall,
+            field=place,
+            recorded=_short(recorded),
+            replayed=_short(replayed),
+        )
+
+
+def _unlike(theirs: object, ours: object, place: str) -> Iterator[tuple[str, object, object]]:
+    """The innermost values that differ, each with its path."""
+    if theirs == ours:
+        return
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in dict.fromkeys((*theirs, *ours)):
+            inner = f"{place}.{key}" if place else str(key)
+            yield from _unlike(theirs.get(key, _ABSENT), ours.get(key, _ABSENT), inner)
+    elif isinstance(theirs, tuple) and isinstance(ours, tuple) and len(theirs) == len(ours):
+        for number, (one, other) in enumerate(zip(theirs, ours, strict=True)):
+            yield from _unlike(one, other, f"{place}[{number}]")
+    else:
+        yield place, theirs, ours
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = str(value) if value is _ABSENT else repr(value)
     return text if len(text) <= 400 else text[:397] + "..."

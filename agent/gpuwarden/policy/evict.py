@@ -157,6 +157,7 @@ def _before_eviction(desk: Desk, case: Case) -> Case:
         target=target_of(tenant),
         reason="quota-hard" if case.reason == "quota-soft" else case.reason,
         **holdings(desk, case.device, uses),
+        began_at=desk.scene.snap.at,
         is_restart_settled=is_off,
         is_restart_off=is_off,
         old_restart=tenant.restart_policy,
@@ -273,8 +274,9 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
             episodes={k: e for k, e in desk.memory.episodes.items() if e.tenant != before.tenant},
         )
         if before.owner_key is not None:
+            began = wall - (now - (now if before.began_at is None else before.began_at))
             desk.tombstones[before.owner_key] = tombstone.bury(
-                desk.cfg, desk.tombstones, before.owner_key, wall
+                desk.cfg, desk.tombstones, before.owner_key, began
             )
     due = wall + desk.cfg.ladder.tombstone_window_s if is_evicted else wall
     desk.debts = [
@@ -301,8 +303,9 @@ def _wake_for(desk: Desk, case: Case) -> None:
 
 
 def open_cases(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
-    """A case for every tenant with a quota finding; those to be evicted in victim order."""
-    known = {*desk.memory.cases, *desk.cases}  # whose case has just ended is no newcomer
+    """A case for every tenant with a finding; those to be evicted in victim order. Whoever's case has
+    just been closed is judged anew by the next look."""
+    known = desk.memory.cases.keys() | desk.cases.keys()
     newcomers = [t for t in said if t not in known and said[t][1].device is not None]
     for tenant_id in sorted(newcomers, key=lambda t: _newcomer_turn(desk, t, said[t])):
         verdict, finding = said[tenant_id]

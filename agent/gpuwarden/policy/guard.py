@@ -69,13 +69,14 @@ def permit(
         return (
             None if allowed else Refusal(budget="operator", detail="allow_protected_restart is off")
         )
+    has_begun = case.tenant in memory.cases and memory.cases[case.tenant].rung in IN_FLIGHT
     tenant = scene.tenants.get(case.tenant)
     if tenant is not None:
         if tenant.cls is TenantClass.PROTECTED:
             return Refusal(budget="protected", detail=f"{tenant.name} is protected")
         if tenant.is_never_victim:
             return Refusal(budget="never-victim", detail=f"{tenant.name} is never a victim")
-        if not tenant.is_described:
+        if not (tenant.is_described or has_begun):
             return Refusal(budget="undescribed", detail="its runtime has not described it yet")
         if tenant.cannot_act is not None:
             return Refusal(budget="cannot-act", detail=tenant.cannot_act)
@@ -87,7 +88,7 @@ def permit(
         return None if is_seen else _STALE
     if case.rung not in IN_FLIGHT:
         return None
-    if case.tenant in memory.cases and memory.cases[case.tenant].rung in IN_FLIGHT:
+    if has_begun:
         return _raise(cfg, scene, case, kind)
     return _begin(cfg, memory, scene, case, busy, is_known=tenant is not None)
 

@@ -98,7 +98,7 @@ def event_of(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
         return _early(cfg, case, said, scene)
     if standing is not None and not standing.identity_holds:
         return Event.GONE
-    if has_gone(case, scene):
+    if has_gone(cfg, case, scene):
         return Event.FREED
     if case.rung in (Rung.HELD, Rung.TERMED) and has_obeyed(cfg, case, scene):
         return Event.OBEYED
@@ -139,7 +139,7 @@ def _is_unseen(case: Case, scene: Scene) -> bool:
     return device.sight is Sight.BLIND or (device.sight is Sight.OK and device.listed_at is None)
 
 
-def has_gone(case: Case, scene: Scene) -> bool:
+def has_gone(cfg: Config, case: Case, scene: Scene) -> bool:
     """Its cgroup is empty and, on each device it held, a list taken since shows none of its bytes, and
     not as many more that belong to nobody.
 
@@ -160,18 +160,19 @@ def has_gone(case: Case, scene: Scene) -> bool:
             return False
         if device_id in holding or device.listed_at is None or device.listed_at <= case.since:
             return False
-        if _are_leaked(case, device_id, scene):
+        if _are_leaked(cfg, case, device_id, scene):
             return False
     return True
 
 
-def _are_leaked(case: Case, device: DeviceId, scene: Scene) -> bool:
-    """Whether the device holds about as much more that is nobody's as the tenant held there."""
+def _are_leaked(cfg: Config, case: Case, device: DeviceId, scene: Scene) -> bool:
+    """Whether so much more of the device is nobody's now that it must be what the tenant held."""
     now = dict(scene.snap.unattributed).get(device)
     held = dict(case.held).get(device, 0)
     if now is None or held < 2 * NOISE_BYTES:
         return False
-    return now - dict(case.nobodys).get(device, 0) > held // 2
+    margin = min(cfg.quota.unattributed_margin_bytes, held // 2)
+    return now - dict(case.nobodys).get(device, 0) > margin
 
 
 def has_obeyed(cfg: Config, case: Case, scene: Scene) -> bool:

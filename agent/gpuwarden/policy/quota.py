@@ -18,16 +18,15 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         if episode.tenant not in scene.limits:
             continue
         if episode.hard_lists > 0:
-            name = scene.tenants[episode.tenant].name
-            trip = scene.limits[episode.tenant].trip
-            findings.append(_hard(episode, name, _gpu(episode, scene), trip))
+            name, trip = scene.tenants[episode.tenant].name, scene.limits[episode.tenant].trip
+            findings.append(_hard(episode, name, trip, _gpu(episode, scene)))
         elif episode.is_breach:
             findings.append(_soft(episode, scene))
     return findings
 
 
 @lru_cache(maxsize=1024)  # a breach that does not change is worded once
-def _hard(episode: Episode, name: str, where: str, trip_bytes: int) -> Finding:
+def _hard(episode: Episode, name: str, trip_bytes: int, where: str) -> Finding:
     return Finding(
         rule="quota",
         key=f"quota-hard {episode.tenant} {episode.device}",

@@ -29,6 +29,8 @@ def restore_reserves(desk: Desk, findings: list[Finding]) -> None:
             ]
         needed = victims.target_bytes(desk.cfg, device, missing)
         for use in victims.smallest_set(ranked, needed, desk.scene)[:1]:
+            if use.tenant in desk.memory.cases and use.tenant not in desk.cases:
+                continue  # its case has just been closed: the next look judges it anew
             _evict_for_reserve(desk, finding, use.tenant, use.used_bytes)
 
 

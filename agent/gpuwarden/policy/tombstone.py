@@ -7,11 +7,13 @@ from dataclasses import replace
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.memory import Memory, Tombstone
+from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy.scene import Scene
 
 
 def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
-    """One finding a live tenant whose owner is held."""
+    """One finding a live tenant that has come back to a held owner. Whoever was there all the while (a
+    replica beside the one that was evicted) is no more guilty than before."""
     if not memory.tombstones:
         return []
     findings = []
@@ -19,7 +21,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         stone = memory.tombstones.get(tenant.owner_key or "")
         if stone is None or stone.held_until_wall is None:
             continue
-        if scene.snap.wall >= stone.held_until_wall:
+        if scene.snap.wall >= stone.held_until_wall or not _has_come_back(tenant, stone, scene):
             continue
         findings.append(
             Finding(
@@ -34,8 +36,16 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
     return findings
 
 
+def _has_come_back(tenant: Tenant, stone: Tombstone, scene: Scene) -> bool:
+    """Whether it was started after the last eviction began; by when it was first seen where its
+    runtime does not tell."""
+    seen_wall = scene.snap.wall - (scene.snap.at - tenant.first_seen)
+    began = seen_wall if tenant.started_wall is None else tenant.started_wall
+    return began >= max(stone.evicted_wall, default=0.0)
+
+
 def bury(cfg: Config, stones: dict[str, Tombstone], owner_key: str, wall: float) -> Tombstone:
-    """The owner's tombstone after one more eviction; held once ``tombstone_evictions`` fall in
+    """The owner's tombstone after one more eviction, begun at ``wall``; held once ``tombstone_evictions`` fall in
     a window.
     """
     old = stones.get(owner_key) or Tombstone(owner_key=owner_key)

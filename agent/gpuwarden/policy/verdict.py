@@ -43,7 +43,7 @@ def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement
             said.setdefault(finding.tenant, (_stalls(desk, finding, findings), finding))
         if finding.rule == "reserve":
             for case in desk.cases.values():
-                if case.reason == "reserve" and case.device == finding.device:
+                if _is_for(desk, case, finding):
                     said.setdefault(case.tenant, (Judgement(is_noticed=True), _of(case, finding)))
         if finding.rule != "quota" or finding.tenant is None or finding.device is None:
             continue
@@ -66,6 +66,13 @@ def _noticed(is_convicted: bool, is_emergency: bool, is_soft: bool) -> Judgement
     return Judgement(
         is_noticed=True, is_convicted=is_convicted, is_emergency=is_emergency, is_soft=is_soft
     )
+
+
+def _is_for(desk: Desk, case: Case, finding: Finding) -> bool:
+    """Whether a reserve's breach is what a case still waits for."""
+    is_waiting = case.rung in (Rung.WATCH, Rung.WARNED, Rung.THROTTLED)
+    is_its = case.reason == "reserve" and case.device == finding.device
+    return is_waiting and is_its and case.tenant in desk.scene.tenants
 
 
 def _of(case: Case, finding: Finding) -> Finding:

@@ -60,6 +60,8 @@ class Allowance:
     cls: str
     quota_mib: int | None
     soft_mib: int | None = None
+    grace_s: float | None = None
+    """Its own, where it states one."""
     is_never_victim: bool = False
     owner_key: str = ""
     runtime: str = "docker"
@@ -103,6 +105,8 @@ class World:
         self.configure(**dict(settings or {}))
         self.probe = SimProbe(self.clock, self.cards, self.config().sampling)
         self.allowances: dict[TenantId, Allowance] = {}
+        self.default_quota_mib: int | None = None
+        """What the operator allows those that say nothing (``settings`` hold it too)."""
         self.agent: Agent | None = None
         self.crashes = 0
         self.restart_after_s: float | None = None
@@ -222,7 +226,7 @@ class World:
             habits=habits or (Habit(device=DeviceId("GPU-0"), used_mib=1_024),),
             **rest,
         )
-        self._allow(made, cls, quota_mib, soft_mib)
+        self._allow(made, cls, quota_mib or self.default_quota_mib, soft_mib, grace_s)
         self.docker.run(made)
         return made
 
@@ -269,11 +273,16 @@ class World:
         return made
 
     def _allow(
-        self, container: Container, cls: str, quota_mib: int | None, soft_mib: int | None
+        self,
+        container: Container,
+        cls: str,
+        quota_mib: int | None,
+        soft_mib: int | None,
+        grace_s: float | None,
     ) -> None:
         key = container.owner_key or f"container:{container.image}+{container.name}"
         self.allowances[container.tenant] = Allowance(
-            cls=cls, quota_mib=quota_mib, soft_mib=soft_mib, owner_key=key
+            cls=cls, quota_mib=quota_mib, soft_mib=soft_mib, grace_s=grace_s, owner_key=key
         )
 
     def _inherit(self, old: Container, heir: Container) -> None:

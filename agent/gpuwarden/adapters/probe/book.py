@@ -76,6 +76,10 @@ class Book:
                 known.hung = call
                 known.is_current = False
 
+    def has_place(self, index: int) -> bool:
+        """Whether the GPU at this index is known by its UUID."""
+        return index in self._places
+
     def get(self, device: DeviceId) -> Known | None:
         return self._known.get(device)
 

@@ -65,6 +65,7 @@ class Crew:
         self._leavers: list[Leaver] = []
         self.started_total = 0
         self.left_total = 0
+        self.merge_after_s = MERGE_AFTER_S
         self.fault = ""
         """Why no child could be started, the last time it was tried."""
 
@@ -102,7 +103,7 @@ class Crew:
 
     def due_at(self, now: float) -> float:
         """When ``tend`` has something to do at the latest."""
-        times = [now + MERGE_AFTER_S]
+        times = [now + self.merge_after_s]
         if self.main is None:
             times.append(self._retry.due)
         times += [b.backoff.due for i, b in self.blames.items() if i not in self.own]
@@ -189,7 +190,7 @@ class Crew:
             for index, post in self.own.items()
             if not post.is_stuck
             and post.served_at is not None
-            and now - post.served_at > MERGE_AFTER_S
+            and now - post.served_at > self.merge_after_s
         ]
         if not well:
             return

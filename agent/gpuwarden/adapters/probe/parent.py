@@ -49,9 +49,19 @@ _DRIVER_GONE = frozenset(
 class NvmlProbe:
     """Probe port over NVML. The loop's thread only, but for ``ask_limits``."""
 
-    def __init__(self, nvml: "NvmlConfig", sampling: "SamplingConfig", now: float) -> None:
+    def __init__(
+        self,
+        nvml: "NvmlConfig",
+        sampling: "SamplingConfig",
+        now: float,
+        *,
+        start_deadline_s: float = START_DEADLINE_S,
+        init_deadline_s: float = INIT_DEADLINE_S,
+    ) -> None:
         """Starts the first child. Raises OSError when the kernel gives no timer or epoll."""
         self._sampling = sampling
+        self._start_deadline_s = start_deadline_s
+        self._init_deadline_s = init_deadline_s
         self._book = Book()
         self._plan = ProbePlan(
             period_s=sampling.fast_base_s,
@@ -86,7 +96,8 @@ class NvmlProbe:
         self._now = now
         self._timer.clear()
         for post in list(self._crew.posts()):
-            self._take(post, now)
+            if self._is_attached(post):  # not one that a child before it in this pass has relieved
+                self._take(post, now)
         for post in list(self._crew.posts()):
             self._judge(post, now)
         self._unwatch()  # before the crew closes what it is done with
@@ -212,6 +223,9 @@ class NvmlProbe:
         if not post.worker.is_open:
             self._lose(post, now)
 
+    def _is_attached(self, post: Post) -> bool:
+        return any(post is other for other in self._crew.posts())
+
     def _lose(self, post: Post, now: float) -> None:
         """A child ended by itself."""
         self._book.withdraw(post)
@@ -234,7 +248,7 @@ class NvmlProbe:
 
     def _deadline_s(self, post: Post, mark: Mark) -> float:
         if not post.entries and post.served_at is None:
-            return START_DEADLINE_S if mark.ordinal >= 0 else INIT_DEADLINE_S
+            return self._start_deadline_s if mark.ordinal >= 0 else self._init_deadline_s
         if mark.thread == layout.FAST:
             return self._sampling.fast_deadline_s
         return self._sampling.slow_deadline_s
@@ -290,6 +304,11 @@ class NvmlProbe:
                 detail=self._crew.fault,
             )
             gaps.append(gap)
+        for index, blame in self._crew.blames.items():
+            if not self._book.has_place(index):  # it hung before it could be named
+                subject = f"index {index}"
+                gap = Gap(source="nvml", subject=subject, kind=GapKind.HUNG, detail=blame.call)
+                gaps.append(gap)
         if self._crew.is_off:
             detail = (
                 f"NVML is off: {self._crew.left} probe children are stuck in the driver; "

@@ -167,6 +167,8 @@ class Known:
         if self.fault:
             return Gap(source="nvml", subject=self.id, kind=GapKind.GARBAGE, detail=self.fault)
         age = "never sampled" if self.at is None else f"newest sample is {now - self.at:.1f} s old"
+        if self.at is not None and not self.is_current:
+            age = f"its probe child ended, {age}"
         return Gap(source="nvml", subject=self.id, kind=GapKind.STALE, detail=age)
 
 

@@ -94,7 +94,8 @@ static const char *unhang(const struct json_object *args, struct json_out *out) 
   uint32_t scope;
   const char *error = fault_place(args, &f, &scope);
   if (error) return error;
-  atomic_store(&f->hang[scope], 0);
+  for (unsigned d = 0; d <= SIM_MAX_DEVICES; d++) /* without a device: wherever it hangs */
+    if (d == scope || scope == SIM_MAX_DEVICES) atomic_store(&f->hang[d], 0);
   settle(f);
   return NULL;
 }

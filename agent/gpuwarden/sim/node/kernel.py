@@ -34,6 +34,7 @@ class Kernel:
         self._next_pid = 1_000
         self._next_inode = 100
         self._reuse: list[int] = []
+        self.reused = 0
 
     # --- what the world does ---
 
@@ -216,6 +217,10 @@ class Kernel:
     def group(self, pgrp: int) -> Sequence[Pid]:
         return sorted(p.pid for p in self.alive() if p.pgrp == pgrp)
 
+    def rotate(self, count: int) -> int:
+        """Nothing is cached here: facts are always those of now."""
+        return 0
+
     def is_stuck(self, pid: Pid) -> bool:
         process = self.table.get(pid.pid)
         return process is not None and process.pid == pid and process.is_stuck
@@ -241,6 +246,7 @@ class Kernel:
         while self._reuse:
             number = self._reuse.pop(0)
             if number not in self.table:
+                self.reused += 1
                 return number
         self._next_pid += 1
         return self._next_pid

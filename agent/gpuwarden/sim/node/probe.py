@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from gpuwarden.config import SamplingConfig
 from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.device import Device, DriverEvent, Listing, ProcessUse, Sight
-from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.ids import DeviceId, Pid, TenantId
 from gpuwarden.model.snapshot import Gap, GapKind
 from gpuwarden.ports import ProbeView
 from gpuwarden.sim.node.cards import Card, Cards
@@ -25,6 +25,7 @@ class Listed:
     at: float
     device: DeviceId
     truth: dict[TenantId, int]
+    free_bytes: int
 
 
 class SimProbe:
@@ -54,6 +55,7 @@ class SimProbe:
         """The child sends nothing at all."""
         self.epoch = 0
         self.history: list[Listed] = []
+        self.ever_listed: set[Pid] = set()
         self.left_out: dict[int, int] = {}
         """Pid -> how many of the next lists leave it out although it lives."""
 
@@ -240,6 +242,7 @@ class SimProbe:
             if self.left_out.get(number, 0) > 0:
                 self.left_out[number] -= 1
                 continue
+            self.ever_listed.add(process.pid)
             sizes[number] = max(held, sizes.get(number, 0))
         rows = tuple(
             ProcessUse(pid=None, raw_pid=n, device=card.id, used_bytes=held)
@@ -248,7 +251,8 @@ class SimProbe:
         self._listings[card.id] = Listing(
             device=card.id, at=now, used_bytes=self._cards.used_bytes(card), rows=rows
         )
-        self.history.append(Listed(at=now, device=card.id, truth=truth))
+        free = card.total_bytes - self._cards.used_bytes(card)
+        self.history.append(Listed(at=now, device=card.id, truth=truth, free_bytes=free))
 
     def _send(self, now: float) -> None:
         self._sent_at = now
