@@ -444,7 +444,9 @@ class TestOwners:
         play = Play(replace(HOG, owner_key="compose:shop/train"))
         for _ in range(3):
             self.evicted(play)
-        again = tenant("fresh", owner_key="compose:shop/train", quota_mib=10_000)
+        again = tenant(
+            "fresh", owner_key="compose:shop/train", quota_mib=10_000, first_seen=play.at
+        )
         ordered = kinds(play.story.see(play.at + 1, tenants=[again], uses=[use(again, 10)]), again)
         assert ordered == [Kind.STOP]
         assert Kind.PAGE in kinds(play.story.looks[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,8 @@ class TestFind:
         stone = Tombstone(
             owner_key="compose:shop/train", evicted_wall=(T0,), held_until_wall=held_until
         )
-        look = snap(tenants=[tenant("hog", owner_key=owner), tenant("other")])
+        back = tenant("hog", owner_key=owner, first_seen=NOW)
+        look = snap(tenants=[back, tenant("other")])
         return tombstone.find(CFG, memory(tombstones={stone.owner_key: stone}), scene(look=look))
 
     def test_a_held_owners_tenant(self) -> None:
@@ -63,15 +65,16 @@ class TestFind:
     def test_who_was_there_when_another_was_evicted_has_not_come_back(self) -> None:
         """Anybody may write a compose project's labels on a container of his own and be evicted."""
         stones: dict[str, Tombstone] = {}
-        thief = tenant("thief", owner_key=HOG.owner_key)
+        thief = tenant("thief", owner_key=HOG.owner_key, started_wall=T0)
         for wall in (T0 - 3, T0 - 2, T0 - 1):
             stones["key"] = tombstone.bury(
                 CFG, stones, "key", wall, who=thief.id, there=[HOG.id, thief.id]
             )
         stone = replace(stones["key"], owner_key=HOG.owner_key or "")
         assert stone.held_until_wall is not None
-        again = tenant("again", owner_key=HOG.owner_key)
-        look = snap(tenants=[HOG, thief, again])
+        again = tenant("again", owner_key=HOG.owner_key, started_wall=T0)
+        innocent = replace(HOG, started_wall=T0)  # restarted meanwhile: still the same container
+        look = snap(tenants=[innocent, thief, again])
         found = tombstone.find(CFG, memory(tombstones={stone.owner_key: stone}), scene(look=look))
         assert [f.tenant for f in found] == [thief.id, again.id]
 
@@ -83,6 +86,25 @@ class TestFind:
     def test_a_tenant_without_an_owner_is_nobodys(self) -> None:
         assert self.found(T0 + 1, owner=None) == []
         assert self.found(T0 + 1, owner="") == []
+
+
+class TestWhoHasComeBack:
+    """A replica that was there beside the evicted one is not held for it."""
+
+    def found(self, **change: Any) -> bool:
+        stone = Tombstone(owner_key="key", evicted_wall=(T0 - 20, T0 - 5), held_until_wall=T0 + 1)
+        who = tenant("hog", owner_key="key", **change)
+        look = snap(tenants=[who])
+        return bool(tombstone.find(CFG, memory(tombstones={"key": stone}), scene(look=look)))
+
+    @pytest.mark.parametrize(("seen", "is_back"), [(NOW - 5, True), (NOW - 5.1, False)])
+    def test_first_seen_since_the_last_eviction_began(self, seen: float, is_back: bool) -> None:
+        assert self.found(first_seen=seen) is is_back
+
+    @pytest.mark.parametrize(("started", "is_back"), [(T0 - 5, True), (T0 - 5.1, False)])
+    def test_its_runtimes_word_counts_before_ours(self, started: float, is_back: bool) -> None:
+        """An agent that has just started has seen nobody before."""
+        assert self.found(first_seen=NOW, started_wall=started) is is_back
 
 
 class TestWeather:

@@ -137,7 +137,7 @@ class TestHeldOwners:
         stone = Tombstone(owner_key="key", evicted_wall=(T0,) * 3, held_until_wall=T0 + 600)
         mem = memory(tombstones={"key": stone}, last_wall=T0 - 0.1)
         story = Story(mem=mem)
-        who = replace(tenant("again", owner_key="key", grace_s=30.0), **change)  # type: ignore[arg-type]
+        who = replace(tenant("again", owner_key="key", grace_s=30.0, first_seen=NOW), **change)  # type: ignore[arg-type]
         story.see(NOW, tenants=[who], uses=[use(who, 10)])
         return story
 
@@ -145,7 +145,7 @@ class TestHeldOwners:
         story = self.held()
         assert kinds(story.looks[0]) == [Kind.STOP, Kind.PAGE]
         assert dict(story.looks[0].actions[0].params) == {"grace_s": "30.000"}
-        second = tenant("second", owner_key="key")
+        second = tenant("second", owner_key="key", first_seen=NOW)
         story.see(NOW + 0.1, gpus=[gpu(0), gpu(1)], tenants=[second], uses=[use(second, 5, on=1)])
         assert kinds(story.looks[1]) == [Kind.STOP]
 
@@ -160,7 +160,7 @@ class TestHeldOwners:
 
     def test_it_is_not_given_up_while_its_grace_runs(self) -> None:
         story = self.held()
-        again = tenant("again", owner_key="key", grace_s=30.0)
+        again = tenant("again", owner_key="key", grace_s=30.0, first_seen=NOW)
         for second in range(1, 40):
             story.see(
                 NOW + second, tenants=[again], uses=[use(again, 10)], standings=(standing(again),)

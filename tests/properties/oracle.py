@@ -56,6 +56,8 @@ class Oracle:
     _in_flight: dict[TenantId, float] = field(default_factory=dict)
     _after: dict[TenantId, tuple[Pid, ...]] = field(default_factory=dict)
     _seen: int = 0
+    _by_action: dict[str, list[Entry]] = field(default_factory=dict)
+    _indexed: int = 0
 
     # --- while it happens ---
 
@@ -155,8 +157,10 @@ class Oracle:
         tenant = entry.tenant
         if tenant is None:
             return
+        intents = self._intents_of(entry)
+        decided = intents[0].at if intents else entry.at  # a worker's turn may come later
         for flight in self.flights:
-            if flight.tenant == tenant and not self._is_over(flight, entry.at):
+            if flight.tenant == tenant and not self._is_over(flight, decided):
                 return
         holds = {
             d for p in self.play.world.kernel.everyone() if p.tenant == tenant for d in p.holds
@@ -209,16 +213,16 @@ class Oracle:
 
     def _intended(self, entry: Entry) -> None:
         """Every harm has an earlier line in the journal, under the same id and kind."""
-        if not any(i.serial < entry.serial for i in self._intents().get(entry.action, [])):
+        if not any(i.serial < entry.serial for i in self._intents_of(entry)):
             self.wrong.append(f"no earlier intent: {entry}")
 
-    _by_action: dict[str, list[Entry]] = field(default_factory=dict)
-
-    def _intents(self) -> dict[str, list[Entry]]:
-        if not self._by_action:
-            for entry in self.play.world.ledger.of("intent"):
-                self._by_action.setdefault(entry.action, []).append(entry)
-        return self._by_action
+    def _intents_of(self, entry: Entry) -> list[Entry]:
+        ledger = self.play.world.ledger
+        for line in ledger.entries[self._indexed :]:
+            if line.kind == "intent":
+                self._by_action.setdefault(line.action, []).append(line)
+        self._indexed = len(ledger.entries)
+        return self._by_action.get(entry.action, [])
 
     def _allowed(self, entry: Entry) -> None:
         """Never whom nothing may hit."""
@@ -263,7 +267,7 @@ class Oracle:
         if any(
             self._is_at_fault(flight, device, allowance) for device in self.play.world.cards.cards
         ):
-            if allowance.cls == "high":
+            if allowance.cls == "high" and not self._is_tombstoned(flight):
                 self.wrong.append(f"a high tenant went for its own overrun: {flight}")
             return
         if any(self._is_chosen(flight, device) for device in self.play.world.cards.cards):

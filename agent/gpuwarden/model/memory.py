@@ -87,6 +87,8 @@ class Case:
     grace_s: float = 0.0
     bytes_at_open: int = 0
     limit_bytes: int = 0
+    began_at: float | None = None
+    """When its eviction began."""
     frozen_since: float | None = None
     is_throttled: bool = False
     is_restart_settled: bool = True

@@ -50,6 +50,8 @@ class Tenant:
     cgroup: CgroupId | None = None
     pids: tuple[Pid, ...] = ()
     first_seen: float = 0.0
+    started_wall: float | None = None
+    """When its runtime started it (Unix seconds); None where that is not told."""
     restart_policy: str | None = None
     is_paused: bool = False
     is_never_victim: bool = False

@@ -102,6 +102,9 @@ class Actor:
             return {}
         if action.kind in ON_THE_GROUP:
             self._compare(action.target)
+        elif action.kind is Kind.STOP and action.target.cgroup is not None:
+            # Its turn may have come late: who was started under the same id since is judged anew.
+            self._ports.cgroups.is_populated(action.target.cgroup)
         self._ports.steps.reached(action, "checked")
         return do(action, action.target)
 

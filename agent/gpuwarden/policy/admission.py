@@ -104,6 +104,7 @@ def admit(
         cgroup=cgroup,
         pids=pids,
         first_seen=first_seen,
+        started_wall=facts.started_wall,
         restart_policy=facts.restart_policy,
         is_paused=facts.is_paused,
         is_never_victim=(

@@ -157,6 +157,7 @@ def _before_eviction(desk: Desk, case: Case) -> Case:
         target=target_of(tenant),
         reason="quota-hard" if case.reason == "quota-soft" else case.reason,
         **holdings(desk, case.device, uses),
+        began_at=desk.scene.snap.at,
         is_restart_settled=is_off,
         is_restart_off=is_off,
         old_restart=tenant.restart_policy,
@@ -274,9 +275,10 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
         )
         if before.owner_key is not None:
             key = before.owner_key
-            there = [t.id for t in desk.scene.snap.tenants if t.owner_key == key]
+            began = wall - (now - (now if before.began_at is None else before.began_at))
+            there = tombstone.there_since_before(began, key, desk.scene)
             desk.tombstones[key] = tombstone.bury(
-                desk.cfg, desk.tombstones, key, wall, who=before.tenant, there=there
+                desk.cfg, desk.tombstones, key, began, who=before.tenant, there=there
             )
     due = wall + desk.cfg.ladder.tombstone_window_s if is_evicted else wall
     desk.debts = [

@@ -99,6 +99,8 @@ def hold_owners(desk: Desk, findings: list[Finding]) -> None:
         if finding.rule != "tombstone" or finding.tenant is None:
             continue
         tenant = desk.scene.tenants[finding.tenant]
+        if not guard.may_evict_class(desk.cfg, tenant.cls, Rung.STOPPED):
+            continue
         uses = desk.scene.uses_of(tenant.id)
         case = desk.cases.get(tenant.id)
         if not uses or (case is not None and case.rung in (*IN_FLIGHT, Rung.STUCK)):
@@ -110,6 +112,7 @@ def hold_owners(desk: Desk, findings: list[Finding]) -> None:
             ladder.enter(case, Rung.STOPPED, desk.scene.snap.at),
             reason="tombstone",
             **holdings(desk, uses[0].device, uses),
+            began_at=desk.scene.snap.at,
         )
         refusal = guard.permit(desk.cfg, desk.memory, desk.scene, stopped, Kind.STOP, desk.busy())
         if refusal is not None:

@@ -137,6 +137,7 @@ class SimDocker:
             labels=tuple(container.labels.items()),
             restart_policy=container.restart,
             is_paused=container.is_paused,
+            started_wall=self._kernel.clock.wall() - waited,
             owner_key=container.owner_key or f"container:{container.image}+{container.name}",
         )
 

@@ -925,6 +925,7 @@ class Tenant(_message.Message):
     CANNOT_ACT_FIELD_NUMBER: _builtins.int
     POLICY_FAULTS_FIELD_NUMBER: _builtins.int
     MEMORY_FULL_AVG10_FIELD_NUMBER: _builtins.int
+    STARTED_WALL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """<runtime>:<key>."""
     runtime: _builtins.str
@@ -948,6 +949,8 @@ class Tenant(_message.Message):
     """Why nobody can stop it on this host."""
     memory_full_avg10: _builtins.float
     """Pressure of its own cgroup, percent of the last 10 s (0..100)."""
+    started_wall: _builtins.float
+    """When its runtime started it."""
     @_builtins.property
     def host(self) -> Global___HostLimits: ...
     @_builtins.property
@@ -981,10 +984,11 @@ class Tenant(_message.Message):
         cannot_act: _builtins.str | None = ...,
         policy_faults: _abc.Iterable[_builtins.str] | None = ...,
         memory_full_avg10: _builtins.float | None = ...,
+        started_wall: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "hard_bytes", b"hard_bytes", "host", b"host", "memory_full_avg10", b"memory_full_avg10", "owner_key", b"owner_key", "restart_policy", b"restart_policy", "service", b"service", "soft_bytes", b"soft_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "_started_wall", b"_started_wall", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "hard_bytes", b"hard_bytes", "host", b"host", "memory_full_avg10", b"memory_full_avg10", "owner_key", b"owner_key", "restart_policy", b"restart_policy", "service", b"service", "soft_bytes", b"soft_bytes", "started_wall", b"started_wall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "first_seen", b"first_seen", "grace_s", b"grace_s", "hard_bytes", b"hard_bytes", "host", b"host", "id", b"id", "is_described", b"is_described", "is_never_victim", b"is_never_victim", "is_paused", b"is_paused", "memory_full_avg10", b"memory_full_avg10", "name", b"name", "owner_key", b"owner_key", "pids", b"pids", "policy_faults", b"policy_faults", "restart_policy", b"restart_policy", "runtime", b"runtime", "service", b"service", "soft_bytes", b"soft_bytes", "tenant_class", b"tenant_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "_started_wall", b"_started_wall", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "first_seen", b"first_seen", "grace_s", b"grace_s", "hard_bytes", b"hard_bytes", "host", b"host", "id", b"id", "is_described", b"is_described", "is_never_victim", b"is_never_victim", "is_paused", b"is_paused", "memory_full_avg10", b"memory_full_avg10", "name", b"name", "owner_key", b"owner_key", "pids", b"pids", "policy_faults", b"policy_faults", "restart_policy", b"restart_policy", "runtime", b"runtime", "service", b"service", "soft_bytes", b"soft_bytes", "started_wall", b"started_wall", "tenant_class", b"tenant_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cannot_act: _TypeAlias = _typing.Literal["cannot_act"]  # noqa: Y015
     _WhichOneofArgType__cannot_act: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act"]  # noqa: Y015
@@ -1002,6 +1006,8 @@ class Tenant(_message.Message):
     _WhichOneofArgType__service: _TypeAlias = _typing.Literal["_service", b"_service"]  # noqa: Y015
     _WhichOneofReturnType__soft_bytes: _TypeAlias = _typing.Literal["soft_bytes"]  # noqa: Y015
     _WhichOneofArgType__soft_bytes: _TypeAlias = _typing.Literal["_soft_bytes", b"_soft_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__started_wall: _TypeAlias = _typing.Literal["started_wall"]  # noqa: Y015
+    _WhichOneofArgType__started_wall: _TypeAlias = _typing.Literal["_started_wall", b"_started_wall"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cannot_act) -> _WhichOneofReturnType__cannot_act | None: ...
     @_typing.overload
@@ -1018,6 +1024,8 @@ class Tenant(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__service) -> _WhichOneofReturnType__service | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__soft_bytes) -> _WhichOneofReturnType__soft_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__started_wall) -> _WhichOneofReturnType__started_wall | None: ...
 
 Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
 
@@ -1657,6 +1665,7 @@ class Case(_message.Message):
     OWNER_KEY_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     NOBODYS_FIELD_NUMBER: _builtins.int
+    BEGAN_AT_FIELD_NUMBER: _builtins.int
     incident: _builtins.str
     tenant: _builtins.str
     device: _builtins.str
@@ -1678,6 +1687,8 @@ class Case(_message.Message):
     is_paused: _builtins.bool
     """Frozen by somebody else when the eviction began."""
     owner_key: _builtins.str
+    began_at: _builtins.float
+    """When its eviction began."""
     @_builtins.property
     def target(self) -> Global___Target: ...
     @_builtins.property
@@ -1725,17 +1736,22 @@ class Case(_message.Message):
         owner_key: _builtins.str | None = ...,
         held: _abc.Iterable[Global___Unattributed] | None = ...,
         nobodys: _abc.Iterable[Global___Unattributed] | None = ...,
+        began_at: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "frozen_since", b"frozen_since", "old_restart", b"old_restart", "owner_key", b"owner_key", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_began_at", b"_began_at", "_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "began_at", b"began_at", "frozen_since", b"frozen_since", "old_restart", b"old_restart", "owner_key", b"owner_key", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "acted", b"acted", "bytes_at_open", b"bytes_at_open", "device", b"device", "devices", b"devices", "frozen_since", b"frozen_since", "grace_s", b"grace_s", "held", b"held", "incident", b"incident", "is_emergency", b"is_emergency", "is_paused", b"is_paused", "is_restart_off", b"is_restart_off", "is_restart_settled", b"is_restart_settled", "is_throttled", b"is_throttled", "limit_bytes", b"limit_bytes", "nobodys", b"nobodys", "old_restart", b"old_restart", "opened_at", b"opened_at", "owner_key", b"owner_key", "reason", b"reason", "rung", b"rung", "since", b"since", "target", b"target", "tenant", b"tenant", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_began_at", b"_began_at", "_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "acted", b"acted", "began_at", b"began_at", "bytes_at_open", b"bytes_at_open", "device", b"device", "devices", b"devices", "frozen_since", b"frozen_since", "grace_s", b"grace_s", "held", b"held", "incident", b"incident", "is_emergency", b"is_emergency", "is_paused", b"is_paused", "is_restart_off", b"is_restart_off", "is_restart_settled", b"is_restart_settled", "is_throttled", b"is_throttled", "limit_bytes", b"limit_bytes", "nobodys", b"nobodys", "old_restart", b"old_restart", "opened_at", b"opened_at", "owner_key", b"owner_key", "reason", b"reason", "rung", b"rung", "since", b"since", "target", b"target", "tenant", b"tenant", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__began_at: _TypeAlias = _typing.Literal["began_at"]  # noqa: Y015
+    _WhichOneofArgType__began_at: _TypeAlias = _typing.Literal["_began_at", b"_began_at"]  # noqa: Y015
     _WhichOneofReturnType__frozen_since: _TypeAlias = _typing.Literal["frozen_since"]  # noqa: Y015
     _WhichOneofArgType__frozen_since: _TypeAlias = _typing.Literal["_frozen_since", b"_frozen_since"]  # noqa: Y015
     _WhichOneofReturnType__old_restart: _TypeAlias = _typing.Literal["old_restart"]  # noqa: Y015
     _WhichOneofArgType__old_restart: _TypeAlias = _typing.Literal["_old_restart", b"_old_restart"]  # noqa: Y015
     _WhichOneofReturnType__owner_key: _TypeAlias = _typing.Literal["owner_key"]  # noqa: Y015
     _WhichOneofArgType__owner_key: _TypeAlias = _typing.Literal["_owner_key", b"_owner_key"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__began_at) -> _WhichOneofReturnType__began_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__frozen_since) -> _WhichOneofReturnType__frozen_since | None: ...
     @_typing.overload
