@@ -65,15 +65,16 @@ class TestFind:
     def test_who_was_there_when_another_was_evicted_has_not_come_back(self) -> None:
         """Anybody may write a compose project's labels on a container of his own and be evicted."""
         stones: dict[str, Tombstone] = {}
-        thief = tenant("thief", owner_key=HOG.owner_key, first_seen=NOW)
+        thief = tenant("thief", owner_key=HOG.owner_key, started_wall=T0)
         for wall in (T0 - 3, T0 - 2, T0 - 1):
             stones["key"] = tombstone.bury(
                 CFG, stones, "key", wall, who=thief.id, there=[HOG.id, thief.id]
             )
         stone = replace(stones["key"], owner_key=HOG.owner_key or "")
         assert stone.held_until_wall is not None
-        again = tenant("again", owner_key=HOG.owner_key, first_seen=NOW)
-        look = snap(tenants=[HOG, thief, again])
+        again = tenant("again", owner_key=HOG.owner_key, started_wall=T0)
+        innocent = replace(HOG, started_wall=T0)  # restarted meanwhile: still the same container
+        look = snap(tenants=[innocent, thief, again])
         found = tombstone.find(CFG, memory(tombstones={stone.owner_key: stone}), scene(look=look))
         assert [f.tenant for f in found] == [thief.id, again.id]
 

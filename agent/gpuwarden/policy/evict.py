@@ -276,7 +276,7 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
         if before.owner_key is not None:
             key = before.owner_key
             began = wall - (now - (now if before.began_at is None else before.began_at))
-            there = [t.id for t in desk.scene.snap.tenants if t.owner_key == key]
+            there = tombstone.there_since_before(began, key, desk.scene)
             desk.tombstones[key] = tombstone.bury(
                 desk.cfg, desk.tombstones, key, began, who=before.tenant, there=there
             )

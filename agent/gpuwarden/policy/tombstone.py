@@ -25,9 +25,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         stone = memory.tombstones.get(tenant.owner_key or "")
         if stone is None or stone.held_until_wall is None:
             continue
-        if scene.snap.wall >= stone.held_until_wall or tenant.id in stone.bystanders:
-            continue
-        if not _has_come_back(tenant, stone, scene):
+        if scene.snap.wall >= stone.held_until_wall or not _has_come_back(tenant, stone, scene):
             continue
         findings.append(
             Finding(
@@ -44,10 +42,25 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
 
 def _has_come_back(tenant: Tenant, stone: Tombstone, scene: Scene) -> bool:
     """Whether it was started after the last eviction began; by when it was first seen where its
-    runtime does not tell."""
+    runtime does not tell. Never who was there beside an evicted one: that one bore its name by labels,
+    which anybody may write."""
+    if tenant.id in stone.bystanders:
+        return False
+    return _started_wall(tenant, scene) >= max(stone.evicted_wall, default=0.0)
+
+
+def _started_wall(tenant: Tenant, scene: Scene) -> float:
     seen_wall = scene.snap.wall - (scene.snap.at - tenant.first_seen)
-    began = seen_wall if tenant.started_wall is None else tenant.started_wall
-    return began >= max(stone.evicted_wall, default=0.0)
+    return seen_wall if tenant.started_wall is None else tenant.started_wall
+
+
+def there_since_before(wall: float, owner_key: str, scene: Scene) -> list[TenantId]:
+    """Who has gone by that name since before an eviction began."""
+    return [
+        tenant.id
+        for tenant in scene.snap.tenants
+        if tenant.owner_key == owner_key and _started_wall(tenant, scene) < wall
+    ]
 
 
 def bury(
@@ -59,9 +72,8 @@ def bury(
     who: TenantId | None = None,
     there: Iterable[TenantId] = (),
 ) -> Tombstone:
-    """The owner's tombstone after one more eviction, begun at ``wall``; held once
-    ``tombstone_evictions`` fall in a window. ``who`` was evicted; ``there``: who goes by that name now. Labels make names, so it may be
-    a stranger.
+    """The owner's tombstone after one more eviction, of ``who``, begun at ``wall``; held once
+    ``tombstone_evictions`` fall in a window. ``there``: who goes by the owner's name now.
     """
     old = stones.get(owner_key) or Tombstone(owner_key=owner_key)
     window = cfg.ladder.tombstone_window_s
