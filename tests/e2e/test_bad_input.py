@@ -16,16 +16,10 @@ from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.device import Sight
 from gpuwarden.node.journal import segments
 from gpuwarden.sim.host import SimHost, Workload
-from tests.e2e.agent import CLOCK, Agent, MakeAgent, MakeHost
+from tests.e2e.agent import AS_NOBODY, CLOCK, NOBODY, Agent, MakeAgent, MakeHost
 
 pytestmark = pytest.mark.serial
 
-NOBODY = 65534
-# Reads everything, so that it runs wherever this checkout lies; may do nothing else.
-AS_NOBODY = (
-    *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
-)
 WITHOUT_READING = ("setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search")
 HOG = """
 [[tenant]]

@@ -284,15 +284,31 @@ def reserve_made_good() -> World:
 K = Kind
 EVICTION = frozenset({K.WARN, K.TERM})
 PLAYS: tuple[Play, ...] = (
-    Play(stage=throttled_and_let_go, orders=frozenset({K.WARN, K.THROTTLE, K.UNTHROTTLE}), until_s=14),
-    Play(stage=kept_alive, orders=EVICTION | {K.FREEZE, K.THAW, K.RESTART_OFF, K.RESTART_BACK}, until_s=30),
+    Play(
+        stage=throttled_and_let_go, orders=frozenset({K.WARN, K.THROTTLE, K.UNTHROTTLE}), until_s=14
+    ),
+    Play(
+        stage=kept_alive,
+        orders=EVICTION | {K.FREEZE, K.THAW, K.RESTART_OFF, K.RESTART_BACK},
+        until_s=30,
+    ),
     Play(stage=ignores_term, orders=EVICTION | {K.KILL}, until_s=14),
-    Play(stage=emergency, orders=frozenset({K.FREEZE, K.RESTART_OFF, K.TERM, K.THAW, K.KILL}), until_s=30),
-    Play(stage=emergency_v1, orders=frozenset({K.FREEZE, K.RESTART_OFF, K.TERM, K.THAW, K.KILL}), until_s=30),
+    Play(
+        stage=emergency,
+        orders=frozenset({K.FREEZE, K.RESTART_OFF, K.TERM, K.THAW, K.KILL}),
+        until_s=30,
+    ),
+    Play(
+        stage=emergency_v1,
+        orders=frozenset({K.FREEZE, K.RESTART_OFF, K.TERM, K.THAW, K.KILL}),
+        until_s=30,
+    ),
     Play(stage=undead, orders=EVICTION | {K.KILL, K.STOP, K.CORDON, K.PAGE}, until_s=26),
     Play(stage=managed_unit, orders=EVICTION | {K.STOP}, until_s=14),
     Play(stage=bare_group, orders=EVICTION | {K.KILL}, until_s=14),
-    Play(stage=limited, orders=frozenset({K.SET_LIMIT, K.CLEAR_LIMIT, K.SET_HOST_LIMITS}), until_s=12),
+    Play(
+        stage=limited, orders=frozenset({K.SET_LIMIT, K.CLEAR_LIMIT, K.SET_HOST_LIMITS}), until_s=12
+    ),
     Play(stage=stays_locked, orders=EVICTION | {K.CORDON, K.PAGE}, until_s=36),
     Play(stage=moved_away, orders=EVICTION | {K.RELOCATE, K.CORDON, K.PAGE}, until_s=36),
     Play(stage=comes_back, orders=EVICTION | {K.STOP, K.PAGE}, until_s=80),
