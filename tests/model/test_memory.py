@@ -174,11 +174,12 @@ class TestCases:
         assert rung_of(before.after((outcome(Kind.TERM, HOG, Result.UNKNOWN),)), HOG) is Rung.TERMED
 
 
-class TestLimits:
-    KEYS = {limit_key(HOG.id, device_id(0)): "1/2", host_key(HOG.id): "3/4", "else": "5"}
+APPLIED = {limit_key(HOG.id, device_id(0)): "1/2", host_key(HOG.id): "3/4", "else": "5"}
 
+
+class TestLimits:
     def told(self, result: Result) -> dict[str, str]:
-        after = memory(applied=self.KEYS).after(
+        after = memory(applied=APPLIED).after(
             (
                 outcome(Kind.SET_LIMIT, HOG, result, on=0),
                 outcome(Kind.SET_HOST_LIMITS, HOG, result),
@@ -187,14 +188,14 @@ class TestLimits:
         return dict(after.applied)
 
     def test_what_failed_is_known_to_have_failed(self) -> None:
-        failed = dict.fromkeys(self.KEYS, f"failed {NOW:.3f}")
+        failed = dict.fromkeys(APPLIED, f"failed {NOW:.3f}")
         assert self.told(Result.FAILED) == {**failed, "else": "5"}
 
     def test_what_may_not_have_happened_is_ordered_again_at_once(self) -> None:
         assert self.told(Result.UNKNOWN) == {"else": "5"}
 
     def test_what_was_done_stays(self) -> None:
-        assert self.told(Result.DONE) == self.KEYS
+        assert self.told(Result.DONE) == APPLIED
 
     def test_what_was_not_ordered_has_not_failed(self) -> None:
         before = memory()
