@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -135,9 +136,13 @@ def read(folder: Path, reading: Reading | None = None) -> Iterator[Record]:
 
 
 def _lines(path: Path, reading: Reading) -> Iterator[bytes]:
-    """Lines of a segment; one that cannot be read (to its end) is a gap."""
+    """Lines of a segment; one that cannot be read (to its end), or is no file of its own, is a gap."""
     try:
-        with path.open("rb") as file:
+        # Not through a link, and not waiting for the writer of a FIFO.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError("not a regular file")
             yield from file
     except OSError:
         reading.gaps += 1
