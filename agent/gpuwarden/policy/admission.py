@@ -15,6 +15,7 @@ from gpuwarden.model.ids import CgroupId, Pid
 from gpuwarden.model.owner import RuntimeFacts
 from gpuwarden.model.tenant import HostLimits, Tenant, TenantClass
 from gpuwarden.policy.ladder import class_grace_s
+from gpuwarden.policy.words import size
 
 Value = TypeVar("Value")
 PREFIX = "gpuwarden."
@@ -225,7 +226,7 @@ def _memory(
         return default if default is not None else top
     if top is not None and claimed > top:
         faults.append(
-            f"gpuwarden.memory={labels['memory'][:40]} refused: policy allows {top} bytes"
+            f"gpuwarden.memory={labels['memory'][:40]} refused: policy allows {size(top)}"
         )
         return default if default is not None else top
     return claimed
@@ -240,7 +241,7 @@ def _soft(
     if "memory.soft" in labels:
         soft = _read(parse_bytes, "memory.soft", labels, faults, given)
         if soft is not None and given is not None and soft > given:
-            faults.append(f"gpuwarden.memory.soft refused: policy allows {given} bytes")
+            faults.append(f"gpuwarden.memory.soft refused: policy allows {size(given)}")
             soft = given
     if soft is None or hard is None:
         if soft is not None:
