@@ -3,6 +3,7 @@
 Policy reads these values and nothing else. Loading files is ``config_files``.
 """
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -271,6 +272,20 @@ class Rules(Section):
     labels: Rule = Rule()
     pressure: Rule = Rule()
     cordon: Rule = Rule()
+
+
+AT_START = (
+    *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
+    *("agent.journal_max_bytes", "agent.operator_gids"),
+    *("nvml", "docker", "kmsg", "page", "service"),
+    *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
+)
+"""Settings that are read once, when the agent starts; a reload takes over all the others."""
+
+
+def waits_for_restart(running: "Config", wanted: "Config") -> tuple[str, ...]:
+    """Which settings of ``wanted`` are not in force in an agent that was started with ``running``."""
+    return tuple(path for path in AT_START if attrgetter(path)(running) != attrgetter(path)(wanted))
 
 
 class Config(Section):

@@ -161,3 +161,8 @@ def run_many(first: int, count: int) -> Tally:
         if oracle.wrong:
             tally.wrong[seed] = oracle.wrong
     return tally
+
+
+def run_batch(batch: tuple[int, int]) -> Tally:
+    """The same for a worker of a pool: first seed and count."""
+    return run_many(*batch)

@@ -101,6 +101,7 @@ class World:
         self.board = SimBoard()
         self.watchdog = SimWatchdog(self.clock)
         self.steps = SimSteps(self.ledger)
+        self._config: Config | None = None
         self.settings: dict[str, Any] = {"agent": {"mode": "enforce"}, "tenant": OPERATORS_MAP}
         self.configure(**dict(settings or {}))
         self.probe = SimProbe(self.clock, self.cards, self.config().sampling)
@@ -122,7 +123,8 @@ class World:
     # --- the agent ---
 
     def configure(self, **sections: Any) -> None:
-        """Change settings; a running agent has to be told (``reload``)."""
+        """Change settings; a running agent has to be told (``adopt``)."""
+        self._config = None
         for name, value in sections.items():
             if isinstance(value, Mapping) and isinstance(self.settings.get(name), Mapping):
                 self.settings[name] = {**self.settings[name], **value}
@@ -131,7 +133,9 @@ class World:
 
     def config(self) -> Config:
         """The settings as they now are."""
-        return Config.model_validate(self.settings)
+        if self._config is None:
+            self._config = Config.model_validate(self.settings)
+        return self._config
 
     def ports(self, journal: Journal) -> Ports:
         """Everything an agent's loop touches; its workers die with it."""

@@ -130,6 +130,8 @@ class Kernel:
 
     def everyone(self) -> list[Process]:
         """All that may hold bytes: the living, zombies, and the dead whose bytes are not back yet."""
+        if not self.remains:
+            return list(self.table.values())
         return list({id(p): p for p in (*self.table.values(), *self.remains)}.values())
 
     def deliver(self, process: Process, signum: int) -> None:
