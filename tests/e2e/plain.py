@@ -11,6 +11,9 @@ from pathlib import Path
 from gpuwarden.sim.host import SimHost, Workload
 
 
+COMPANY = ("sh", "-c", 'sleep 600 >&- & exec "$0" "$@"')
+
+
 class Plain:
     """Starts workloads of one simulated host; a link's name is what its process is called."""
 
@@ -19,14 +22,22 @@ class Plain:
         self._folder = folder
         self._groups: list[subprocess.Popen[bytes]] = []
 
-    def run(self, name: str, *words: str, device: int = 0, wait: bool = True) -> Workload:
-        """``workload WORDS``, called ``name`` (at most 15 characters count)."""
+    def run(
+        self,
+        name: str,
+        *words: str,
+        device: int = 0,
+        wait: bool = True,
+        has_company: bool = False,
+    ) -> Workload:
+        """``workload WORDS``, called ``name`` (at most 15 characters count). ``has_company``: with
+        another process in its group, which uses no GPU."""
         program = self._folder / name
         if not program.exists():
             program.symlink_to(self._host.built.workload)
         environment = {**self._host.env(), "NVIDIA_VISIBLE_DEVICES": str(device)}
         process = subprocess.Popen(
-            [str(program), *words],
+            [*(COMPANY if has_company else ()), str(program), *words],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

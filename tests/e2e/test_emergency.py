@@ -217,8 +217,8 @@ def test_a_bare_offender_goes_with_its_process_group_and_no_further(
     agent = scene.agent
     beside = plain.run("hog-meek", "hold", "--size", "2GiB")  # same user, same control group
     agent.until("it is there", lambda: agent.tenant("hog-meek"))
-    hog = plain.run("hog", *HOG, "--children", "4", wait=False)
-    agent.until("its children are there", lambda: len(group_of(hog)) == 5)
+    hog = plain.run("hog", *HOG, "--children", "4", wait=False, has_company=True)
+    agent.until("all of it is there", lambda: len(group_of(hog)) == 6)
     agent.until("the whole group is gone", lambda: not group_of(hog) and not hog.is_running())
     agent.until_closed()
     hit = {a.target.name for a in agent.diary.actions(*HARMFUL) if a.target is not None}
