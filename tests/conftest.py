@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import prerequisites
+from tests.kills import tally
 
 REQUIRED = pytest.StashKey[frozenset[str]]()
 WITHHELD = pytest.StashKey[bool]()  # this module skipped the item, for a marker nobody required
@@ -96,6 +97,8 @@ def pytest_make_collect_report(
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
+    if line := tally.killed(terminalreporter.stats.get("passed", [])):
+        terminalreporter.write_line(line)
     path = os.environ.get("GPUWARDEN_TEST_COUNTS")
     if not path or hasattr(
         config, "workerinput"

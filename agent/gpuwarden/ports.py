@@ -137,8 +137,10 @@ class Cgroups(Protocol):
         *,
         cpu_cores: float | None,
         memory_high_bytes: int | None,
+        keep: Callable[[Mapping[str, str]], None],
     ) -> Mapping[str, str]:
-        """Slow the group down; the old values, by file, for ``restore``."""
+        """Slow the group down; the old values, by file, for ``restore``. ``keep`` is told them before
+        any is changed; what it raises leaves the group as it was."""
         ...
 
     def limit(self, cgroup: CgroupId, limits: HostLimits) -> Mapping[str, str]:
@@ -160,12 +162,15 @@ class Runtime(Protocol):
         ...
 
     def restart_off(self, target: Target) -> Mapping[str, str]:
-        """Keep it from coming back; the old policy for ``restart_back``. Blocks up to its
-        deadline.
+        """Keep it from coming back; the old policy for ``restart_back``, empty where there was none.
+        Blocks up to its deadline.
         """
         ...
 
-    def restart_back(self, target: Target, old: Mapping[str, str]) -> None: ...
+    def restart_back(self, target: Target, old: Mapping[str, str]) -> None:
+        """Give back what ``restart_off`` told, or, where its answer never came, what was known before:
+        ``restart_policy`` as in ``RuntimeFacts``."""
+        ...
 
     def stop(self, target: Target, grace_s: float) -> None:
         """Stop it in the runtime. Blocks up to its deadline."""
@@ -243,7 +248,7 @@ class Services(Protocol):
     def filenos(self) -> Sequence[int]: ...
 
     def watch(self, tenants: Mapping[TenantId, str]) -> None:
-        """Which tenant carries which service name (from labels)."""
+        """Which tenant carries which service (``policy.carriers``): at most one a service."""
         ...
 
     def close(self) -> None: ...

@@ -28,7 +28,7 @@ from gpuwarden.adapters.services import ServiceWatch
 from gpuwarden.adapters.tenancy import tenant_id
 from gpuwarden.adapters.wakeups import Wakeups
 from gpuwarden.clock import Clock, SystemClock
-from gpuwarden.config import Config
+from gpuwarden.config import Config, waits_for_restart
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.log import configure_log, get_log
 from gpuwarden.model.status import AgentInfo
@@ -55,7 +55,9 @@ class Reloader:
     clock: Clock
     journal: FileJournal
     notify: SdNotify
-    config: Config
+    started_with: Config
+    waiting: tuple[str, ...] = ()
+    """Settings of the newest configuration that only a restart puts in force."""
     is_ok: bool = True
     error: str = ""
     loaded_wall: float = 0.0
@@ -76,14 +78,18 @@ class Reloader:
             self.notify.reloaded(f"config rejected, the old one stays: {error.faults[0]}")
             return None
         self.accepted += 1
-        self.is_ok, self.error, self.config = True, "", fresh
+        self.is_ok, self.error = True, ""
+        self.waiting = waits_for_restart(self.started_with, fresh)
         self.loaded_wall = self.clock.wall()
         try:
             self.journal.reconfigure(fresh.model_dump_json(by_alias=True))
         except Unavailable as error:
             log.error("journal_failed", detail=str(error))
         log.info("config_reloaded", mode=fresh.agent.mode)
-        self.notify.reloaded(f"config reloaded: {fresh.agent.mode}")
+        if self.waiting:
+            log.warning("config_waits_for_restart", settings=self.waiting)
+        restart = f"; waits for a restart: {', '.join(self.waiting)}" if self.waiting else ""
+        self.notify.reloaded(f"config reloaded: {fresh.agent.mode}{restart}")
         return fresh
 
 
@@ -152,7 +158,7 @@ def run_agent(
         clock=clock,
         journal=parts.journal,
         notify=parts.notify,
-        config=cfg,
+        started_with=cfg,
         loaded_wall=clock.wall(),
     )
     parts.board.sources = _sources(parts, reloader)
@@ -269,6 +275,9 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         node = parts.node
         fault = node.journal_fault
         degraded = [f"{fault}: harm is withheld until it can"] if fault else []
+        if reloader.waiting:
+            settings = ", ".join(reloader.waiting)
+            degraded.append(f"the configuration has changed; a restart puts in force: {settings}")
         return AgentInfo(
             version=gpuwarden.__version__,
             pid=os.getpid(),

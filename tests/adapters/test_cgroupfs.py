@@ -2,18 +2,20 @@
 
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from gpuwarden.adapters.cgroup_owner import owner_of
 from gpuwarden.adapters.cgroupfs import CgroupFs
-from gpuwarden.errors import GpuwardenError, Refused, Unsupported
+from gpuwarden.errors import GpuwardenError, Refused, Unavailable, Unsupported
 from gpuwarden.model.ids import CgroupId
 from gpuwarden.model.owner import CgroupOwner
 from gpuwarden.model.tenant import HostLimits
 from tests.adapters.trees import (
     build,
+    unkept,
 )
 
 ID = "3ccfa00432798ff38f85839de1e396f771b4acbe9f4ddea0a761c39b9790a782"
@@ -104,7 +106,7 @@ def test_relative_owner_is_never_located(v2: Path) -> None:
 def test_v2_throttle_and_back(v2: Path) -> None:
     cgroups = CgroupFs(str(v2), nobody)
     cgroup = located(cgroups, SCOPE)
-    old = cgroups.throttle(cgroup, cpu_cores=0.2, memory_high_bytes=GIB)
+    old = cgroups.throttle(cgroup, cpu_cores=0.2, memory_high_bytes=GIB, keep=unkept)
     files = v2 / SCOPE[1:]
     assert (files / "cpu.weight").read_text() == "1"
     assert (files / "cpu.max").read_text() == "20000 100000"
@@ -113,6 +115,23 @@ def test_v2_throttle_and_back(v2: Path) -> None:
     cgroups.restore(cgroup, old)
     assert (files / "cpu.max").read_text() == "max 100000"
     assert (files / "memory.high").read_text() == "max"
+
+
+def test_how_it_was_is_told_before_anything_is_changed(v2: Path) -> None:
+    cgroups = CgroupFs(str(v2), nobody)
+    cgroup = located(cgroups, SCOPE)
+    weight = v2 / SCOPE[1:] / "cpu.weight"
+    told: list[Mapping[str, str]] = []
+
+    def refuse(old: Mapping[str, str]) -> None:
+        told.append(old)
+        assert weight.read_text() == "100\n"
+        raise Unavailable("the journal cannot be written")
+
+    with pytest.raises(Unavailable, match="journal"):
+        cgroups.throttle(cgroup, cpu_cores=0.2, memory_high_bytes=None, keep=refuse)
+    assert told == [{"cpu.weight": "100", "cpu.max": "max 100000"}]
+    assert weight.read_text() == "100\n"
 
 
 def test_v2_limit_leaves_room_below_the_quota(v2: Path) -> None:
@@ -141,7 +160,7 @@ def test_tighter_limits_of_others_stay(v2: Path) -> None:
     cgroups = CgroupFs(str(v2), nobody)
     cgroup = located(cgroups, SCOPE)
     assert cgroups.limit(cgroup, HostLimits(memory_bytes=8 * GIB, cpu_cores=4)) == {}
-    assert cgroups.throttle(cgroup, cpu_cores=0.2, memory_high_bytes=4 * GIB) == {
+    assert cgroups.throttle(cgroup, cpu_cores=0.2, memory_high_bytes=4 * GIB, keep=unkept) == {
         "cpu.weight": "100"
     }
 
@@ -149,7 +168,7 @@ def test_tighter_limits_of_others_stay(v2: Path) -> None:
 def test_period_of_the_group_is_kept(v2: Path) -> None:
     (v2 / SCOPE[1:] / "cpu.max").write_text("max 50000")
     cgroups = CgroupFs(str(v2), nobody)
-    cgroups.throttle(located(cgroups, SCOPE), cpu_cores=0.5, memory_high_bytes=None)
+    cgroups.throttle(located(cgroups, SCOPE), cpu_cores=0.5, memory_high_bytes=None, keep=unkept)
     assert (v2 / SCOPE[1:] / "cpu.max").read_text() == "25000 50000"
 
 
@@ -157,7 +176,7 @@ def test_missing_controller_is_named(v2: Path) -> None:
     cgroups = CgroupFs(str(v2), nobody)
     bare = located(cgroups, "/bare.slice")
     with pytest.raises(Unsupported, match="cpu and memory"):
-        cgroups.throttle(bare, cpu_cores=0.2, memory_high_bytes=GIB)
+        cgroups.throttle(bare, cpu_cores=0.2, memory_high_bytes=GIB, keep=unkept)
     with pytest.raises(Unsupported, match="memory controller"):
         cgroups.limit(bare, HostLimits(memory_bytes=GIB))
     with pytest.raises(Unsupported, match="pressure"):
@@ -175,7 +194,7 @@ def test_v1_controllers_lie_in_their_own_hierarchies(v1: Path) -> None:
     assert (v1 / "cpu,cpuacct/docker" / ID / "cpu.cfs_quota_us").read_text() == "150000"
     cgroups.restore(cgroup, old)
     assert (v1 / "cpu,cpuacct/docker" / ID / "cpu.cfs_quota_us").read_text() == "-1"
-    assert cgroups.throttle(cgroup, cpu_cores=0.2, memory_high_bytes=None) == {
+    assert cgroups.throttle(cgroup, cpu_cores=0.2, memory_high_bytes=None, keep=unkept) == {
         "cpu.shares": "1024",
         "cpu.cfs_quota_us": "-1",
     }
@@ -210,7 +229,7 @@ def test_group_of_the_agent_is_refused(v2: Path, own: str) -> None:
         with pytest.raises(Refused, match="agent"):
             harm(cgroup)
     with pytest.raises(Refused, match="agent"):
-        cgroups.throttle(cgroup, cpu_cores=1, memory_high_bytes=None)
+        cgroups.throttle(cgroup, cpu_cores=1, memory_high_bytes=None, keep=unkept)
     assert (v2 / SCOPE[1:] / "cgroup.freeze").read_text() == "0\n"
 
 
@@ -251,7 +270,7 @@ def test_a_write_that_does_not_take_is_undone(v2: Path) -> None:
     (files / "memory.high").symlink_to("cpu.weight")
     cgroups = CgroupFs(str(v2), nobody)
     with pytest.raises(GpuwardenError):
-        cgroups.throttle(located(cgroups, SCOPE), cpu_cores=0.2, memory_high_bytes=GIB)
+        cgroups.throttle(located(cgroups, SCOPE), cpu_cores=0.2, memory_high_bytes=GIB, keep=unkept)
     assert (files / "cpu.weight").read_text() == "100\n"
     assert (files / "cpu.max").read_text().strip() == "max 100000"
 

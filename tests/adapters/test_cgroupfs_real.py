@@ -18,6 +18,7 @@ from tests.adapters.trees import (
     real_hierarchies,
     sleeper,
     soon,
+    unkept,
 )
 
 HERE = real_hierarchies() or ["."]
@@ -116,7 +117,9 @@ if {"freezer", "memory", "cpu"} <= set(HERE):
             old = cgroups.limit(cgroup, HostLimits(memory_bytes=odd_bytes, cpu_cores=0.5))
             assert int((memory / "memory.limit_in_bytes").read_text()) == 256 * 1024 * 1024
             assert (cpu / "cpu.cfs_quota_us").read_text() == "50000\n"
-            slow = cgroups.throttle(cgroup, cpu_cores=0.2, memory_high_bytes=64 * 1024 * 1024)
+            slow = cgroups.throttle(
+                cgroup, cpu_cores=0.2, memory_high_bytes=64 * 1024 * 1024, keep=unkept
+            )
             assert (cpu / "cpu.shares").read_text() == "2\n"
             assert (cpu / "cpu.cfs_quota_us").read_text() == "20000\n"
             cgroups.restore(cgroup, slow)

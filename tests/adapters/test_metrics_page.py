@@ -351,3 +351,19 @@ def test_a_family_without_samples_is_left_out() -> None:
         "# TYPE gpuwarden_full gauge",
         'gpuwarden_full{a="b"} 1',
     ]
+
+
+@pytest.mark.parametrize("tail", ["\x00\x01", "ab"])
+def test_tenants_whose_names_look_alike_have_series_of_their_own(tail: str) -> None:
+    """Control characters are replaced and long names cut: one series twice fails the whole scrape."""
+    picture = view()
+    stem = "lxc:" if tail != "ab" else "lxc:" + "x" * 200
+    pair = [replace(tenants()[0], id=TenantId(stem + each)) for each in tail]
+    uses = tuple(
+        Use(tenant=each.id, device=device_id(0), used_bytes=7, listed_at=AT) for each in pair
+    )
+    snapshot = replace(picture.snapshot, tenants=tuple(pair), uses=uses, limits=())
+    text = page(replace(picture, snapshot=snapshot, cases=(), findings=()))
+    series = [(s.name, tuple(sorted(s.labels.items()))) for s in samples(text)]
+    assert len(series) == len(set(series))
+    assert all(len(label) <= LABEL_MAX_CHARS for _, pairs in series for _, label in pairs)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpuwarden.adapters.node_client import NodeClient
-from gpuwarden.adapters.run_claim import RunClaim
+from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.errors import ConfigError, Refused
 from tests.adapters.node_socket import ROOT, run_folder, serving, socket_of
 from tests.adapters.view_board import Board
@@ -52,7 +52,7 @@ def test_the_lock_dies_with_its_holder(run_dir: Path) -> None:
     script = f"""
         import os, sys
         from pathlib import Path
-        from gpuwarden.adapters.run_claim import RunClaim
+        from gpuwarden.adapters.run_claim import RunClaim, StateClaim
         RunClaim(Path({str(run_dir)!r}))
         os.kill(os.getpid(), 9)
     """
@@ -82,3 +82,53 @@ def test_a_folder_others_may_write_in_is_refused(run_dir: Path) -> None:
 def test_a_path_too_long_for_a_socket_is_a_config_error(run_dir: Path) -> None:
     with pytest.raises(ConfigError, match=r"agent\.run_dir"):
         RunClaim(run_dir / ("x" * 100))
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_untouched(run_dir: Path) -> None:
+    precious = run_dir / "precious"
+    precious.write_text("precious")
+    (run_dir / "agent.lock").symlink_to(precious)
+    with pytest.raises(Refused, match=r"agent\.lock.*move it away"):
+        RunClaim(run_dir)
+    assert precious.read_text() == "precious"
+
+
+def test_nobody_else_can_take_the_locks(run_dir: Path) -> None:
+    """A reader's descriptor is enough to lock a file: then no agent could start any more."""
+    claim, state = RunClaim(run_dir), StateClaim(run_dir / "state")
+    for path in (run_dir / "agent.lock", run_dir / "state" / "journal"):
+        assert path.stat().st_mode & 0o077 == 0
+    claim.release()
+    state.release()
+
+
+def test_a_state_folder_of_an_older_agent_is_closed_to_others(run_dir: Path) -> None:
+    folder = run_dir / "state" / "journal"
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    StateClaim(run_dir / "state").release()
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("which", [".", "journal"])
+def test_a_journal_others_may_write_is_not_believed(run_dir: Path, which: str) -> None:
+    (run_dir / "state" / "journal").mkdir(parents=True)
+    (run_dir / "state" / which).chmod(0o777)
+    with pytest.raises(Refused, match=r"others may write there.*agent\.state_dir"):
+        StateClaim(run_dir / "state")
+
+
+def test_a_journal_that_is_a_link_is_refused(run_dir: Path) -> None:
+    (run_dir / "elsewhere").mkdir(mode=0o700)
+    (run_dir / "state").mkdir()
+    (run_dir / "state" / "journal").symlink_to(run_dir / "elsewhere")
+    with pytest.raises(Refused, match="not a directory"):
+        StateClaim(run_dir / "state")
+
+
+def test_one_writer_a_journal(run_dir: Path) -> None:
+    first = StateClaim(run_dir / "state")
+    with pytest.raises(Refused, match="another agent keeps its journal"):
+        StateClaim(run_dir / "state")
+    first.release()
+    StateClaim(run_dir / "state").release()

@@ -40,6 +40,13 @@ MakeAgent = Callable[..., "Agent"]
 MakeNode = Callable[..., "Agent"]
 """Fixtures of conftest.py."""
 
+NOBODY = 65534
+# Reads everything, so that it runs wherever this checkout lies; may do nothing else.
+AS_NOBODY = (
+    *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
+)
+
 BASE = """
 [agent]
 mode = "enforce"

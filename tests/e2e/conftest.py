@@ -12,6 +12,7 @@ import pytest
 from gpuwarden.sim.host import SimHost, SimOptions
 from tests.e2e.agent import Agent, MakeAgent, MakeHost, MakeNode
 from tests.e2e.containers import Containers, policy
+from tests.e2e.plain import Plain
 
 
 @pytest.fixture
@@ -64,6 +65,14 @@ def make_agent(folder: Path, make_host: MakeHost) -> Iterator[MakeAgent]:
     for agent in agents:
         agent.close()
     assert not defects, f"{defects}\n{stories}"
+
+
+@pytest.fixture
+def plain(host: SimHost, folder: Path) -> Iterator[Plain]:
+    """Starts plain processes on the test's ``host``."""
+    processes = Plain(host, folder)
+    yield processes
+    processes.close()
 
 
 # --- real containers ---

@@ -69,10 +69,11 @@ def policy(
     window: str = "2s",
     ladder: str = "",
     mode: str = "enforce",
+    docker_host: str = "",
 ) -> str:
     """A drop-in. The preventive limiter is off unless asked for: it would keep a hog from its sin."""
     return f'[agent]\nmode = "{mode}"\n' + POLICY.format(
-        docker=os.environ["DOCKER_HOST"],
+        docker=docker_host or os.environ["DOCKER_HOST"],
         quota=quota,
         quota_more=quota_more,
         grace=grace,
@@ -83,10 +84,15 @@ def policy(
     )
 
 
-def docker(*words: str, check: bool = True) -> str:
-    """One ``docker`` command at the private daemon; its output."""
+def docker(*words: str, check: bool = True, daemon: str = "") -> str:
+    """One ``docker`` command at the private daemon, or at another one's address; its output."""
+    where = ["--host", daemon] if daemon else []
     done = subprocess.run(
-        ["docker", *words], capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=False
+        ["docker", *where, *words],
+        capture_output=True,
+        text=True,
+        timeout=ASK_TIMEOUT_S,
+        check=False,
     )
     if check and done.returncode:
         raise AssertionError(f"docker {' '.join(words)}: {done.stderr.strip()}")
@@ -107,9 +113,10 @@ class Container:
 
     id: str
     name: str
+    daemon: str = ""
 
     def inspect(self) -> dict[str, Any]:
-        found = json.loads(docker("inspect", "--type=container", self.id))[0]
+        found = json.loads(docker("inspect", "--type=container", self.id, daemon=self.daemon))[0]
         assert isinstance(found, dict)
         return found
 
@@ -151,6 +158,7 @@ class Container:
         events = docker(
             *("events", "--since", "0", "--until", "0s", "--filter", f"container={self.id}"),
             *("--format", "{{.Action}}"),
+            daemon=self.daemon,
         )
         return events.split("\n") if events else []
 
@@ -158,8 +166,9 @@ class Container:
 class Containers:
     """Starts workloads of one simulated host in containers, and removes them all again."""
 
-    def __init__(self, host: SimHost) -> None:
+    def __init__(self, host: SimHost, daemon: str = "") -> None:
         self._host = host
+        self._daemon = daemon
         self._ids: list[str] = []
 
     def run(
@@ -178,9 +187,9 @@ class Containers:
         options += [f"--volume={folder}:{folder}", f"--volume={built}:/sim:ro"]
         options += [f"--env=GPUWARDEN_SIM_DIR={folder}", f"--env=NVIDIA_VISIBLE_DEVICES={device}"]
         options += [f"--label={key}={value}" for key, value in (labels or {}).items()]
-        ident = docker("run", *options, IMAGE, "/sim/workload", *words)
+        ident = docker("run", *options, IMAGE, "/sim/workload", *words, daemon=self._daemon)
         self._ids.append(ident)
-        return Container(id=ident, name=name)
+        return Container(id=ident, name=name, daemon=self._daemon)
 
     def hog(self, *more: str, size: str = "12GiB", **options: Any) -> Container:
         """Holds ``size`` almost at once, over its quota of 8 GiB."""
@@ -195,9 +204,9 @@ class Containers:
             state = CGROUP / "freezer" / "docker" / ident / "freezer.state"
             with contextlib.suppress(OSError):
                 state.write_text("THAWED")
-            docker("unpause", ident, check=False)
+            docker("unpause", ident, check=False, daemon=self._daemon)
         if self._ids:
-            docker("rm", "--force", "--volumes", *self._ids, check=False)
+            docker(*("rm", "--force", "--volumes", *self._ids), check=False, daemon=self._daemon)
 
 
 def bytes_on(host: SimHost, device: int = 0) -> int:

@@ -13,19 +13,12 @@ import pytest
 
 from gpuwarden.model.action import Kind
 from gpuwarden.model.decision import NoteKind
-from gpuwarden.model.device import Sight
 from gpuwarden.node.journal import segments
 from gpuwarden.sim.host import SimHost, Workload
-from tests.e2e.agent import CLOCK, Agent, MakeAgent, MakeHost
+from tests.e2e.agent import AS_NOBODY, CLOCK, NOBODY, Agent, MakeAgent, MakeHost
 
 pytestmark = pytest.mark.serial
 
-NOBODY = 65534
-# Reads everything, so that it runs wherever this checkout lies; may do nothing else.
-AS_NOBODY = (
-    *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
-)
 WITHOUT_READING = ("setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search")
 HOG = """
 [[tenant]]
@@ -424,19 +417,26 @@ def _passes(seconds: float) -> Callable[[], bool]:
     return lambda: CLOCK.now() >= end
 
 
-def test_frozen_in_mid_case_it_confirms_anew(make_host: MakeHost, make_agent: MakeAgent) -> None:
+def test_after_a_silence_a_conviction_is_confirmed_anew(
+    make_host: MakeHost, make_agent: MakeAgent
+) -> None:
     host = make_host()
-    observe = HOG + "[agent]\nmode = 'observe'\n[sampling]\ngap_s = '500ms'\n"
-    agent = make_agent(host, observe).start()
+    short = HOG + "[sampling]\ngap_s = '500ms'\n"
+    agent = make_agent(host, short + "[agent]\nmode = 'observe'\n").start()
     agent.until_seen(1)
     hog = start_hog(host)
     agent.until("it is convicted", lambda: agent.diary.withheld("observe"))
     agent.suspend()
-    hog.kill()
-    agent.configure(HOG + "[sampling]\ngap_s = '500ms'\n")
+    agent.configure(short)
     agent.signal(signal.SIGHUP)
-    agent.until("the silence is long", _passes(2.0))
+    agent.until("the silence is long", _passes(1.5))
+    resumed_at = CLOCK.now()
     agent.resume()
+    agent.until("the hog is gone", lambda: not hog.is_running())
     agent.until_closed()
-    assert agent.diary.actions(Kind.TERM, Kind.KILL) == []
-    assert agent.device(0).sight is Sight.OK
+    (term,) = [r for r, a in agent.diary.ordered() if a.kind is Kind.TERM]
+    assert term.decision is not None
+    (episode,) = term.decision.memory.episodes.values()
+    assert episode.hard_since is not None
+    assert episode.confirmed_at is not None
+    assert resumed_at <= episode.hard_since < episode.confirmed_at

@@ -12,7 +12,7 @@ import pytest
 
 from gpuwarden.model.action import Kind, Result
 from gpuwarden.sim.host import SimHost
-from tests.e2e.agent import Agent, MakeAgent, MakeNode
+from tests.e2e.agent import AS_NOBODY, NOBODY, Agent, MakeAgent, MakeNode
 from tests.e2e.containers import (
     Container,
     Containers,
@@ -22,6 +22,7 @@ from tests.e2e.containers import (
     until_dead,
     until_named,
 )
+from tests.e2e.dockerd import OwnDaemon
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 
@@ -107,6 +108,78 @@ def test_docker_hangs_for_a_moment_only(
     agent.until("its processes are gone", lambda: gone(pids))
     daemon.go_on()
     _settles(agent, hog)
+
+
+def _cannot_act(agent: Agent, container: Container) -> str:
+    tenant = agent.tenant(f"docker:{container.id}")
+    return (tenant.cannot_act or "") if tenant is not None else ""
+
+
+def test_docker_dies_in_mid_eviction_and_comes_back(
+    host: SimHost, make_agent: MakeAgent, folder: Path, own_daemon: OwnDaemon
+) -> None:
+    containers = Containers(host, own_daemon.address)
+    agent = make_agent(host, policy(grace="1s", docker_host=own_daemon.address)).start()
+    agent.until_seen(2)
+    hog = containers.hog("--ignore-term", restart="always")
+    agent.until_done(Kind.TERM)
+    pids = hog.pids()
+    own_daemon.kill()
+    agent.until("its processes are gone", lambda: gone(pids))
+    agent.until("its bytes are back", lambda: bytes_on(host) == 0)
+    agent.until("that Docker is away is told", lambda: agent.gaps("docker"))
+    agent.until("giving back fails", lambda: _failed(agent, Kind.RESTART_BACK))
+    own_daemon.start()
+    _settles(agent, hog)
+    agent.until("the gap is closed", lambda: not agent.gaps("docker"))
+    containers.close()
+
+
+def _failed(agent: Agent, kind: Kind) -> list[str]:
+    return [o.detail for o in agent.diary.outcomes(kind, result=Result.FAILED)]
+
+
+@pytest.fixture
+def own_daemon(folder: Path) -> Iterator[OwnDaemon]:
+    daemon = OwnDaemon(folder / "docker")
+    daemon.start()
+    daemon.load()
+    yield daemon
+    daemon.close()
+
+
+def test_without_dockers_socket_it_says_so_and_goes_on_when_it_comes(
+    host: SimHost, make_agent: MakeAgent, containers: Containers, folder: Path
+) -> None:
+    """Who the tenant is, only Docker can tell: until then nothing is done to it."""
+    socket = folder / "docker.sock"
+    agent = make_agent(host, policy(docker_host=f"unix://{socket}")).start()
+    agent.until_seen(2)
+    hog = containers.hog()
+    tenant = f"docker:{hog.id}"
+    agent.until("it is seen", lambda: agent.tenant(tenant))
+    told = agent.until("that Docker is not there is told", lambda: agent.gaps("docker"))
+    assert f"no Docker daemon at unix://{socket}" in told[0].detail
+    agent.always("nothing is done", hog.is_running, for_s=1.0)
+    assert agent.diary.actions(Kind.TERM, Kind.KILL, Kind.STOP) == []
+    socket.symlink_to(os.environ["DOCKER_HOST"].removeprefix("unix://"))
+    until_dead(agent, hog)
+    agent.until("the gap is closed", lambda: not agent.gaps("docker"))
+
+
+def test_without_permission_for_docker_it_says_so(
+    host: SimHost, make_agent: MakeAgent, containers: Containers, folder: Path
+) -> None:
+    agent = make_agent(host, policy(), before=AS_NOBODY)
+    for path in (folder, folder / "run", folder / "state"):
+        path.mkdir(exist_ok=True)
+        os.chown(path, NOBODY, NOBODY)
+    agent.start().until_seen(2)
+    hog = containers.hog()
+    why = agent.until("why it cannot act is told", lambda: _cannot_act(agent, hog))
+    assert "no permission for Docker" in why
+    assert hog.is_running()
+    assert agent.diary.actions(Kind.TERM, Kind.KILL, Kind.STOP) == []
 
 
 def _docker_trouble(agent: Agent) -> list[str]:

@@ -24,8 +24,8 @@ Step = tuple[str, str]
 """An action's kind and a phase."""
 DOWN_S = (0.1, 3.0)
 """How long the agent stays away: less, and more, than a hold may last."""
-TAIL_S = 30.0
-"""A play goes on for so much longer: everything that was put off by a death is over by then."""
+TAIL_S = 40.0
+"""How much longer a play may go on until everything that was put off by a death is over."""
 
 
 @dataclass(slots=True)
@@ -93,6 +93,15 @@ class MortalDisk:
             self.close(fd)
 
 
+def _is_over(world: World) -> bool:
+    """Nobody is on the ladder, nothing is owed but the limits of the living, no incident is open."""
+    agent = world.agent
+    if not isinstance(agent, Node) or agent.last is None:
+        return False
+    owed = [d for d in agent.memory.debts if not world.is_alive(d.tenant)]
+    return not (owed or agent.memory.cases or agent.memory.open_incidents)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A play as it went."""
@@ -135,7 +144,9 @@ def perform(
         return file_agent(where, folder, disk)
 
     world.attach(start)
-    world.run(world.began + play.until_s + TAIL_S)
+    world.run(world.began + play.until_s)
+    while not _is_over(world) and world.clock.now() < world.began + play.until_s + TAIL_S:
+        world.run_for(1.0)
     disk.end()
     return Run(
         play=play, world=world, steps=steps, folder=folder, writes=disk.writes, down_s=down_s

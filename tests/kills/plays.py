@@ -25,6 +25,7 @@ SWIFT: dict[str, dict[str, Any]] = {
         "stuck_s": 2.0,
         "tombstone_window_s": 12.0,
         "page_after_s": 2.0,
+        "uncordon_after_s": 4.0,
     },
 }
 """What makes a play short; nothing of it changes what is decided."""
@@ -129,8 +130,7 @@ def emergency() -> World:
     _serve(world)
     _bystander(world)
     low = _hog(world, obeys=False, restart="unless-stopped")
-    at(world, 3.6, lambda: world.cards.lock(card(), low.tenant))
-    at(world, 3.6, lambda: world.probe.event("xid", card(), 119))
+    at(world, 3.6, lambda: _lock(world, low))
     return world
 
 
@@ -139,8 +139,7 @@ def emergency_v1() -> World:
     world = _node(cgroup_version=1)
     _serve(world)
     low = _hog(world, obeys=False, restart="always")
-    at(world, 3.6, lambda: world.cards.lock(card(), low.tenant))
-    at(world, 3.6, lambda: world.probe.event("xid", card(), 119))
+    at(world, 3.6, lambda: _lock(world, low))
     return world
 
 
@@ -155,7 +154,7 @@ def undead() -> World:
             world.kernel.set_stuck(low.main, is_stuck)
 
     at(world, 3.1, lambda: stuck(True))
-    at(world, 16.0, lambda: stuck(False))
+    at(world, 30.0, lambda: stuck(False))
     return world
 
 
@@ -200,9 +199,8 @@ def stays_locked() -> World:
     world = _node()
     _serve(world)
     low = _hog(world)
-    at(world, 3.6, lambda: world.cards.lock(card(), low.tenant, heals=False))
-    at(world, 3.6, lambda: world.probe.event("xid", card(), 119))
-    at(world, 22.0, lambda: _unlock(world))
+    at(world, 3.6, lambda: _lock(world, low, heals=False))
+    at(world, 34.0, lambda: _unlock(world))
     return world
 
 
@@ -211,6 +209,13 @@ def moved_away() -> World:
     world = stays_locked()
     world.configure(ladder={"allow_protected_restart": True})
     return world
+
+
+def _lock(world: World, by: Container, *, heals: bool = True) -> None:
+    """The device stops working, and says so for as long as it does."""
+    world.cards.lock(card(), by.tenant, heals=heals)
+    world.cards.cards[card()].recovery_action = 2
+    world.probe.event("xid", card(), 119)
 
 
 def _unlock(world: World) -> None:
@@ -257,14 +262,14 @@ def paused() -> World:
 
 
 def unseen_while_held() -> World:
-    """Held while Docker hangs; then its device cannot be read, so nothing is raised: thawed in time."""
-    world = _node({"ladder": {"restart_wait_s": 1.5}})
+    """Held while Docker takes its time; its device cannot be read by then, so nothing is raised, and it
+    is thawed when the hold may last no longer."""
+    world = _node({"ladder": {"restart_wait_s": 2.5, "hold_ttl_s": 1.8}})
     _serve(world)
     _hog(world, restart="always")
+    world.docker.answer_s = 1.4
     board = world.cards.cards[card()]
-    at(world, 3.0, lambda: setattr(world.docker, "is_hung", True))
     at(world, 3.3, lambda: setattr(board, "hangs_since", world.clock.now()))
-    at(world, 9.0, lambda: setattr(world.docker, "is_hung", False))
     at(world, 9.0, lambda: setattr(board, "hangs_since", None))
     return world
 
@@ -284,17 +289,37 @@ def reserve_made_good() -> World:
 K = Kind
 EVICTION = frozenset({K.WARN, K.TERM})
 PLAYS: tuple[Play, ...] = (
-    Play(stage=throttled_and_let_go, orders=frozenset({K.WARN, K.THROTTLE, K.UNTHROTTLE}), until_s=14),
-    Play(stage=kept_alive, orders=EVICTION | {K.FREEZE, K.THAW, K.RESTART_OFF, K.RESTART_BACK}, until_s=30),
+    Play(
+        stage=throttled_and_let_go, orders=frozenset({K.WARN, K.THROTTLE, K.UNTHROTTLE}), until_s=14
+    ),
+    Play(
+        stage=kept_alive,
+        orders=EVICTION | {K.FREEZE, K.THAW, K.RESTART_OFF, K.RESTART_BACK},
+        until_s=30,
+    ),
     Play(stage=ignores_term, orders=EVICTION | {K.KILL}, until_s=14),
-    Play(stage=emergency, orders=frozenset({K.FREEZE, K.RESTART_OFF, K.TERM, K.THAW, K.KILL}), until_s=30),
-    Play(stage=emergency_v1, orders=frozenset({K.FREEZE, K.RESTART_OFF, K.TERM, K.THAW, K.KILL}), until_s=30),
-    Play(stage=undead, orders=EVICTION | {K.KILL, K.STOP, K.CORDON, K.PAGE}, until_s=26),
+    Play(
+        stage=emergency,
+        orders=frozenset({K.FREEZE, K.RESTART_OFF, K.TERM, K.THAW, K.KILL}),
+        until_s=30,
+    ),
+    Play(
+        stage=emergency_v1,
+        orders=frozenset({K.FREEZE, K.RESTART_OFF, K.TERM, K.THAW, K.KILL}),
+        until_s=30,
+    ),
+    Play(
+        stage=undead, orders=EVICTION | {K.KILL, K.STOP, K.CORDON, K.UNCORDON, K.PAGE}, until_s=40
+    ),
     Play(stage=managed_unit, orders=EVICTION | {K.STOP}, until_s=14),
     Play(stage=bare_group, orders=EVICTION | {K.KILL}, until_s=14),
-    Play(stage=limited, orders=frozenset({K.SET_LIMIT, K.CLEAR_LIMIT, K.SET_HOST_LIMITS}), until_s=12),
-    Play(stage=stays_locked, orders=EVICTION | {K.CORDON, K.PAGE}, until_s=36),
-    Play(stage=moved_away, orders=EVICTION | {K.RELOCATE, K.CORDON, K.PAGE}, until_s=36),
+    Play(
+        stage=limited, orders=frozenset({K.SET_LIMIT, K.CLEAR_LIMIT, K.SET_HOST_LIMITS}), until_s=12
+    ),
+    Play(stage=stays_locked, orders=EVICTION | {K.CORDON, K.UNCORDON, K.PAGE}, until_s=48),
+    Play(
+        stage=moved_away, orders=EVICTION | {K.RELOCATE, K.CORDON, K.UNCORDON, K.PAGE}, until_s=48
+    ),
     Play(stage=comes_back, orders=EVICTION | {K.STOP, K.PAGE}, until_s=80),
     Play(stage=two_over, orders=EVICTION | {K.FREEZE, K.RESTART_OFF, K.KILL}, until_s=40),
     Play(stage=paused, orders=frozenset({K.WARN, K.KILL}), until_s=30),

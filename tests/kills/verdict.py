@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 from gpuwarden.model.action import Kind, Result
+from gpuwarden.model.decision import Incident
 from gpuwarden.model.ids import TenantId
 from gpuwarden.node.journal import Reading, read
 from gpuwarden.node.replay import Replay, differences
 from gpuwarden.sim.world import World
 from tests.kills.deaths import Run
 
-EVICTS = ("freeze", "term", "kill", "stop")
+PASSED = "passed without action"
+CLAIMS = {
+    "tenant stopped": "stop",
+    "tenant killed": "kill",
+    "tenant ended on request": "term",
+    "tenant throttled": "throttle",
+    PASSED: "",
+}
+"""What an incident may say of its end, the strongest first, and the effect that makes it true."""
+OF_SOMEBODY = frozenset({"quota", "tombstone", "reserve"})
 SLACK_S = 0.3
 """From when a hold has to end until the tick that ends it."""
 
@@ -21,7 +32,9 @@ def faults(run: Run, undisturbed: Run, *, gaps: int = 0) -> list[str]:
     """Everything that is wrong, in words; ``gaps``: how many the journal may have."""
     return [
         *_another_end(run, undisturbed),
+        *_protected_hit(run.world),
         *_twice(run, undisturbed),
+        *_killed_in_vain(run, undisturbed),
         *_unwritten(run),
         *_held_too_long(run),
         *_still_owed(run),
@@ -37,9 +50,17 @@ def _another_end(run: Run, undisturbed: Run) -> Iterator[str]:
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             yield f"{name} ends as {found.get(name)}, not as {wanted.get(name)}"
-    found, wanted = _harmed(run.world), _harmed(undisturbed.world)
-    if found != wanted:
-        yield f"harmed are {found}, not {wanted}"
+    harmed, allowed = _harmed(run.world), _harmed(undisturbed.world)
+    if harmed != allowed:
+        yield f"harmed are {harmed}, not {allowed}"
+
+
+def _protected_hit(world: World) -> Iterator[str]:
+    """Nothing is ever done to a protected one but the move its operator allows."""
+    for entry in world.ledger.harm():
+        allowance = world.allowances.get(entry.tenant) if entry.tenant is not None else None
+        if allowance is not None and allowance.cls == "protected" and entry.kind != "relocate":
+            yield f"a protected tenant was hit: {entry}"
 
 
 def _standing(world: World) -> dict[str, object]:
@@ -100,6 +121,16 @@ def _twice(run: Run, undisturbed: Run) -> Iterator[str]:
         yield f"{pages} pages instead of {wanted}"
 
 
+def _killed_in_vain(run: Run, undisturbed: Run) -> Iterator[str]:
+    """Who has heard TERM and goes on it is not killed: a death of the agent takes nobody's grace away."""
+    goes = {_name(undisturbed.world, e.tenant) for e in undisturbed.world.ledger.of("term")}
+    goes -= {_name(undisturbed.world, e.tenant) for e in undisturbed.world.ledger.of("kill")}
+    for entry in run.world.ledger.of("kill"):
+        has_heard = run.world.ledger.of("term", tenant=entry.tenant)
+        if has_heard and _name(run.world, entry.tenant) in goes:
+            yield f"killed although it was about to go: {entry}"
+
+
 def _unwritten(run: Run) -> Iterator[str]:
     """Every effect on somebody has an intent that was on disk before."""
     for entry in run.world.ledger.harm():
@@ -147,31 +178,62 @@ def _at_once(run: Run) -> Iterator[str]:
     ledger = run.world.ledger
     spans: list[tuple[float, float, str]] = []
     for tenant in {e.tenant for e in ledger.of("term", "kill") if e.tenant}:
-        first = min(e.at for e in ledger.of(*EVICTS, tenant=tenant))
+        first = min(e.at for e in ledger.of("term", "kill", "stop", tenant=tenant))
         last = max((e.at for e in ledger.of("exit", tenant=tenant)), default=first)
         spans.append((first, last, _name(run.world, tenant)))
     spans.sort()
-    for before, after in zip(spans, spans[1:], strict=False):
+    for before, after in pairwise(spans):
         if after[0] < before[1]:
             yield f"{after[2]} is evicted while {before[2]} still is"
 
 
 def _unexplained(run: Run, undisturbed: Run) -> Iterator[str]:
-    """The incidents are those of the undisturbed play, closed, and say what became of every action."""
+    """The incidents of who was hit are those of the undisturbed play; all are closed, say what became
+    of every action, and of every effect by which action it came."""
     final = {r.value for r in Result} - {Result.STARTED.value}
+    told: dict[str, str] = {}
     for incident in run.world.board.incidents:
         if incident.closed_at is None:
             yield f"incident {incident.id} is open"
         for step in incident.steps:
-            if step.action and step.kind != "withheld" and step.result not in final:
+            if not step.action or step.kind == "withheld":
+                continue
+            told[step.action] = step.result
+            if step.result not in final:
                 yield f"incident {incident.id}: {step.kind} is {step.result!r}"
-    found, wanted = _told(run), _told(undisturbed)
+        yield from _untrue(run.world, incident)
+    for entry in run.world.ledger.harm():
+        is_known = told.get(entry.action) in (Result.DONE, Result.UNKNOWN)
+        if not is_known and not entry.action.startswith("limits/"):
+            yield f"no incident tells of {entry}: {told.get(entry.action)}"
+    found, wanted = _accused(run.world), _accused(undisturbed.world)
     if found != wanted:
-        yield f"incidents are {sorted(found.items())}, not {sorted(wanted.items())}"
+        yield f"accused are {sorted(found.items())}, not {sorted(wanted.items())}"
 
 
-def _told(run: Run) -> Counter[tuple[str, str, str]]:
-    return Counter((i.rule, i.tenant_name, i.outcome) for i in run.world.board.incidents)
+def _accused(world: World) -> Counter[str]:
+    """How many incidents there are of whom."""
+    return Counter(i.tenant_name for i in world.board.incidents if i.rule in OF_SOMEBODY)
+
+
+def _untrue(world: World, incident: Incident) -> Iterator[str]:
+    """What an incident claims to have done is what the world saw, or no less where that is not known."""
+    word, _, doubt = incident.outcome.partition(", ")
+    if incident.tenant is None or word not in CLAIMS:
+        return
+    span = (incident.opened_at, incident.closed_at or world.clock.now())
+    seen = {
+        e.kind
+        for e in world.ledger.of(*CLAIMS.values(), tenant=incident.tenant)
+        if span[0] <= e.at <= span[1]
+    }
+    strongest = next((w for w, kind in CLAIMS.items() if kind in seen), PASSED)
+    if doubt:
+        order = [*CLAIMS]
+        if order.index(word) > order.index(strongest):
+            yield f"incident {incident.id}: {incident.outcome!r}, and the world saw {strongest!r}"
+    elif word != strongest:
+        yield f"incident {incident.id}: {incident.outcome!r}, and the world saw {strongest!r}"
 
 
 def _another_replay(run: Run, gaps: int) -> Iterator[str]:

@@ -91,6 +91,18 @@ class TestDebts:
         after = owing(known).after((outcome(Kind.RESTART_OFF, HOG, Result.UNKNOWN),))
         assert dict(after.debts[0].old) == {"restart_policy": "always"}
 
+    def test_what_was_noted_before_anything_was_changed_is_owed_without_an_outcome(self) -> None:
+        noted = outcome(Kind.THROTTLE, HOG, Result.STARTED, old={"cpu.max": "max 100000"})
+        after = owing(debt(Kind.UNTHROTTLE)).after((noted,))
+        after = after.after((outcome(Kind.THROTTLE, HOG, Result.UNKNOWN),))
+        assert dict(after.debts[0].old) == {"cpu.max": "max 100000"}
+
+    @pytest.mark.parametrize("kind", sorted(TAKEN.values()))
+    def test_an_undo_that_may_not_have_happened_is_due_at_once(self, kind: Kind) -> None:
+        before = owing(replace(debt(kind), due_wall=1e12))
+        assert before.after((outcome(kind, HOG, Result.FAILED),)).debts[0].due_wall == 1e12
+        assert before.after((outcome(kind, HOG, Result.UNKNOWN),)).debts[0].due_wall is None
+
     def test_limits_are_owed_device_by_device(self) -> None:
         both = owing(debt(Kind.CLEAR_LIMIT, on=0), debt(Kind.CLEAR_LIMIT, on=1))
         settled = both.after((outcome(Kind.CLEAR_LIMIT, HOG, on=1),))
@@ -162,18 +174,28 @@ class TestCases:
         assert rung_of(before.after((outcome(Kind.TERM, HOG, Result.UNKNOWN),)), HOG) is Rung.TERMED
 
 
+APPLIED = {limit_key(HOG.id, device_id(0)): "1/2", host_key(HOG.id): "3/4", "else": "5"}
+
+
 class TestLimits:
-    @pytest.mark.parametrize("result", [Result.FAILED, Result.UNKNOWN])
-    def test_what_failed_is_known_to_have_failed(self, result: Result) -> None:
-        keys = {limit_key(HOG.id, device_id(0)): "1/2", host_key(HOG.id): "3/4"}
-        before = memory(applied=keys)
-        after = before.after(
+    def told(self, result: Result) -> dict[str, str]:
+        after = memory(applied=APPLIED).after(
             (
                 outcome(Kind.SET_LIMIT, HOG, result, on=0),
                 outcome(Kind.SET_HOST_LIMITS, HOG, result),
             )
         )
-        assert set(after.applied.values()) == {f"failed {NOW:.3f}"}
+        return dict(after.applied)
+
+    def test_what_failed_is_known_to_have_failed(self) -> None:
+        failed = dict.fromkeys(APPLIED, f"failed {NOW:.3f}")
+        assert self.told(Result.FAILED) == {**failed, "else": "5"}
+
+    def test_what_may_not_have_happened_is_ordered_again_at_once(self) -> None:
+        assert self.told(Result.UNKNOWN) == {"else": "5"}
+
+    def test_what_was_done_stays(self) -> None:
+        assert self.told(Result.DONE) == APPLIED
 
     def test_what_was_not_ordered_has_not_failed(self) -> None:
         before = memory()

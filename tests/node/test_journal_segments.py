@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -113,3 +114,16 @@ def test_a_segment_that_cannot_be_read_is_a_gap(tmp_path: Path) -> None:
     reading = Reading()
     assert [record.kind for record in read(tmp_path, reading)] == ["stop"]
     assert reading.gaps == 1
+
+
+def test_a_segment_that_is_no_file_of_its_own_is_a_gap_and_holds_nobody_up(tmp_path: Path) -> None:
+    journal = FileJournal(tmp_path / "journal", 2**30)
+    journal.begin("{}", owing())
+    journal.close()
+    forged = tmp_path / "forged"
+    forged.write_bytes(encode(Line(kind="memory", memory=Memory(serial=99))))
+    (tmp_path / "journal" / "journal-00000002.jsonl").symlink_to(forged)
+    os.mkfifo(tmp_path / "journal" / "journal-00000003.jsonl")
+    reading = Reading()
+    assert recover(read(tmp_path / "journal", reading)).memory == owing()
+    assert reading.gaps == 2

@@ -133,6 +133,13 @@ class TestOneEviction:
         (term,) = [s for s in told.incident.steps if s.kind == "term"]
         assert (term.result, term.text.endswith("[no such luck]")) == ("failed", True)
 
+    def test_what_an_agent_that_died_may_have_done_is_told_as_such(self) -> None:
+        told = Told()
+        told.see(NOW, 20_000)
+        told.see(NOW + 0.2, 22_000, Result.UNKNOWN)
+        told.see(NOW + 0.4, 0)
+        assert told.incident.outcome == "tenant ended on request, as far as known"
+
     def test_observe_mode_says_what_was_withheld(self) -> None:
         told = Told("observe")
         told.see(NOW, 20_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,6 +61,27 @@ class TestFind:
 
     def test_evicted_but_not_held(self) -> None:
         assert self.found(None) == []
+
+    def test_who_was_there_when_another_was_evicted_has_not_come_back(self) -> None:
+        """Anybody may write a compose project's labels on a container of his own and be evicted."""
+        stones: dict[str, Tombstone] = {}
+        thief = tenant("thief", owner_key=HOG.owner_key, started_wall=T0)
+        for wall in (T0 - 3, T0 - 2, T0 - 1):
+            stones["key"] = tombstone.bury(
+                CFG, stones, "key", wall, who=thief.id, there=[HOG.id, thief.id]
+            )
+        stone = replace(stones["key"], owner_key=HOG.owner_key or "")
+        assert stone.held_until_wall is not None
+        again = tenant("again", owner_key=HOG.owner_key, started_wall=T0)
+        innocent = replace(HOG, started_wall=T0)  # restarted meanwhile: still the same container
+        look = snap(tenants=[innocent, thief, again])
+        found = tombstone.find(CFG, memory(tombstones={stone.owner_key: stone}), scene(look=look))
+        assert [f.tenant for f in found] == [thief.id, again.id]
+
+    def test_a_bystander_that_is_evicted_itself_is_none_any_more(self) -> None:
+        stones = {"key": tombstone.bury(CFG, {}, "key", T0, who=None, there=[HOG.id])}
+        assert stones["key"].bystanders == (HOG.id,)
+        assert tombstone.bury(CFG, stones, "key", T0 + 1, who=HOG.id).bystanders == ()
 
     def test_a_tenant_without_an_owner_is_nobodys(self) -> None:
         assert self.found(T0 + 1, owner=None) == []

@@ -122,7 +122,12 @@ class CgroupFs:
             return self._kill_one_by_one(group)
 
     def throttle(
-        self, cgroup: CgroupId, *, cpu_cores: float | None, memory_high_bytes: int | None
+        self,
+        cgroup: CgroupId,
+        *,
+        cpu_cores: float | None,
+        memory_high_bytes: int | None,
+        keep: Callable[[Mapping[str, str]], None],
     ) -> Mapping[str, str]:
         """``Unsupported`` only when none of what was asked can be done here; never loosens a limit."""
         with self._harmed(cgroup) as group, self._files(group) as read_write:
@@ -132,6 +137,7 @@ class CgroupFs:
             asked = (cpu_cores is not None) + (memory_high_bytes is not None)
             if plan.missing and len(plan.missing) == asked:
                 raise _missing(plan, cgroup)
+            keep({write.name: write.old for write in plan.writes})
             return self._carry_out(plan, read_write)
 
     def limit(self, cgroup: CgroupId, limits: HostLimits) -> Mapping[str, str]:

@@ -102,11 +102,15 @@ def policy_back(old: Mapping[str, str]) -> tuple[str, int] | None:
 
 
 def owner_key(labels: Mapping[str, str], image: str | None, name: str | None) -> str | None:
-    """Names the owner across re-creation: the id changes, these do not."""
+    """Names the owner across re-creation: the id changes, these do not.
+
+    Labels are anybody's to write; of a running container only the name cannot be had twice. Compose
+    gives the same name again, so it is part of the key.
+    """
     project = labels.get("com.docker.compose.project")
     service = labels.get("com.docker.compose.service")
     if project and service:
-        return f"compose:{project}/{service}"
+        return f"compose:{project}/{service}+{name or ''}"
     swarm = labels.get("com.docker.swarm.service.name")
     if swarm:
         return f"swarm:{swarm}"

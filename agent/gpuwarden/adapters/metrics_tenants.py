@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from gpuwarden.adapters.exposition import PREFIX, Page, Remembered, labels
+from gpuwarden.adapters.exposition import PREFIX, Page, Remembered, distinct, labels
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import Rung
 from gpuwarden.model.status import View
@@ -57,7 +57,7 @@ def _known(tenant: Tenant, remembered: Remembered) -> tuple[str, ...]:
     )
     known = remembered.get(tenant.id, "tenant")
     if known is None or known[0] != identity:
-        mine = labels((("tenant", tenant.id),))
+        mine = labels((("tenant", distinct(tenant.id)),))
         info = labels(
             (
                 ("name", tenant.name),
@@ -127,7 +127,7 @@ def _add_cases(page: Page, view: View, said: dict[TenantId, str]) -> None:
     frozen = page.family("tenant_frozen", "gauge", "Whether a tenant is held by the agent.")
     rungs = page.family("tenant_rung", "gauge", "Step of the ladder, 1 for the one.")
     for case in view.cases:
-        mine = said.get(case.tenant) or labels((("tenant", case.tenant),))
+        mine = said.get(case.tenant) or labels((("tenant", distinct(case.tenant)),))
         frozen.add(mine, case.frozen_since is not None)
         for rung in Rung:
             rungs.add(f'{mine},rung="{rung.value}"', rung is case.rung)

@@ -25,10 +25,10 @@ class RunClaim:
         self.inner_dir = run_dir / "inner"
         _check_length(self.inner_dir / SOCKET_NAME)
         _make_private(run_dir, 0o755)
-        self._lock = os.open(
-            run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
-        )
+        # Not for others' eyes: whoever can open it can lock it, and keep the next agent from starting.
+        self._lock = _opened(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
+            os.fchmod(self._lock, 0o600)
             self._take_lock()
             _make_private(self.inner_dir, 0o700)
             for path in (self.socket_path, self.inner_dir / SOCKET_NAME):
@@ -57,15 +57,21 @@ class StateClaim:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        """Take it. ``Refused`` when another agent has it, wherever its run directory is.
+        """Take it. ``Refused`` when another agent has it, wherever its run directory is, or when others
+        may write there: what they put into the journal would be believed.
 
-        The directory itself is locked: that needs no room on a full disk. One that cannot be made or
-        opened has no journal either, and is nobody's.
+        The folder of the journal is locked: that needs no room on a full disk, and nobody else can open
+        it. One that cannot be made has no journal either, and is nobody's.
         """
         self._lock: int | None = None
+        folder = state_dir / "journal"
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _check_private(state_dir, state_dir.stat(), "agent.state_dir")
+            _check_private(folder, folder.lstat(), "agent.state_dir")
+            self._lock = _opened(folder, os.O_RDONLY | os.O_DIRECTORY)
+            os.fchmod(self._lock, 0o700)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.release()
@@ -106,15 +112,27 @@ def _make_private(folder: Path, mode: int) -> None:
         status = folder.lstat()
     except OSError as error:
         raise Refused(f"{folder}: {error.strerror}") from error
+    _check_private(folder, status, "agent.run_dir")
+    if status.st_mode & 0o777 & ~mode and mode == 0o700:
+        folder.chmod(mode)
+
+
+def _check_private(folder: Path, status: os.stat_result, setting: str) -> None:
     if not stat.S_ISDIR(status.st_mode):
-        raise Refused(f"{folder}: not a directory")
+        raise Refused(f"{folder}: not a directory ({setting})")
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
         raise Refused(
             f"{folder}: others may write there (owner {status.st_uid}, mode "
-            f"{stat.S_IMODE(status.st_mode):04o}); give it to root with mode 0755"
+            f"{stat.S_IMODE(status.st_mode):04o}); give it to root with mode 0755 ({setting})"
         )
-    if status.st_mode & 0o777 & ~mode and mode == 0o700:
-        folder.chmod(mode)
+
+
+def _opened(path: Path, flags: int, mode: int = 0) -> int:
+    """Never through a link that somebody put there."""
+    try:
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}; move it away") from error
 
 
 def _clear_dead_socket(path: Path) -> None:

@@ -24,6 +24,7 @@ from gpuwarden.adapters.podman import Podman
 from gpuwarden.adapters.procfs import ProcFs
 from gpuwarden.adapters.slurm import Slurm
 from gpuwarden.adapters.systemd import Systemd
+from gpuwarden.adapters.tenancy import spelled
 from gpuwarden.adapters.tool import Tool
 from gpuwarden.clock import Clock
 from gpuwarden.config import Config
@@ -196,4 +197,4 @@ def _adapters(
 
 def _bare_key(owner: CgroupOwner) -> str | None:
     """Owner of a bare process group across restarts: the unit or session it lives in."""
-    return f"{owner.runtime}:{owner.unit}" if owner.unit else None
+    return spelled(f"{owner.runtime}:{owner.unit}") if owner.unit else None

@@ -34,7 +34,15 @@ def tenant_of_owner(owner: CgroupOwner) -> TenantId | None:
     if key is None:
         return None
     outer = nested_in(owner.cgroup_path or "")
-    return TenantId(f"{key}@{outer}" if outer else key)
+    return TenantId(spelled(f"{key}@{outer}" if outer else key))
+
+
+def spelled(name: str) -> str:
+    r"""A kernel's name as text: bytes that are no UTF-8 become ``\xff``, since journal and wire carry text
+    alone. The cgroup's own path keeps them."""
+    if name.isprintable():
+        return name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def key_of(tenant: TenantId) -> str:

@@ -30,7 +30,8 @@ def problems(view: View, now: float) -> list[str]:
     found = []
     if now - view.at > TICK_LATE_S:
         found.append(f"the agent has not finished a tick for {span(now - view.at)}")
-    if not view.agent.journal_ok:
+    is_told = any("journal" in each for each in view.agent.degraded)
+    if not view.agent.journal_ok and not is_told:
         found.append("the journal cannot be written: harm is withheld")
     if not view.agent.config_ok:
         found.append(f"the new configuration was refused: {view.agent.config_error}")

@@ -119,6 +119,8 @@ class Tombstone:
     evicted_wall: tuple[float, ...] = ()
     held_until_wall: float | None = None
     is_paged: bool = False
+    bystanders: tuple[TenantId, ...] = ()
+    """Tenants under the same name that were there when one was evicted: they have not come back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,9 +221,14 @@ world is measured first, and what still lives meets the same rung."""
 
 
 def _after_one(memory: Memory, outcome: Outcome) -> Memory:
-    if outcome.tenant is None or outcome.result is Result.STARTED:
+    if outcome.tenant is None:
         return memory
     debts = tuple(d for d in memory.debts if not _is_settled(d, outcome))
+    if outcome.kind in SETTLES and outcome.result is Result.UNKNOWN:
+        # It was due when it was ordered: nobody waits for the time of another try.
+        debts = tuple(
+            replace(d, due_wall=None) if _is_for(d, outcome, outcome.kind) else d for d in debts
+        )
     if outcome.kind in OWES and outcome.old:
         # What was there first is what is owed: a second time finds our own setting.
         debts = tuple(
@@ -231,15 +238,17 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
             for d in debts
         )
     cases = memory.cases
-    case = cases.get(outcome.tenant)
+    case = cases.get(outcome.tenant) if outcome.result is not Result.STARTED else None
     if case is not None:
         moved = _case_after(case, outcome)
         if moved is not case:
             cases = {**cases, outcome.tenant: moved}
     applied = memory.applied
-    if outcome.result in (Result.FAILED, Result.UNKNOWN):
-        key = _limit_of(outcome.tenant, outcome)
-        applied = {**applied, key: f"failed {outcome.at:.3f}"} if key in applied else applied
+    key = _limit_of(outcome.tenant, outcome)
+    if key in applied and outcome.result is Result.FAILED:
+        applied = {**applied, key: f"failed {outcome.at:.3f}"}
+    if key in applied and outcome.result is Result.UNKNOWN:  # set again at once: twice is the same
+        applied = {k: v for k, v in applied.items() if k != key}
     if cases is memory.cases and debts == memory.debts and applied is memory.applied:
         return memory
     return replace(memory, cases=cases, debts=debts, applied=applied)

@@ -66,7 +66,7 @@ class RuntimeFacts:
     is_paused: bool = False
     visible_devices: tuple[str, ...] | None = None
     owner_key: str | None = None
-    """Names the owner across re-creation (compose project/service, image+name, pod owner, unit)."""
+    """Names the owner across re-creation (compose project, service and name; image and name; pod owner; unit)."""
     started_wall: float | None = None
     cannot_act: str | None = None
     """Why this kind of owner cannot be stopped on this host, in words; ``None`` when it can."""

@@ -122,7 +122,12 @@ class Actor:
             _cgroup(target),
             cpu_cores=float(params["cpu_cores"]) if "cpu_cores" in params else None,
             memory_high_bytes=int(high) if high is not None else None,
+            keep=partial(self._keep, action),
         )
+
+    def _keep(self, action: Action, old: Old) -> None:
+        """What the undo will need, on disk before it is changed: nobody could read it back later."""
+        self._ports.journal.conclude([self._outcome(action, Result.STARTED, old=old)])
 
     def _restore(self, action: Action, target: Target) -> Old:
         self._ports.cgroups.restore(_cgroup(target), dict(action.params))

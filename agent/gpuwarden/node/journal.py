@@ -11,13 +11,14 @@ import contextlib
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Outcome
@@ -50,17 +51,30 @@ CODEC: TypeAdapter[Record] = TypeAdapter(Record)
 
 def encode(record: Record) -> bytes:
     """A record as its line."""
-    body = CODEC.dump_json(record, exclude_defaults=True)
+    try:
+        body = CODEC.dump_json(record, exclude_defaults=True)
+    except ValueError:
+        # A cgroup may be named by bytes that are no UTF-8; as escapes they come back as they were.
+        said = CODEC.dump_python(record, mode="json", exclude_defaults=True)
+        body = json.dumps(said, separators=(",", ":")).encode("ascii")
     return b"%08x " % zlib.crc32(body) + body + b"\n"
 
 
 def decode(line: bytes) -> Record | None:
     """The record of a line, or ``None`` when it does not check."""
     body = _body(line)
-    try:
-        return None if body is None else CODEC.validate_json(body)
-    except (ValueError, ValidationError):
+    if body is None:
         return None
+    for parse in (CODEC.validate_json, _with_any_text):
+        try:
+            return parse(body)
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def _with_any_text(body: bytes) -> Record:
+    return CODEC.validate_python(json.loads(body))
 
 
 def is_newer(line: bytes) -> bool:
@@ -122,9 +136,13 @@ def read(folder: Path, reading: Reading | None = None) -> Iterator[Record]:
 
 
 def _lines(path: Path, reading: Reading) -> Iterator[bytes]:
-    """Lines of a segment; one that cannot be read (to its end) is a gap."""
+    """Lines of a segment; one that cannot be read (to its end), or is no file of its own, is a gap."""
     try:
-        with path.open("rb") as file:
+        # Not through a link, and not waiting for the writer of a FIFO.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError("not a regular file")
             yield from file
     except OSError:
         reading.gaps += 1

@@ -31,7 +31,9 @@ class Node:
         clock: Clock,
         memory: Memory,
         incidents: tuple[Incident, ...] = (),
+        again: Sequence[Action] = (),
     ) -> None:
+        """``again``: actions whose intent is on disk and which the first tick carries out."""
         self.cfg = cfg
         self.ports = ports
         self.memory = memory
@@ -46,7 +48,8 @@ class Node:
         self._clock = clock
         self._retry_at = 0.0
         self._unkept: dict[IncidentId, Incident] = {}
-        self._open_actions: dict[str, Action] = {}
+        self._open_actions = {a.id: a for a in again}
+        self._again = tuple(again)
 
     def adopt(self, cfg: Config) -> None:
         """Use a new configuration from the next tick on."""
@@ -67,7 +70,8 @@ class Node:
         decision = self._intend(snapshot, decision)
         self.memory = decision.memory
         self._open_actions.update((a.id, a) for a in decision.actions)
-        outcomes = self.actor.act(decision.actions)
+        again, self._again = self._again, ()
+        outcomes = self.actor.act((*again, *decision.actions))
         if outcomes:
             self._conclude(outcomes)
         if decision.plan is not None:
@@ -89,9 +93,10 @@ class Node:
         self._conclude(self.actor.act(actions))
 
     def next_due(self, now: float) -> float:
-        """When the next tick is due if nothing wakes the loop before: a beat a second."""
-        wake = self.last.wake_at if self.last is not None else None
-        beat = now + 1.0
+        """When the next tick is due if nothing wakes the loop before: a beat a second; the first, now."""
+        if self.last is None:
+            return now
+        wake, beat = self.last.wake_at, now + 1.0
         return beat if wake is None else max(now, min(beat, wake))
 
     def _intend(self, snapshot: Snapshot, decision: Decision) -> Decision:

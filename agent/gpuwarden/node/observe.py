@@ -16,6 +16,7 @@ from gpuwarden.model.snapshot import Gap, GapKind, Snapshot
 from gpuwarden.model.tenant import Standing, Tenant
 from gpuwarden.node.attribution import Attribution
 from gpuwarden.policy.admission import Who, admit
+from gpuwarden.policy.carriers import carriers
 from gpuwarden.ports import Ports, ProbeView
 
 Value = TypeVar("Value")
@@ -165,8 +166,8 @@ class Observer:
             del self._first_seen[gone]
             self._admitted.pop(gone, None)
         self._tenants = tenants
-        marked = {t.id: t.service for t in tenants.values() if t.service is not None}
-        self._ask("services", lambda: self._ports.services.watch(marked))
+        carried = carriers(self._cfg, tenants.values())
+        self._ask("services", lambda: self._ports.services.watch(carried))
 
     def _admit(
         self, tenant_id: TenantId, facts: ProcessFacts, first_seen: float, pids: tuple[Pid, ...]

@@ -6,14 +6,23 @@ from dataclasses import dataclass, replace
 from gpuwarden.clock import Clock
 from gpuwarden.config import Config
 from gpuwarden.errors import Unavailable
-from gpuwarden.model.action import Action, Outcome, Result
+from gpuwarden.model.action import Action, Kind, Outcome, Result
 from gpuwarden.model.decision import Incident
-from gpuwarden.model.memory import Memory
+from gpuwarden.model.memory import Memory, Rung
 from gpuwarden.node.journal import Record
 from gpuwarden.node.loop import Node
-from gpuwarden.policy import archive
+from gpuwarden.policy import archive, guard
 from gpuwarden.policy.archive import Archive
 from gpuwarden.ports import Ports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsettled:
+    """An action that was intended and has no outcome on disk: it may or may not have happened."""
+
+    action: Action
+    wall: float
+    """When it was decided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +31,7 @@ class Recovered:
 
     memory: Memory
     incidents: tuple[Incident, ...]
-    unsettled: tuple[Action, ...]
-    """Intended, and no outcome on disk: they may or may not have happened."""
+    unsettled: tuple[Unsettled, ...]
 
 
 def recover(records: Iterable[Record]) -> Recovered:
@@ -37,15 +45,16 @@ def recover(records: Iterable[Record]) -> Recovered:
     cfg = Config()
     memory = Memory()
     known = Archive()
-    pending: dict[str, Action] = {}
+    pending: dict[str, Unsettled] = {}
     for record in records:
         if record.config is not None:
-            cfg = Config.model_validate_json(record.config)
+            cfg = _understood(record.config, cfg)
         if record.kind in ("memory", "tick") and record.decision is None and record.memory:
             memory = record.memory
         if record.decision is not None:
             memory = record.decision.memory
-            pending.update({a.id: a for a in record.decision.actions})
+            for action in record.decision.actions:
+                pending[action.id] = Unsettled(action=action, wall=memory.last_wall)
             if record.snapshot is not None:
                 known, _ = archive.decided(cfg, known, record.snapshot, record.decision)
         if record.outcomes:
@@ -58,6 +67,29 @@ def recover(records: Iterable[Record]) -> Recovered:
     return Recovered(memory=memory, incidents=known.incidents, unsettled=tuple(pending.values()))
 
 
+def _is_repeated(cfg: Config, unsettled: Unsettled, wall: float) -> bool:
+    """Whether to carry an action out again without knowing whether it was.
+
+    A page too many wakes nobody twice, for who receives it joins the two by their incident; a move that
+    was begun leaves a protected service down until it is finished, and one that was finished is found
+    so. Neither is worth it when it is old: what still stands is then judged afresh.
+    """
+    if not 0 <= wall - unsettled.wall <= cfg.ladder.page_again_s:
+        return False
+    if unsettled.action.kind is Kind.RELOCATE:
+        return cfg.ladder.allow_protected_restart and guard.is_enforcing(cfg, "locked")
+    return unsettled.action.kind is Kind.PAGE
+
+
+def _understood(config: str, before: Config) -> Config:
+    """The configuration of a record; one of another version that says what this one cannot read
+    changes nothing: only what incidents tell of it is taken from it."""
+    try:
+        return Config.model_validate_json(config)
+    except ValueError:
+        return before
+
+
 def resume(
     cfg: Config,
     ports: Ports,
@@ -67,10 +99,12 @@ def resume(
 ) -> Node:
     """A node that goes on where the last agent stopped. ``begin`` opens the journal for it; where that
     fails, the node runs without harm and keeps trying."""
-    lost = unknown(recovered, clock.now(), clock.wall())
-    memory = resumed(recovered.memory, lost)
+    now, wall = clock.now(), clock.wall()
+    again = [u for u in recovered.unsettled if _is_repeated(cfg, u, wall)]
+    lost = unknown([u for u in recovered.unsettled if u not in again], now, wall)
+    memory = resumed(recovered.memory, lost, now)
     known, told = archive.concluded(Archive(incidents=recovered.incidents), lost)
-    node = Node(cfg, ports, clock, memory, known.incidents)
+    node = Node(cfg, ports, clock, memory, known.incidents, [u.action for u in again])
     try:
         begin(memory)
         if lost:
@@ -82,8 +116,9 @@ def resume(
     return node
 
 
-def unknown(recovered: Recovered, at: float, wall: float) -> tuple[Outcome, ...]:
+def unknown(unsettled: Iterable[Unsettled], at: float, wall: float) -> tuple[Outcome, ...]:
     """The outcomes to write down for what is unsettled."""
+    actions = [u.action for u in unsettled]
     return tuple(
         Outcome(
             action=action.id,
@@ -96,14 +131,17 @@ def unknown(recovered: Recovered, at: float, wall: float) -> tuple[Outcome, ...]
             wall=wall,
             detail="the agent ended between intent and outcome",
         )
-        for action in recovered.unsettled
+        for action in actions
     )
 
 
-def resumed(memory: Memory, outcomes: tuple[Outcome, ...]) -> Memory:
-    """Memory to start with: waits for a runtime's answer that will never come are over."""
+def resumed(memory: Memory, outcomes: tuple[Outcome, ...], at: float) -> Memory:
+    """Memory to start with: waits for a runtime's answer that will never come are over, and whoever may
+    have been frozen since TERM has its grace from now on, when it can hear it."""
     memory = memory.after(outcomes)
-    cases = {
-        tenant: replace(case, is_restart_settled=True) for tenant, case in memory.cases.items()
-    }
+    frozen = {debt.tenant for debt in memory.debts if debt.kind is Kind.THAW}
+    cases = {}
+    for tenant, case in memory.cases.items():
+        is_deaf = case.rung is Rung.TERMED and tenant in frozen
+        cases[tenant] = replace(case, is_restart_settled=True, since=at if is_deaf else case.since)
     return replace(memory, cases=cases)

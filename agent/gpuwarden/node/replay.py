@@ -57,7 +57,8 @@ def _compare(cfg: Config, record: Record) -> Iterator[Difference]:
     again = decide(cfg, record.memory, record.snapshot)
     # Both through the same codec: a tuple read from JSON and one just made then compare alike. As
     # Python values, because a set has no order that two lists of it would share.
-    ours = _DECISION.dump_python(_DECISION.validate_json(_DECISION.dump_json(again)))
+    coded = _DECISION.dump_python(again, mode="json")
+    ours = _DECISION.dump_python(_DECISION.validate_python(coded))
     theirs = _DECISION.dump_python(record.decision)
     for place, recorded, replayed in _unlike(theirs, ours, ""):
         yield Difference(

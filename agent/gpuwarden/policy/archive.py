@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gpuwarden.config import Config
-from gpuwarden.model.action import Outcome
+from gpuwarden.model.action import Outcome, Result
 from gpuwarden.model.decision import (
     Decision,
     Incident,
@@ -177,7 +177,8 @@ def _opened(cfg: Config, note: IncidentNote, snap: Snapshot) -> Incident:
 
 
 def _outcome(incident: Incident) -> str:
-    kinds = [s.kind for s in incident.steps if s.result == "done"]
+    done = [s.kind for s in incident.steps if s.result == Result.DONE]
+    unsure = [s.kind for s in incident.steps if s.result == Result.UNKNOWN]
     for kind, word in (
         ("relocate", "protected service moved"),
         ("cordon", "device cordoned"),
@@ -186,8 +187,10 @@ def _outcome(incident: Incident) -> str:
         ("term", "tenant ended on request"),
         ("throttle", "tenant throttled"),
     ):
-        if kind in kinds:
+        if kind in done:
             return word
+        if kind in unsure:
+            return f"{word}, as far as known"
     joined = [s.text for s in incident.steps if s.kind == NoteKind.JOINED]
     return joined[-1] if joined else "passed without action"
 

@@ -274,9 +274,11 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
             episodes={k: e for k, e in desk.memory.episodes.items() if e.tenant != before.tenant},
         )
         if before.owner_key is not None:
+            key = before.owner_key
             began = wall - (now - (now if before.began_at is None else before.began_at))
-            desk.tombstones[before.owner_key] = tombstone.bury(
-                desk.cfg, desk.tombstones, before.owner_key, began
+            there = tombstone.there_since_before(began, key, desk.scene)
+            desk.tombstones[key] = tombstone.bury(
+                desk.cfg, desk.tombstones, key, began, who=before.tenant, there=there
             )
     due = wall + desk.cfg.ladder.tombstone_window_s if is_evicted else wall
     desk.debts = [

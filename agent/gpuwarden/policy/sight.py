@@ -1,21 +1,27 @@
 """Rule sight: a device, or the whole driver, cannot be seen. Blind is never healthy."""
 
 from gpuwarden.config import Config
-from gpuwarden.model.device import Sight
+from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.memory import Memory
 from gpuwarden.policy.scene import Scene
 
+LISTS_LATE = 5
+"""So many regular lists missed in a row are no hiccup: nobody on the device is guarded."""
+
 
 def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
-    """One finding a device that is blind or lost; one for a count unlike the expected one."""
+    """One finding a device that is blind or lost, or whose processes cannot be listed; one for a count
+    unlike the expected one."""
     findings = []
     for device in scene.snap.devices:
-        if device.sight is Sight.OK:
+        if device.sight is Sight.OK and not _is_unlisted(cfg, memory, scene, device):
             continue
         reasons = [g.detail for g in scene.snap.gaps if g.subject == device.id and g.detail]
         lost = device.sight is Sight.LOST
         what = "is gone from the driver" if lost else "cannot be seen"
+        if device.sight is Sight.OK:
+            what = "is not guarded: who uses it is not known"
         why = "; ".join(reasons[:3])
         findings.append(
             Finding(
@@ -45,3 +51,12 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
             )
         )
     return findings
+
+
+def _is_unlisted(cfg: Config, memory: Memory, scene: Scene, device: Device) -> bool:
+    """Whether its lists have failed to come for long. A GPU in MIG mode has none of its own."""
+    state = memory.devices.get(device.id)
+    if device.is_mig_parent or state is None:
+        return False
+    since = state.sight_since if device.listed_at is None else device.listed_at
+    return scene.snap.at - max(since, state.sight_since) > LISTS_LATE * cfg.sampling.list_every_s

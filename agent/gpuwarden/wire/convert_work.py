@@ -217,6 +217,7 @@ def to_tombstone(tombstone: Tombstone) -> pb.Tombstone:
         evicted_wall=tombstone.evicted_wall,
         held_until_wall=tombstone.held_until_wall,
         is_paged=tombstone.is_paged,
+        bystanders=[text(tenant) for tenant in tombstone.bystanders],
     )
 
 
@@ -226,6 +227,7 @@ def from_tombstone(message: pb.Tombstone) -> Tombstone:
         evicted_wall=tuple(message.evicted_wall),
         held_until_wall=known(message, "held_until_wall"),
         is_paged=message.is_paged,
+        bystanders=tuple(TenantId(tenant) for tenant in message.bystanders),
     )
 
 

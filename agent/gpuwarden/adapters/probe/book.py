@@ -38,8 +38,8 @@ class Book:
         self._events: list[DriverEvent] = []
         self._passing: list[Gap] = []
         """Gaps told once: garbage seen since the last view."""
-        self.event_codes: dict[int, int] = {}
-        """Return codes of the event set, by ordinal; NO_DEVICE: of the set itself."""
+        self.event_codes: dict[str, int] = {}
+        """Newest return codes of the event sets and of the devices in them, by what a gap calls them."""
         self.details: dict[DeviceId, Mapping[str, float | str | None]] = {}
         self.driver_version = ""
         self.nvml_version = ""
@@ -102,7 +102,9 @@ class Book:
                 self._event(post, frame)
             case layout.EVENT_MASK:
                 _, code, _, _ = layout.EVENT_BODY.unpack(frame.payload)
-                self.event_codes[frame.ordinal] = code
+                known = self._at(post, frame.ordinal)
+                whole = "events" if post.index is None else f"events of GPU {post.index}"
+                self.event_codes[whole if known is None else f"events {known.id}"] = code
             case layout.HELLO:
                 driver, nvml, cuda = layout.HELLO_BODY.unpack(frame.payload)
                 self.driver_version, self.nvml_version = decode.text(driver), decode.text(nvml)
@@ -266,9 +268,8 @@ class Book:
         if self.gone is not None and self.gone != layout.INVENTORY_CHANGED:
             kind, detail = sighted.kind_of(self.gone), sighted.advice(self.gone)
             gaps.append(Gap(source="nvml", subject="driver", kind=kind, detail=detail))
-        for ordinal, code in self.event_codes.items():
+        for subject, code in self.event_codes.items():
             if code not in (layout.SUCCESS, layout.TIMEOUT):
-                subject = "events" if ordinal == layout.NO_DEVICE else f"events {ordinal}"
                 gaps.append(
                     Gap(
                         source="nvml",

@@ -99,6 +99,7 @@ class EventLoop:
                 code = device_code or layout.NOT_SUPPORTED
             self._say_mask(device_code, mask, n)
         if registered:
+            self._say_mask(layout.SUCCESS, 0)  # what was said of an earlier set is over
             return event_set, layout.SUCCESS
         self._call(-1, "nvmlEventSetFree", event_set)
         return None, code or layout.NOT_SUPPORTED

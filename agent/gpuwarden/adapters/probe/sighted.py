@@ -82,6 +82,8 @@ class Known:
     listing: Listing | None = None
     facts: dict[tuple[int, int], FactSet] = field(default_factory=dict)
     """Slow facts by the kind and class of the frame that brought them."""
+    list_code: int = 0
+    """What the driver said of the newest attempt to list its processes."""
     list_bytes: bytes = b""
     """Raw rows of the newest list, without a fault in them."""
     utilization: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
@@ -147,9 +149,13 @@ class Known:
         return found
 
     def gap(self, sight: Sight, now: float) -> Gap | None:
-        """Why it is not seen; None when it is."""
+        """Why it is not seen, or who is on it is not; None when both are."""
         if sight is Sight.OK:
-            return None
+            if not self.list_code or self.is_mig_parent:
+                return None
+            detail = f"its processes cannot be listed: {advice(self.list_code)}"
+            kind = kind_of(self.list_code)
+            return Gap(source="nvml", subject=self.id, kind=kind, detail=detail)
         if self.hung:
             return Gap(source="nvml", subject=self.id, kind=GapKind.HUNG, detail=self.hung)
         if self.is_missing:
@@ -172,8 +178,10 @@ def listing(known: Known, payload: bytes, at: float) -> tuple[Listing | None, tu
     raw = decode.rows_part(payload)
     if known.listing is not None and raw == known.list_bytes and not reading.fault:
         same = known.listing.rows
+        known.list_code = layout.SUCCESS
         return Listing(device=known.id, at=at, used_bytes=reading.used, rows=same), ()
     rows = decode.rows(known.id, payload)
+    known.list_code = rows.code
     known.list_bytes = b"" if rows.faults else raw
     if rows.code != layout.SUCCESS or rows.memory.fault:
         known.list_bytes = b""

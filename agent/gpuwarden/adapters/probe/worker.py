@@ -163,6 +163,8 @@ class Worker:
         """
         text = path.encode()
         with self._ask_lock:
+            if self._requests.fileno() < 0:  # released before it was this thread's turn
+                raise Unavailable("the probe child went away")
             self._asked += 1
             request = layout.REQUEST.pack(self._asked, operation, ordinal, len(text), soft, hard)
             poller = select.poll()

@@ -1,7 +1,7 @@
 """The Cgroups port of a simulated node, with what v1 and v2 do differently."""
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gpuwarden.errors import Gone, Refused, Unavailable, Unsupported
 from gpuwarden.model.ids import CgroupId, TenantId
@@ -70,7 +70,12 @@ class SimCgroups:
         return len(members)
 
     def throttle(
-        self, cgroup: CgroupId, *, cpu_cores: float | None, memory_high_bytes: int | None
+        self,
+        cgroup: CgroupId,
+        *,
+        cpu_cores: float | None,
+        memory_high_bytes: int | None,
+        keep: Callable[[Mapping[str, str]], None],
     ) -> Mapping[str, str]:
         group = self._act("throttle", cgroup)
         wanted = {}
@@ -78,6 +83,7 @@ class SimCgroups:
             wanted["cpu.max"] = f"{int(cpu_cores * 100_000)} 100000"
         if memory_high_bytes is not None:
             wanted["memory.high"] = str(memory_high_bytes)
+        keep(_different(group, wanted))
         self._note("throttle", group)
         return _put(group, wanted)
 
@@ -148,7 +154,12 @@ def _id(group: Group) -> CgroupId:
 
 
 def _put(group: Group, wanted: Mapping[str, str]) -> dict[str, str]:
-    """Write what differs; how it was ("" : not set)."""
-    old = {k: group.settings.get(k, "") for k, v in wanted.items() if group.settings.get(k) != v}
+    """Write what differs; how it was."""
+    old = _different(group, wanted)
     group.settings.update(wanted)
     return old
+
+
+def _different(group: Group, wanted: Mapping[str, str]) -> dict[str, str]:
+    """What is set otherwise, as it is now ("" : not set)."""
+    return {k: group.settings.get(k, "") for k, v in wanted.items() if group.settings.get(k) != v}

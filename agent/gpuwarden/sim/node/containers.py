@@ -42,6 +42,8 @@ class Container:
     """An orchestrator makes a new one under another id so long after it ended."""
     uid: int = 1000
     heirs: list["Container"] = field(default_factory=list)
+    replaces: "Container | None" = None
+    """Whose place it has taken on another device."""
 
     @property
     def tenant(self) -> TenantId:
@@ -176,6 +178,9 @@ class SimDocker:
         self._kernel.clock.later(grace_s, lambda: self._kill_all(container))
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
+        for other in self.containers.values():
+            if other.replaces is not None and other.replaces.tenant == target.tenant:
+                return other.id  # what was finished is found so
         container = self._same(target)
         self._kernel.ledger.note("relocate", container.tenant, device=device)
         habits = tuple(replace(h, device=device) for h in container.habits)
@@ -188,6 +193,7 @@ class SimDocker:
             habits=habits,
             restart=container.restart,
             owner_key=container.owner_key,
+            replaces=container,
         )
         self.remove(container)
         self._succeed(container, heir)

@@ -1824,11 +1824,16 @@ class Tombstone(_message.Message):
     EVICTED_WALL_FIELD_NUMBER: _builtins.int
     HELD_UNTIL_WALL_FIELD_NUMBER: _builtins.int
     IS_PAGED_FIELD_NUMBER: _builtins.int
+    BYSTANDERS_FIELD_NUMBER: _builtins.int
     owner_key: _builtins.str
     held_until_wall: _builtins.float
     is_paged: _builtins.bool
     @_builtins.property
     def evicted_wall(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def bystanders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tenants under the same name that were there when one was evicted: they are not held."""
+
     def __init__(
         self,
         *,
@@ -1836,10 +1841,11 @@ class Tombstone(_message.Message):
         evicted_wall: _abc.Iterable[_builtins.float] | None = ...,
         held_until_wall: _builtins.float | None = ...,
         is_paged: _builtins.bool = ...,
+        bystanders: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_held_until_wall", b"_held_until_wall", "held_until_wall", b"held_until_wall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_until_wall", b"_held_until_wall", "evicted_wall", b"evicted_wall", "held_until_wall", b"held_until_wall", "is_paged", b"is_paged", "owner_key", b"owner_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_until_wall", b"_held_until_wall", "bystanders", b"bystanders", "evicted_wall", b"evicted_wall", "held_until_wall", b"held_until_wall", "is_paged", b"is_paged", "owner_key", b"owner_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__held_until_wall: _TypeAlias = _typing.Literal["held_until_wall"]  # noqa: Y015
     _WhichOneofArgType__held_until_wall: _TypeAlias = _typing.Literal["_held_until_wall", b"_held_until_wall"]  # noqa: Y015
