@@ -261,6 +261,20 @@ class TestRestarts:
         assert dict(given.params) == {"Name": "always", "restart_policy": "always"}
         assert play.story.mem.debts == ()
 
+    def test_given_back_by_the_worker_that_took_it(self) -> None:
+        """Its lane is the device's: Docker may be slow, and the undo must not overtake the deed."""
+        play = Play(self.ALWAYS).convicted()
+        play.step()
+        play.used = 5_000
+        play.step()
+        devices = {
+            a.kind: a.device
+            for d in play.story.looks
+            for a in d.actions
+            if a.kind in (Kind.RESTART_OFF, Kind.RESTART_BACK)
+        }
+        assert devices == {Kind.RESTART_OFF: device_id(0), Kind.RESTART_BACK: device_id(0)}
+
     def test_given_back_at_once_to_one_that_was_let_go(self) -> None:
         play = Play(self.ALWAYS).convicted()
         play.step()

@@ -306,10 +306,11 @@ class Oracle:
         rank = self._rank(flight.tenant, mine)
         if rank[1] == 1 and not reserve.evict_within_quota:
             return False
-        others = (
+        others = [
             t for t in last.truth if t != flight.tenant and self._is_eligible(t, flight.begun)
-        )
-        return all(self._rank(t, last.truth[t]) >= rank for t in others)
+        ]
+        ranks = [self._rank(t, last.truth[t]) for t in others]
+        return all(r >= rank for r in ranks if r[1] == 0 or reserve.evict_within_quota)
 
     def _is_eligible(self, tenant: TenantId, when: float) -> bool:
         world = self.play.world
@@ -323,6 +324,8 @@ class Oracle:
         container = world.docker.by_tenant(tenant)
         if tenant.startswith("docker:") and container is None:
             return False
+        if tenant in self.play.heirs:
+            return False  # has a dead process's pid: its bytes may be in doubt
         late = container is not None and when - container.started_at < world.docker.describe_s + 2.5
         return not late  # not described yet, or seen only since the last list
 

@@ -44,6 +44,8 @@ class Play:
     features: set[str] = field(default_factory=set)
     restarts: dict[str, str] = field(default_factory=dict)
     """Container id -> the restart policy its owner gave it."""
+    heirs: set[str] = field(default_factory=set)
+    """Tenants that got the pid of a dead process."""
     paused: set[str] = field(default_factory=set)
     """Tenants somebody paused at some time."""
     stopped: list[tuple[float, float]] = field(default_factory=list)

@@ -217,6 +217,7 @@ class Troubles(Author):
         place = self.dice.choice([None, None, *self.places])
         habit = Habit(device=place, used_mib=200 if place else 0)
         heir = world.kernel.spawn("heir", group, owner, None, habit)
+        self.play.heirs.add(heir.tenant)
         world.allowances[heir.tenant] = Allowance(
             cls="low", quota_mib=world.default_quota_mib, runtime="pgrp"
         )

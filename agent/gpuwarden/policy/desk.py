@@ -145,23 +145,20 @@ class Desk:
             params=tuple(params),
         )
         self.actions.append(action)
-        self._owe(UNDO.get(kind), incident, target, owes)
+        self._owe(UNDO.get(kind), action, owes)
         return action
 
-    def _owe(
-        self,
-        owed: Kind | None,
-        incident: IncidentId,
-        target: Target | None,
-        old: tuple[tuple[str, str], ...],
-    ) -> None:
+    def _owe(self, owed: Kind | None, action: Action, old: tuple[tuple[str, str], ...]) -> None:
+        target = action.target
         if target is None or owed not in (Kind.THAW, Kind.UNTHROTTLE, Kind.RESTART_BACK):
             return
         debt = Debt(
             tenant=target.tenant,
             kind=owed,
             target=target,
-            incident=incident,
+            incident=action.incident,
+            # Given back by the worker that took it: never before it has been taken.
+            device=action.device if owed is Kind.RESTART_BACK else None,
             old=old,
             since_wall=self.scene.snap.wall,
         )

@@ -1,5 +1,6 @@
 """The other ports of a simulated node: limiter, host, services, pager, workers, board, watchdog."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -191,19 +192,31 @@ class SimWorkers:
 
     clock: SimClock
     takes_s: Callable[[Action], float]
-    lanes: dict[str, float] = field(default_factory=dict)
-    """Lane -> when it is free again."""
+    lanes: dict[str, deque[tuple[Action, Callable[[], Outcome]]]] = field(default_factory=dict)
+    """Lane -> its calls; the first is under way."""
     done: list[Outcome] = field(default_factory=list)
     is_dead: bool = False
     """The agent they belong to is no more: what has not begun is never done."""
     crash: BaseException | None = None
 
     def submit(self, lane: str, action: Action, call: Callable[[], Outcome]) -> bool:
-        now = self.clock.now()
-        end = max(now, self.lanes.get(lane, 0.0)) + self.takes_s(action)
-        self.lanes[lane] = end
-        self.clock.later(end - now, lambda: self._do(call))
+        line = self.lanes.setdefault(lane, deque())
+        line.append((action, call))
+        if len(line) == 1:
+            self._begin(line)
         return True
+
+    def _begin(self, line: deque[tuple[Action, Callable[[], Outcome]]]) -> None:
+        self.clock.later(self.takes_s(line[0][0]), lambda: self._end(line))
+
+    def _end(self, line: deque[tuple[Action, Callable[[], Outcome]]]) -> None:
+        if self.is_dead:
+            return
+        _, call = line[0]
+        self._do(call)
+        line.popleft()
+        if line:
+            self._begin(line)
 
     def finished(self) -> Sequence[Outcome]:
         done, self.done = self.done, []
@@ -216,8 +229,6 @@ class SimWorkers:
         self.is_dead = True
 
     def _do(self, call: Callable[[], Outcome]) -> None:
-        if self.is_dead:
-            return
         try:
             self.done.append(call())
         except Exception:
