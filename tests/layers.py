@@ -65,7 +65,8 @@ LAYERS: dict[str, Layer] = {
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
     "ports": Layer(own=frozenset({"model"}), third=NOTHING),
-    "config": Layer(own=frozenset({"model", "errors", "config_types"})),
+    "config": Layer(own=frozenset({"model", "errors", "config_types", "config_addresses"})),
+    "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
     "config_files": Layer(
         own=frozenset({"model", "errors", "config", "config_types", "config_faults", "toml_places"})

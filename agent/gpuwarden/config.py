@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, SecretUrl, UnixUrl
 from gpuwarden.config_types import Bytes, Class, Ratio, Seconds
 from gpuwarden.model.tenant import TenantClass
 
@@ -203,9 +204,7 @@ class ServiceConfig(Section):
     """A protected service's objective, read from its own Prometheus histogram."""
 
     name: str = Field(min_length=1, max_length=128)
-    url: str = Field(
-        pattern=r"^http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?/", max_length=512
-    )
+    url: LoopbackUrl
     histogram: str = Field(default="http_request_duration_seconds", max_length=200)
     p99_max_s: Seconds = 0.5
     every_s: Seconds = 0.25
@@ -222,7 +221,7 @@ class AgentConfig(Section):
     mode: Literal["observe", "enforce"] = "observe"
     state_dir: Path = Path("/var/lib/gpuwarden")
     run_dir: Path = Path("/run/gpuwarden")
-    metrics_listen: str = Field(default="127.0.0.1:9420", pattern=r"^[^\s/]{1,253}:\d{1,5}$")
+    metrics_listen: ListenAddress = "127.0.0.1:9420"
     log_format: Literal["console", "json"] = "console"
     expected_devices: int | None = Field(default=None, ge=0, le=64)
     journal_max_bytes: Bytes = 256 * MIB
@@ -240,7 +239,7 @@ class NvmlConfig(Section):
 class DockerConfig(Section):
     """Docker's API."""
 
-    host: str = Field(default="unix:///var/run/docker.sock", pattern=r"^unix:///", max_length=200)
+    host: UnixUrl = "unix:///var/run/docker.sock"
     timeout_s: Seconds = 3.0
 
 
@@ -253,7 +252,7 @@ class KmsgConfig(Section):
 class PageConfig(Section):
     """Where a page goes: a webhook (JSON by POST). Empty: the log alone."""
 
-    webhook: str | None = Field(default=None, pattern=r"^https?://", max_length=2048)
+    webhook: SecretUrl | None = None
     timeout_s: Seconds = 5.0
 
 

@@ -94,7 +94,6 @@ class _Known(dict[str, str]):
 _EXPECTED: Mapping[str, str] = {
     "literal_error": "one of {expected}",
     "string_type": "text in quotes",
-    "string_pattern_mismatch": "text like {pattern}",
     "string_too_long": "at most {max_length} characters",
     "string_too_short": "at least {min_length} character",
     "bool_type": "true or false",

@@ -44,9 +44,9 @@ def parse_bytes(value: object) -> int:
             raise ValueError(f'expected a size such as 8GiB, got the unit "{match[2]}"')
         size = float(match[1]) * _SIZE_UNITS[unit]
     else:
-        raise ValueError(f"expected a size such as 8GiB, got {_shown(value)}")
+        raise ValueError(f"expected a size such as 8GiB, got {shown(value)}")
     if not 0 <= size <= MAX_BYTES:
-        raise ValueError(f"expected a size from 0 to 1 PiB, got {_shown(value)}")
+        raise ValueError(f"expected a size from 0 to 1 PiB, got {shown(value)}")
     return int(size)
 
 
@@ -60,9 +60,9 @@ def parse_seconds(value: object) -> float:
             raise ValueError(f'expected a duration such as 10s, got the unit "{match[2]}"')
         seconds = float(match[1]) * _TIME_UNITS[unit]
     else:
-        raise ValueError(f"expected seconds >= 0 or a duration such as 10s, got {_shown(value)}")
+        raise ValueError(f"expected seconds >= 0 or a duration such as 10s, got {shown(value)}")
     if not 0 <= seconds <= MAX_SECONDS:
-        raise ValueError(f"expected seconds >= 0 or a duration such as 10s, got {_shown(value)}")
+        raise ValueError(f"expected seconds >= 0 or a duration such as 10s, got {shown(value)}")
     return seconds
 
 
@@ -73,9 +73,9 @@ def parse_ratio(value: object) -> float:
     elif isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,3}(\.[0-9]{1,4})?\s*%\s*", value):
         ratio = float(value.strip().rstrip("%").strip()) / 100
     else:
-        raise ValueError(f'expected a ratio such as 0.8 or "80%", got {_shown(value)}')
+        raise ValueError(f'expected a ratio such as 0.8 or "80%", got {shown(value)}')
     if not 0 <= ratio <= 1:
-        raise ValueError(f'expected a ratio from 0 to 1 (or "0%" to "100%"), got {_shown(value)}')
+        raise ValueError(f'expected a ratio from 0 to 1 (or "0%" to "100%"), got {shown(value)}')
     return ratio
 
 
@@ -88,7 +88,7 @@ def parse_class(value: object) -> TenantClass:
             if value.strip().lower() == cls.label:
                 return cls
     words = ", ".join(cls.label for cls in reversed(TenantClass))
-    raise ValueError(f"expected one of {words}, got {_shown(value)}")
+    raise ValueError(f"expected one of {words}, got {shown(value)}")
 
 
 def _finite(value: float) -> float:
@@ -99,7 +99,8 @@ def _finite(value: float) -> float:
         return float("inf")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as text for a message: printable, at most 60 characters."""
     text = repr(value) if not isinstance(value, str) else f'"{value}"'
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= 60 else text[:57] + "..."

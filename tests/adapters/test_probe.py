@@ -170,23 +170,6 @@ def test_a_hung_call_blinds_its_device_alone(host: SimHost, symbol: str, what: s
         seat.until(lambda _: not is_alive(first_child), "the stuck child ends by itself")
 
 
-def test_the_common_child_takes_a_device_back_without_a_gap(host: SimHost) -> None:
-    with seated(host) as seat:
-        seat.until_seen(3)
-        host.control("hang", function=MEMORY, device=1)
-        seat.until(_is_blind(1))
-        host.control("unhang", function=MEMORY, device=1)
-        seat.until_seen(3)
-        seat.until(lambda _: not seat.probe._crew._leavers, "the stuck child ends by itself")
-        seat.ever_blind.clear()
-        seat.gaps.clear()
-        seat.probe._crew.merge_after_s = 0.5
-        seat.until(lambda _: len(seat.probe.children()) == 1, "one child looks after all again")
-        at = time.monotonic()
-        seat.until(lambda v: all((d.at or 0) > at for d in v.devices), "it does")
-        assert seat.ever_blind == set(), [gap.detail for gap in seat.gaps]
-
-
 def test_two_devices_hang_and_the_third_is_still_seen(host: SimHost) -> None:
     with seated(host) as seat:
         seat.until_seen(3)

@@ -141,20 +141,6 @@ def test_hup_with_a_good_file_applies_it(make_host: MakeHost, make_agent: MakeAg
     assert agent.view().agent.mode == "enforce"
 
 
-def test_hup_says_what_only_a_restart_puts_in_force(
-    make_host: MakeHost, make_agent: MakeAgent
-) -> None:
-    host = make_host()
-    agent = make_agent(host, HOG).start()
-    agent.until_seen(1)
-    fresh = "[agent]\nmetrics_listen = '127.0.0.1:1'\n[page]\nwebhook = 'http://127.0.0.1:1/'\n"
-    agent.reload(HOG + fresh)
-    (told,) = agent.view().agent.degraded
-    assert told.endswith("a restart puts in force: agent.metrics_listen, page")
-    agent.reload(HOG)
-    assert agent.view().agent.degraded == ()
-
-
 # --- journal ---
 
 

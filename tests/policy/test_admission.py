@@ -95,6 +95,32 @@ class TestClass:
         assert admitted(label, cfg=cfg, image="bank/risk:7").cls is PROTECTED
         assert admitted(label, cfg=cfg, image="evil/risk").cls is LOW
 
+    @pytest.mark.parametrize("beside", [{}, {"runtime": "docker"}, {"service": "risk"}])
+    def test_what_a_process_in_a_container_calls_itself_makes_nobody_protected(
+        self, beside: dict[str, str]
+    ) -> None:
+        match = {"comm": "risk-model", **beside}
+        entry = {"match": match, "class": "protected", "never_victim": True, "memory": "40GiB"}
+        cfg = config(tenant=[entry], default={"memory": "4GiB"})  # type: ignore[arg-type]
+        inside = Who(runtime="docker", comm="risk-model")
+        thief = admitted({"gpuwarden.service": "risk"}, cfg=cfg, who=inside)
+        assert thief.cls <= NORMAL
+        assert not thief.is_never_victim
+        assert thief.hard_bytes == 4 * GIB
+        assert any("anybody can claim" in fault for fault in thief.policy_faults)
+
+    def test_a_name_outside_containers_is_the_operators_own_risk(self) -> None:
+        entry = {"match": {"comm": "risk-model"}, "class": "protected"}
+        outside = Who(runtime="pgrp", comm="risk-model", uid=1000)
+        cfg = config(tenant=[entry])  # type: ignore[arg-type]
+        assert admitted(cfg=cfg, who=outside).cls is PROTECTED
+
+    def test_a_name_beside_an_image_counts(self) -> None:
+        entry = {"match": {"comm": "risk-model", "image": "bank/*"}, "class": "protected"}
+        cfg = config(tenant=[entry])  # type: ignore[arg-type]
+        inside = Who(runtime="docker", comm="risk-model")
+        assert admitted(cfg=cfg, who=inside, image="bank/risk:7").cls is PROTECTED
+
 
 class TestMemory:
     @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from gpuwarden.adapters.cgroup_path import nested_in
 from gpuwarden.adapters.procfs import ProcFs
 from gpuwarden.adapters.tenancy import is_nested, key_of, tenant_of_owner
 from gpuwarden.clock import Clock
@@ -39,8 +40,8 @@ class ByCgroup:
     def describe(self, owner: CgroupOwner) -> RuntimeFacts:
         """Described, without labels: the operator's default counts for it."""
         tenant = tenant_of_owner(owner)
-        if tenant is None:
-            raise Refused("it has no name")
+        if tenant is None or nested_in(owner.cgroup_path or "") is None:
+            raise Refused("it has no name, or stands inside nothing")
         name = key_of(tenant)[:12] if owner.container_id else key_of(tenant)
         outer = tenant.rpartition("@")[2]
         return RuntimeFacts(

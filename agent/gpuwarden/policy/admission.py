@@ -15,6 +15,7 @@ from gpuwarden.model.ids import CgroupId, Pid
 from gpuwarden.model.owner import RuntimeFacts
 from gpuwarden.model.tenant import HostLimits, Tenant, TenantClass
 from gpuwarden.policy.ladder import class_grace_s
+from gpuwarden.policy.words import size
 
 Value = TypeVar("Value")
 PREFIX = "gpuwarden."
@@ -81,7 +82,7 @@ def admit(
     faults: list[str] = []
     entry = next((p for p in cfg.tenant if _matches(p.match, facts, who)), None)
     labels, unknown = _labels(facts)
-    if entry is not None and _is_claimed(entry.match):
+    if entry is not None and _is_claimed(entry.match, who):
         entry = _lowered(cfg, entry, faults)
     cls = _class(cfg, entry, labels, faults)
     hard = _memory(cfg, entry, labels, faults)
@@ -118,26 +119,38 @@ def admit(
     )
 
 
-def _is_claimed(match: Match) -> bool:
-    """Whether a label alone makes the entry match: then anybody who starts a container can have it."""
-    told = (match.image, match.name, match.unit, match.user, match.account, match.runtime)
-    return match.service is not None and match.comm is None and all(p is None for p in told)
+def _is_claimed(match: Match, who: Who) -> bool:
+    """Whether an entry is reached by what anybody can say of himself: a service label, or inside a
+    container the name of a process. ``runtime`` beside them proves nothing: it is every container's."""
+    proofs = (match.image, match.name, match.unit, match.user, match.account)
+    if any(pattern is not None for pattern in proofs):
+        return False
+    is_named_inside = match.comm is not None and who.runtime not in _OUTSIDE
+    return is_named_inside or (match.service is not None and match.comm is None)
 
 
 def _lowered(cfg: Config, entry: TenantPolicy, faults: list[str]) -> TenantPolicy:
-    """An entry reached by a label gives what a label may claim, and no more."""
+    """An entry reached by a claim gives what a label may claim, and no more."""
     top = cfg.default.class_max
+    memory_top = cfg.default.memory if cfg.default.memory_max is None else cfg.default.memory_max
     given = [c for c in (entry.tenant_class, entry.class_max) if c is not None]
-    if entry.never_victim or any(c > top for c in given):
+    sizes = [m for m in (entry.memory, entry.memory_max) if m is not None]
+    is_more = memory_top is not None and any(size > memory_top for size in sizes)
+    if entry.never_victim or is_more or any(c > top for c in given):
         faults.append(
-            "its policy entry is matched by a service label alone, which anybody can claim: "
-            f"no class above {top.label}"
+            "its policy entry is matched by what anybody can claim (a service label, the name of a "
+            f"process in a container): no class above {top.label}, no quota above the default's"
         )
-    lower = {
+    lower: dict[str, object] = {
         "never_victim": False,
         "tenant_class": None if entry.tenant_class is None else min(entry.tenant_class, top),
         "class_max": None if entry.class_max is None else min(entry.class_max, top),
     }
+    if memory_top is not None:
+        lower["memory"] = None if entry.memory is None else min(entry.memory, memory_top)
+        lower["memory_max"] = (
+            None if entry.memory_max is None else min(entry.memory_max, memory_top)
+        )
     return entry.model_copy(update=lower)
 
 
@@ -213,7 +226,7 @@ def _memory(
         return default if default is not None else top
     if top is not None and claimed > top:
         faults.append(
-            f"gpuwarden.memory={labels['memory'][:40]} refused: policy allows {top} bytes"
+            f"gpuwarden.memory={labels['memory'][:40]} refused: policy allows {size(top)}"
         )
         return default if default is not None else top
     return claimed
@@ -228,7 +241,7 @@ def _soft(
     if "memory.soft" in labels:
         soft = _read(parse_bytes, "memory.soft", labels, faults, given)
         if soft is not None and given is not None and soft > given:
-            faults.append(f"gpuwarden.memory.soft refused: policy allows {given} bytes")
+            faults.append(f"gpuwarden.memory.soft refused: policy allows {size(given)}")
             soft = given
     if soft is None or hard is None:
         if soft is not None:

@@ -54,7 +54,8 @@ _OF_RULE: Mapping[str, str] = {
     ),
     "tombstone": (
         "Its owner was ended several times and started it again: have whoever starts it (compose, cron, "
-        "a scheduler) stop, or give it the quota it needs."
+        "a scheduler) stop, or give it the quota it needs. To let it run before the time is over: "
+        'rules.tombstone.mode = "off", and a reload.'
     ),
     "pressure": "Give it more host memory in its policy entry, or have it use less.",
     "host": "See what uses up the host: top, df, gpuwarden tenants.",

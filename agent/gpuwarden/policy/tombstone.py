@@ -32,7 +32,10 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
                 rule="tombstone",
                 key=f"tombstone {tenant.id}",
                 severity=Severity.ERROR,
-                summary=(f"{tenant.name} came back after {len(stone.evicted_wall)} evictions"),
+                summary=(
+                    f"{tenant.name} came back after {len(stone.evicted_wall)} evictions: what its owner "
+                    f"starts is stopped for {stone.held_until_wall - scene.snap.wall:.0f} s more"
+                ),
                 tenant=tenant.id,
                 evidence=(("owner", stone.owner_key),),
             )
