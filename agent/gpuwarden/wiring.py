@@ -39,7 +39,7 @@ from gpuwarden.node.recover import Recovered, recover, resume
 from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
-from gpuwarden.ports import Ports
+from gpuwarden.ports import Ports, Steps
 
 EXIT_OK = 0
 EXIT_PROBLEM = 1
@@ -134,8 +134,10 @@ def run_agent(
     *,
     flags: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
+    steps: Steps | None = None,
 ) -> int:
-    """The daemon: returns its exit status (0 after TERM, 1 when it could not start)."""
+    """The daemon: returns its exit status (0 after TERM, 1 when it could not start). ``steps`` is told
+    of every step of every action; by default nobody is."""
     environ = os.environ if environ is None else environ
     clock = SystemClock()
     try:
@@ -147,7 +149,7 @@ def run_agent(
         return EXIT_PROBLEM
     configure_log(cfg.agent.log_format)
     try:
-        parts = build(cfg, clock, environ)
+        parts = build(cfg, clock, environ, steps)
     except GpuwardenError as error:
         get_log().error("agent_cannot_start", reason=str(error))
         return EXIT_PROBLEM
@@ -195,7 +197,9 @@ def _give_back_start_up_memory() -> None:
         trim(0)
 
 
-def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
+def build(
+    cfg: Config, clock: Clock, environ: Mapping[str, str], steps: Steps | None = None
+) -> Parts:
     """Every part, made but not started; what was made is let go of when a later one fails."""
     notify = SdNotify(environ)
     claim = RunClaim(cfg.agent.run_dir)
@@ -221,7 +225,7 @@ def build(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Parts:
         status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
-        steps=NoSteps(),
+        steps=steps or NoSteps(),
         tenant_of=tenant_id,
     )
     node = resume(
