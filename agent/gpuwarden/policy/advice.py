@@ -68,8 +68,8 @@ def advise(incident: Incident) -> tuple[str, ...]:
     results = {step.kind: step.result for step in incident.steps}
     advice = [
         *_on_the_device(incident, done),
-        *_on_the_tenant(incident, done, results),
         *_on_the_budgets(incident),
+        *_on_the_tenant(incident, done, results),
     ]
     is_evicted = bool({Kind.KILL, Kind.TERM, Kind.STOP} & done)
     if incident.rule in _OF_RULE and not is_evicted and not _is_settled(incident):
