@@ -148,6 +148,8 @@ def _on_the_budgets(incident: Incident) -> list[str]:
     ended = {Kind.TERM, Kind.KILL, Kind.STOP} & acted
     budgets = dict.fromkeys(s.action for s in incident.steps if s.kind == "withheld")
     passing = {"journal", "stale", "undescribed"} if ended else set()
+    if incident.closed_at is not None:
+        passing |= {"operator", "no-refuge", "permit"}
     said = [_OF_BUDGET[b] for b in budgets if b in _OF_BUDGET and b not in passing]
     return list(dict.fromkeys(said))
 
