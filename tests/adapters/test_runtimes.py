@@ -4,21 +4,20 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gpuwarden.adapters.cgroup_owner import owner_of, owner_of_pid
 from gpuwarden.adapters.cgroupfs import CgroupFs
-from gpuwarden.adapters.describer import QUEUE, Describer
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.tenancy import tenant_of_owner
 from gpuwarden.clock import SystemClock
 from gpuwarden.config import Config, DockerConfig
-from gpuwarden.errors import Refused, Unavailable, Unsupported
+from gpuwarden.errors import Refused, Unsupported
 from gpuwarden.model.action import Target
-from gpuwarden.model.ids import DeviceId, Pid, TenantId
+from gpuwarden.model.ids import Pid, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from tests.adapters.containers import container, docker, host, init_pid
 from tests.adapters.ill_daemon import daemon
@@ -251,119 +250,3 @@ def test_a_container_under_a_parent_of_its_own_is_docker_s(runtimes: HostRuntime
         runtime.stop(Target(tenant=tenant, runtime="unknown"), 0)
         assert docker("inspect", "--format", "{{.State.Running}}", made) == "false"
     remove_empty_groups("gpuwarden-test-parent")
-
-
-class Slow:
-    """A runtime whose answers wait for leave."""
-
-    def __init__(self) -> None:
-        self.leave = threading.Semaphore(0)
-        self.asked: list[str | None] = []
-        self.answer: RuntimeFacts | Exception = Unavailable("not yet")
-
-    def describe(self, owner: CgroupOwner) -> RuntimeFacts:
-        self.asked.append(owner.container_id)
-        assert self.leave.acquire(timeout=30)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def restart_off(self, target: Target) -> Mapping[str, str]:
-        raise Unsupported("slow")
-
-    def restart_back(self, target: Target, old: Mapping[str, str]) -> None:
-        raise Unsupported("slow")
-
-    def stop(self, target: Target, grace_s: float) -> None:
-        raise Unsupported("slow")
-
-    def relocate(self, target: Target, device: DeviceId, index: int) -> str:
-        raise Unsupported("slow")
-
-
-class SteppedClock:
-    """Time that a test moves."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def now(self) -> float:
-        return self.at
-
-    def wall(self) -> float:
-        return self.at
-
-    def sleep(self, seconds: float) -> None:
-        self.at += seconds
-
-
-def test_questions_beyond_the_queue_are_dropped_counted_and_asked_again() -> None:
-    slow = Slow()
-    clock = SteppedClock()
-    describer = Describer("slow", slow, clock, lambda: None, 60.0)
-    owner, _ = named(f"/docker/{A}")
-    tenants = [TenantId(f"docker:{number}") for number in range(QUEUE + 10)]
-    describer.facts(owner, tenants[0])
-    assert soon(lambda: len(slow.asked) == 1)
-    for tenant in tenants:
-        describer.facts(owner, tenant)
-    assert describer.dropped == 9
-    for _ in range(2 * len(tenants)):
-        slow.leave.release()
-    assert soon(lambda: len(slow.asked) == QUEUE + 1)
-    clock.at += 100.0
-    for tenant in tenants[-9:]:
-        describer.facts(owner, tenant)
-    assert soon(lambda: len(slow.asked) == QUEUE + 10)
-    describer.close(10.0)
-
-
-@pytest.mark.parametrize(
-    ("answer", "cannot_act", "errors"),
-    [
-        (Unavailable("away"), None, 0),
-        (Refused("not mine"), "not mine", 0),
-        (Unsupported("no tool"), "no tool", 0),
-        (ZeroDivisionError("bug"), None, 1),
-    ],
-)
-def test_answers_that_are_none(answer: Exception, cannot_act: str | None, errors: int) -> None:
-    slow = Slow()
-    slow.answer = answer
-    clock = SteppedClock()
-    describer = Describer("slow", slow, clock, lambda: None, 60.0)
-    owner, tenant = named(f"/docker/{A}")
-    describer.facts(owner, tenant)
-    slow.leave.release()
-    assert soon(lambda: not describer._entries[tenant].is_asked)
-    facts = describer.facts(owner, tenant)
-    assert (facts.described, facts.cannot_act, describer.errors) == (False, cannot_act, errors)
-    assert len(slow.asked) == 1, "not asked again at once"
-    slow.answer = RuntimeFacts(tenant=TenantId("other"), described=True, name="x")
-    clock.at += 1.0
-    describer.facts(owner, tenant)
-    slow.leave.release()
-    assert soon(lambda: describer.facts(owner, tenant).described)
-    assert describer.facts(owner, tenant).tenant == tenant
-    describer.close(10.0)
-
-
-def test_what_happens_while_it_is_asked_makes_the_answer_old() -> None:
-    slow = Slow()
-    clock = SteppedClock()
-    describer = Describer("slow", slow, clock, lambda: None, 60.0)
-    owner, tenant = named(f"/docker/{A}")
-    slow.answer = RuntimeFacts(tenant=tenant, described=True, name="old")
-    describer.facts(owner, tenant)
-    assert soon(lambda: len(slow.asked) == 1)
-    describer.touch(A)
-    slow.leave.release()
-    assert soon(lambda: describer.facts(owner, tenant).name == "old")
-    slow.answer = RuntimeFacts(tenant=tenant, described=True, name="new")
-    slow.leave.release()
-    assert soon(lambda: describer.facts(owner, tenant).name == "new")
-    assert len(slow.asked) == 2
-    describer.touch(A, is_gone=True)
-    assert not describer.facts(owner, tenant).described
-    slow.leave.release()
-    describer.close(10.0)

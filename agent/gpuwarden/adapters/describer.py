@@ -1,5 +1,6 @@
 """Asks one runtime about its tenants on a thread of its own, so that a hung one delays nobody else."""
 
+import math
 import queue
 import threading
 from collections.abc import Callable
@@ -23,6 +24,7 @@ class _Entry:
     is_asked: bool = False
     failures: int = 0
     ask_again_at: float = 0.0
+    is_gone: bool = False
     epoch: int = 0
     """Counts what happened to it, so that an answer given meanwhile is known to be old."""
 
@@ -63,7 +65,7 @@ class Describer:
             entry = self._entries.get(tenant)
             if entry is None:
                 while len(self._entries) >= MAX_TENANTS:
-                    del self._entries[next(iter(self._entries))]
+                    self._forget_one()
                 unknown = RuntimeFacts(tenant=tenant, described=False)
                 entry = self._entries[tenant] = _Entry(facts=unknown, owner=owner)
             entry.owner = owner
@@ -77,13 +79,19 @@ class Describer:
             for tenant in [one for one in self._entries if key in one]:
                 entry = self._entries[tenant]
                 if is_gone:
-                    del self._entries[tenant]
+                    # Its bytes may be listed for a while yet: until then it is what it was.
+                    entry.is_gone, entry.ask_again_at = True, math.inf
                     continue
                 entry.epoch += 1
                 entry.failures = 0
                 entry.ask_again_at = 0.0
                 if is_paused is not None:
                     entry.facts = replace(entry.facts, is_paused=is_paused)
+
+    def _forget_one(self) -> None:
+        """The oldest that its runtime has removed, else the oldest."""
+        oldest = next(iter(self._entries))
+        del self._entries[next((t for t, e in self._entries.items() if e.is_gone), oldest)]
 
     def close(self, wait_s: float) -> None:
         """Ask the thread to end and wait for it at most ``wait_s``; it is a daemon thread."""
@@ -146,8 +154,13 @@ class Describer:
         else:
             entry.ask_again_at = now + _RETRY_S[min(entry.failures, len(_RETRY_S) - 1)]
             entry.failures += 1
+        if entry.is_gone:
+            entry.ask_again_at = math.inf
         if isinstance(facts, Unavailable):
             return False
+        if entry.facts.described and not facts.described:
+            # No longer known there: it cannot be acted on, and it is still what it was.
+            facts = replace(entry.facts, cannot_act=facts.cannot_act)
         is_news = facts != entry.facts
         entry.facts = facts
         return is_news

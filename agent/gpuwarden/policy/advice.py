@@ -68,8 +68,8 @@ def advise(incident: Incident) -> tuple[str, ...]:
     results = {step.kind: step.result for step in incident.steps}
     advice = [
         *_on_the_device(incident, done),
-        *_on_the_tenant(incident, done, results),
         *_on_the_budgets(incident),
+        *_on_the_tenant(incident, done, results),
     ]
     is_evicted = bool({Kind.KILL, Kind.TERM, Kind.STOP} & done)
     if incident.rule in _OF_RULE and not is_evicted and not _is_settled(incident):
@@ -148,6 +148,8 @@ def _on_the_budgets(incident: Incident) -> list[str]:
     ended = {Kind.TERM, Kind.KILL, Kind.STOP} & acted
     budgets = dict.fromkeys(s.action for s in incident.steps if s.kind == "withheld")
     passing = {"journal", "stale", "undescribed"} if ended else set()
+    if incident.closed_at is not None:
+        passing |= {"operator", "no-refuge", "permit"}
     said = [_OF_BUDGET[b] for b in budgets if b in _OF_BUDGET and b not in passing]
     return list(dict.fromkeys(said))
 
