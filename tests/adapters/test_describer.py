@@ -167,7 +167,7 @@ def test_a_runtime_that_knows_it_no_more_takes_nothing_back() -> None:
     clock.at += 61.0
     describer.facts(owner, tenant)
     slow.leave.release()
-    assert soon(lambda: describer.facts(owner, tenant).cannot_act)
+    assert soon(lambda: bool(describer.facts(owner, tenant).cannot_act))
     facts = describer.facts(owner, tenant)
     assert (facts.described, facts.name) == (True, "risk")
     describer.close(10.0)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from gpuwarden.sim.host import SimHost, Workload
 
-
 COMPANY = ("sh", "-c", 'sleep 600 >&- & exec "$0" "$@"')
 
 
