@@ -73,7 +73,7 @@ def test_describe(runtime: Docker) -> None:
         assert facts.labels[0][0].startswith("gpuwarden."), "our own first"
         assert (facts.restart_policy, facts.user) == ("on-failure:3", "1000")
         assert facts.visible_devices == ("0", "1")
-        assert facts.owner_key == "compose:shop/web"
+        assert facts.owner_key == f"compose:shop/web+{facts.name}"
         assert not facts.is_paused
         assert facts.started_wall is not None
         assert abs(SystemClock().wall() - facts.started_wall) < 3600

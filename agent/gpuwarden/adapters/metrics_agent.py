@@ -52,7 +52,7 @@ def _add_claims(page: Page, view: View) -> None:
         said = labels((("rule", rule), ("severity", Severity(severity).name.lower())))
         family.add(said, count)
     held = Counter((withheld.kind.value, withheld.budget) for withheld in view.withheld)
-    family = page.family("withheld", "gauge", "Actions withheld by the newest tick.")
+    family = page.family("withheld", "gauge", "Actions that are withheld now.")
     for (kind, budget), count in sorted(held.items()):
         family.add(labels((("kind", kind), ("budget", budget))), count)
     gaps = Counter((gap.source, gap.kind.value) for gap in view.snapshot.gaps)

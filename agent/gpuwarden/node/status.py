@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpuwarden.errors import Unavailable
-from gpuwarden.model.action import Outcome, Result
+from gpuwarden.model.action import Outcome, Result, Withheld
 from gpuwarden.model.decision import Decision, Incident, NoteKind
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Snapshot
@@ -35,6 +35,7 @@ class Board:
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _recent: deque[Outcome] = field(default_factory=lambda: deque(maxlen=RECENT))
     _standing: frozenset[str] = frozenset()
+    _held: tuple[Withheld, ...] = ()
 
     def publish(
         self,
@@ -45,6 +46,7 @@ class Board:
     ) -> None:
         """Replace the picture and wake who waits for it."""
         self._count(snapshot, decision)
+        self._held = still_withheld(self._held, decision)
         memory = decision.memory
         view = View(
             serial=self._view.serial + 1 if self._view is not None else 1,
@@ -52,7 +54,7 @@ class Board:
             agent=self.sources.agent(),
             snapshot=snapshot,
             findings=decision.findings,
-            withheld=decision.withheld,
+            withheld=self._held,
             cases=tuple(memory.cases.values()),
             debts=memory.debts,
             tombstones=tuple(memory.tombstones.values()),
@@ -109,3 +111,17 @@ class Board:
                 self._counts["incidents", "opened"] += 1
             elif note.kind is NoteKind.CLOSED:
                 self._counts["incidents", "closed"] += 1
+
+
+def still_withheld(before: tuple[Withheld, ...], decision: Decision) -> tuple[Withheld, ...]:
+    """What is withheld now. A decision names it once, when it begins; it stands until the action is
+    ordered after all or its incident is closed.
+    """
+    is_open = frozenset(decision.memory.open_incidents.values())
+    ordered = {(action.incident, action.kind) for action in decision.actions}
+    standing = {
+        (held.incident, held.kind, held.tenant, held.device, held.budget): held
+        for held in (*before, *decision.withheld)
+        if held.incident in is_open and (held.incident, held.kind) not in ordered
+    }
+    return tuple(standing.values())
