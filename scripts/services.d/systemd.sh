@@ -27,6 +27,8 @@ systemd_up() {
 systemd_ready() { :; }
 
 systemd_down() {
-    [ "$(id -u)" != 0 ] || "$ROOT/scripts/machine" stop "$SYSTEMD_MACHINE" || say "systemd: not all of it is gone"
-    stop systemd
+    [ "$(id -u)" = 0 ] || return 0
+    "$ROOT/scripts/machine" stop "$SYSTEMD_MACHINE" || say "systemd: not all of it is gone"
+    stop systemd # one that had only begun to boot
+    "$ROOT/scripts/machine" stop "$SYSTEMD_MACHINE" || say "systemd: not all of it is gone"
 }

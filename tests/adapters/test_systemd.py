@@ -256,10 +256,18 @@ def test_machine_is_stopped_by_its_unit(tmp_path: Path) -> None:
     assert calls(tmp_path) == ["stop --no-block -- systemd-nspawn@web.service"]
 
 
-def test_without_systemd(runtime: Systemd) -> None:
-    if Path("/run/systemd/system").is_dir():
-        pytest.skip("systemd is the init here")
-    with pytest.raises(Unsupported):
+@pytest.mark.systemd(outside=True)
+def test_real_systemctl_where_systemd_is_not_the_init(tmp_path: Path) -> None:
+    path = tmp_path / "systemctl"
+    hidden = 'mount -t tmpfs tmpfs /run; exec /usr/bin/systemctl "$@"'
+    path.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{hidden}' sh \"$@\"\n")
+    path.chmod(0o755)
+    clock = SystemClock()
+    tool = Tool(name="systemctl", clock=clock, timeout_s=20.0, path=f"{tmp_path}:/usr/bin:/bin")
+    runtime = Systemd(tool, clock)
+    with pytest.raises(Unsupported, match="not the running init"):
         runtime.stop(replace(SERVICE, cgroup=None), 0.1)
+    with pytest.raises(Unsupported, match="not the running init"):
+        runtime.restart_off(SERVICE)
     with pytest.raises(Unsupported):
         runtime.relocate(SERVICE, DeviceId("GPU-x"), 0)
