@@ -73,7 +73,7 @@ import hashlib, io, json, os, sys, tarfile
 layer = os.fdopen(3, "rb").read()
 digest = "sha256:" + hashlib.sha256(layer).hexdigest()
 machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
-config = {"architecture": machine, "os": "linux", "config": {"Cmd": sys.argv[2:]},
+config = {"architecture": machine, "os": "linux", "config": {"Cmd": sys.argv[2:], "Env": ["PATH=/bin"]},
           "rootfs": {"type": "layers", "diff_ids": [digest]}}
 manifest = [{"Config": "config.json", "RepoTags": [sys.argv[1]], "Layers": ["layer.tar"]}]
 with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:

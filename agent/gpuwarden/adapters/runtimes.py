@@ -1,7 +1,7 @@
 """The ``Runtimes`` port: which adapter answers for which kind of owner, and what is known of each.
 
-A runtime that is not on the host costs nothing: no import, no thread, no process; its tenants, should
-there be any, say why nobody here can act on them.
+A runtime that is not on the host costs nothing: no library of its own, no thread, no process; its
+tenants, should there be any, say why nobody here can act on them.
 """
 
 import os
@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from gpuwarden.adapters.cgroupfs import CgroupFs
-from gpuwarden.adapters.containerd import Containerd
+from gpuwarden.adapters.containerd import ADDRESS, Containerd
 from gpuwarden.adapters.cri import Cri
+from gpuwarden.adapters.cri_door import doors
 from gpuwarden.adapters.describer import Describer
 from gpuwarden.adapters.docker_client import DockerDoor
 from gpuwarden.adapters.docker_events import DockerEvents
 from gpuwarden.adapters.dockerd import Docker
-from gpuwarden.adapters.firstof import FirstOf
+from gpuwarden.adapters.firstof import FirstOf, OnlyWhere
 from gpuwarden.adapters.lxc import Lxc
 from gpuwarden.adapters.nested import ByCgroup, ByPlace
 from gpuwarden.adapters.pgrp import ProcessGroups
@@ -172,7 +173,10 @@ def _adapters(
         return ProcFs(cgroups)
 
     docker = Docker(door, cgroups)
-    pods = FirstOf((Cri(tool("crictl")), Containerd(tool("ctr"), clock, cgroups)))
+    cri = Cri(doors(cfg.cri, clock), cgroups)
+    address = environ.get("CONTAINERD_ADDRESS", ADDRESS)
+    pods = FirstOf((cri, Containerd(tool("ctr"), clock, cgroups, address=address)))
+    pods_of_docker = OnlyWhere(docker, door.is_there, f"no Docker at {door.socket_path}")
     systemd = Systemd(tool("systemctl"), clock)
     groups = ProcessGroups(clock, timeout_s, open_proc)
     known: dict[str, Runtime] = {
@@ -181,8 +185,8 @@ def _adapters(
         "unknown": docker,
         "podman": Podman(tool("podman", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"), cgroups),
         "containerd": pods,
-        "crio": Cri(tool("crictl")),
-        "kubernetes": FirstOf((pods, docker)),
+        "crio": cri,
+        "kubernetes": FirstOf((pods, pods_of_docker)),
         "slurm": Slurm(tool("squeue", "SLURM_CONF"), tool("scancel", "SLURM_CONF"), clock),
         "lxc": Lxc(tool("lxc-info"), tool("lxc-stop")),
         "systemd-service": systemd,

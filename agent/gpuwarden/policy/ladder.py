@@ -68,7 +68,9 @@ TABLE: dict[tuple[Rung, Event], Rung] = {
     (Rung.STUCK, Event.GONE): Rung.DONE,
 }
 
-STOP_WITH_TERM = frozenset({"systemd-service", "systemd-scope", "slurm", "containerd", "crio"})
+STOP_WITH_TERM = frozenset(
+    {"systemd-service", "systemd-scope", "slurm", "containerd", "crio", "kubernetes"}
+)
 """Owners whose manager would bring it back, and has no restart policy to switch off: it is asked to
 stop at the same time as TERM is sent."""
 HAS_RESTART_POLICY = frozenset({"docker", "podman", "unknown", "ecs"})
