@@ -7,6 +7,8 @@ numbers of runtime.v1 in k8s.io/cri-api, made into messages when this is importe
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -109,6 +111,14 @@ MESSAGES = _messages()
 
 def endpoint() -> str:
     return os.environ["CONTAINER_RUNTIME_ENDPOINT"]
+
+
+def daemon_pid() -> int:
+    """Who answers at the private containerd's socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(endpoint().removeprefix("unix://"))
+        peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", peer)[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
