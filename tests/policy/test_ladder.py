@@ -322,6 +322,10 @@ class TestOrders:
         assert orders(case(who, Rung.TERMED)) == (Kind.TERM, Kind.STOP)
         assert orders(case(who, Rung.KILLED)) == (Kind.KILL, Kind.STOP)
 
+    def test_a_pod_s_container_is_stopped_alike_under_either_cgroup_driver(self) -> None:
+        """The systemd driver's paths tell the runtime; those of cgroupfs only that it is a pod's."""
+        assert {"containerd", "crio", "kubernetes"} <= ladder.STOP_WITH_TERM
+
     def test_what_somebody_else_paused_is_not_held(self) -> None:
         paused = {"is_paused": True, "is_restart_settled": False}
         assert orders(case(HOG, Rung.HELD, **paused)) == (Kind.RESTART_OFF,)
