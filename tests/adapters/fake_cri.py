@@ -40,9 +40,9 @@ class FakeCri(RuntimeServiceServicer):
         self.hangs.set()
         self.padding = 0
 
-    def pod(self, ident: str, uid: str, name: str = "web", **more: dict[str, str]) -> None:
-        metadata = pb.PodSandboxMetadata(name=name, uid=uid, namespace="shop")
-        self.pods[ident] = pb.PodSandbox(id=ident, metadata=metadata, **more)
+    def pod(self, ident: str, uid: str) -> None:
+        metadata = pb.PodSandboxMetadata(name="web", uid=uid, namespace="shop")
+        self.pods[ident] = pb.PodSandbox(id=ident, metadata=metadata)
 
     def container(self, ident: str, pod: str, name: str = "app") -> None:
         self.containers[ident] = pb.Container(
@@ -53,6 +53,11 @@ class FakeCri(RuntimeServiceServicer):
         )
 
     # --- the service; a filter's id is the beginning of one, as in containerd ---
+
+    def Version(
+        self, request: pb.VersionRequest, context: grpc.ServicerContext
+    ) -> pb.VersionResponse:
+        return pb.VersionResponse(runtime_name="fake", runtime_version="1")
 
     def ListContainers(
         self, request: pb.ListContainersRequest, context: grpc.ServicerContext

@@ -10,13 +10,17 @@ from gpuwarden.wire.cri_v1 import runtime_pb2 as pb
 TENANT = TenantId("pod:x/y")
 
 
-def pod(**more: dict[str, str]) -> pb.PodSandbox:
+def pod(
+    labels: dict[str, str] | None = None, annotations: dict[str, str] | None = None
+) -> pb.PodSandbox:
     metadata = pb.PodSandboxMetadata(name="web", uid="u", namespace="shop")
-    return pb.PodSandbox(metadata=metadata, created_at=5_000_000_000, **more)
+    return pb.PodSandbox(
+        metadata=metadata, created_at=5_000_000_000, labels=labels, annotations=annotations
+    )
 
 
-def container(**more: dict[str, str]) -> pb.ContainerStatus:
-    return pb.ContainerStatus(metadata=pb.ContainerMetadata(name="app"), **more)
+def container(labels: dict[str, str] | None = None) -> pb.ContainerStatus:
+    return pb.ContainerStatus(metadata=pb.ContainerMetadata(name="app"), labels=labels)
 
 
 def test_a_label_counts_before_an_annotation() -> None:

@@ -22,7 +22,7 @@ from gpuwarden.commands.checks_pods import check_pods
 from gpuwarden.config import Config, CriConfig
 from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.action import Target
-from gpuwarden.model.ids import Pid, TenantId
+from gpuwarden.model.ids import TenantId
 from tests.adapters.kubelet import (
     Kubelet,
     daemon_pid,
@@ -100,9 +100,8 @@ def test_the_whole_agent_s_dispatcher_knows_it(kube: Kubelet) -> None:
     tenant = tenant_of_owner(owner)
     assert tenant is not None
     runtimes = HostRuntimes(Config(cri=CriConfig(endpoint=endpoint())), SystemClock(), environ={})
-    who = Pid(pid=1, start=1)
-    assert soon(lambda: runtimes.facts(owner, tenant, who).described)
-    assert ("gpuwarden.class", "low") in runtimes.facts(owner, tenant, who).labels
+    assert soon(lambda: runtimes.facts(owner, tenant, None).described)
+    assert ("gpuwarden.class", "low") in runtimes.facts(owner, tenant, None).labels
     assert runtimes.for_runtime("kubernetes") is not None
     runtimes.close()
 

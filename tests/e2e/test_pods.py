@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from gpuwarden.model.action import Kind, Result
 from gpuwarden.model.tenant import Tenant, TenantClass
 from gpuwarden.sim.host import SimHost
 from tests.adapters.kubelet import Kubelet, Pod, daemon_pid, endpoint, kubelet, pids_of
-from tests.e2e.agent import Agent, MakeAgent
+from tests.e2e.agent import ROOT, Agent, MakeAgent
 from tests.e2e.containers import bytes_on
 
 pytestmark = [pytest.mark.containerd, pytest.mark.root]
@@ -85,10 +87,14 @@ GRACE = {"gpuwarden.grace": "300ms"}
 
 def named(agent: Agent, name: str) -> Tenant:
     """The tenant, once its runtime has told who it is."""
-    return agent.until(
-        f"{name} is described",
-        lambda: (tenant := agent.tenant(name)) and tenant.is_described and tenant,
-    )
+
+    def described() -> Tenant | None:
+        tenant = agent.tenant(name)
+        return tenant if tenant is not None and tenant.is_described else None
+
+    tenant = agent.until(f"{name} is described", described)
+    assert tenant is not None
+    return tenant
 
 
 def until_gone(agent: Agent, pod: Pod, container_id: str) -> None:
@@ -192,10 +198,32 @@ def test_where_no_cri_is_found_it_says_why_it_cannot_act(
     pod = kube.pod(name="train-0")
     hog = run(pod, *HOG)
     tenant = f"pod:{pod.uid}/{hog}"
-    why = agent.until("why is told", lambda: (t := agent.tenant(tenant)) and t.cannot_act)
+    why = agent.until("why is told", lambda: _cannot_act(agent, tenant))
     assert f"no CRI here (cri.endpoint; looked at {nowhere})" in why
     assert f"no containerd at {nowhere}" in why
     held = agent.until("that it is withheld is told", lambda: agent.diary.withheld("cannot-act"))
     assert (held[0].tenant, held[0].detail) == (tenant, why)
     assert pids_of(pod, hog)
     assert agent.diary.actions(Kind.TERM, Kind.KILL, Kind.STOP) == []
+    explained = gpuwarden(agent, "explain", "last")
+    assert "no CRI here" in explained
+    assert "gpuwarden cannot stop this kind of owner here: end the job by hand." in explained
+    assert "no CRI here" in gpuwarden(agent, "tenants")
+
+
+def _cannot_act(agent: Agent, tenant: str) -> str:
+    found = agent.tenant(tenant)
+    return (found.cannot_act or "") if found is not None else ""
+
+
+def gpuwarden(agent: Agent, *words: str) -> str:
+    """What a person reads, line breaks of the tables taken out."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gpuwarden", *words, "--socket", agent.run_dir / "gpuwarden.sock"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "agent"), "COLUMNS": "400"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr

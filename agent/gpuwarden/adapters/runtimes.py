@@ -30,7 +30,7 @@ from gpuwarden.adapters.tool import Tool
 from gpuwarden.clock import Clock
 from gpuwarden.config import Config
 from gpuwarden.errors import Unsupported
-from gpuwarden.model.ids import Pid, TenantId
+from gpuwarden.model.ids import CgroupId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.model.snapshot import Gap, GapKind
 from gpuwarden.ports import Cgroups, Runtime
@@ -67,7 +67,7 @@ class HostRuntimes:
         self._describers: dict[str, Describer] = {}
         self._follow_docker()
 
-    def facts(self, owner: CgroupOwner, tenant: TenantId, pid: Pid) -> RuntimeFacts:
+    def facts(self, owner: CgroupOwner, tenant: TenantId, cgroup: CgroupId | None) -> RuntimeFacts:
         kind = tenant.partition(":")[0]
         if kind == "pgrp" or owner.is_never_victim:
             return RuntimeFacts(tenant=tenant, described=True, owner_key=_bare_key(owner))
@@ -77,7 +77,7 @@ class HostRuntimes:
             return RuntimeFacts(tenant=tenant, described=True, cannot_act=reason)
         if owner.runtime == "docker":
             self._follow_docker()
-        return self._describer(owner.runtime, runtime).facts(owner, tenant)
+        return self._describer(owner.runtime, runtime).facts(owner, tenant, cgroup)
 
     def for_runtime(self, runtime: str) -> Runtime | None:
         return self._runtimes.get(runtime)
