@@ -1,7 +1,9 @@
 """The Podman runtime against real containers of the private Podman of scripts/services."""
 
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +21,7 @@ from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import TenantId
 from gpuwarden.model.owner import CgroupOwner
-from tests.adapters.trees import wait_gone
+from tests.adapters.trees import soon, wait_gone
 
 IMAGE = "localhost/gpuwarden-test:busybox"
 A = "3ccfa00432798ff38f85839de1e396f771b4acbe9f4ddea0a761c39b9790a782"
@@ -124,6 +126,25 @@ def test_restart_policy(runtime: Podman) -> None:
         assert podman("inspect", form, made) == "no"
         runtime.restart_back(target, old)
         assert podman("inspect", form, made) == "always"
+
+
+@pytest.mark.podman
+@pytest.mark.parametrize("wait_for_it", [False, True])
+def test_one_that_podman_starts_again_is_stopped_for_good(
+    runtime: Podman, wait_for_it: bool
+) -> None:
+    """It was killed, not stopped: Podman starts it again, and may have done so when the stop comes."""
+    with container("--restart=always") as (made, owner):
+        target, pid = target_of(owner), init_pid(made)
+        os.kill(pid, signal.SIGKILL)
+        assert wait_gone(pid)
+        if wait_for_it:
+            assert soon(lambda: init_pid(made) not in (0, pid), 30.0)
+        runtime.stop(replace(target, cgroup=None), 0.0)
+        pause = threading.Event()
+        for _ in range(5):
+            assert podman("inspect", "--format={{.State.Running}}", made) == "false"
+            pause.wait(0.5)
 
 
 def test_containers_of_a_user_are_not_the_system_s() -> None:

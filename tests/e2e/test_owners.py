@@ -62,6 +62,10 @@ class Manager(ABC):
         """Runs ``workload WORDS``; the tenant's id."""
 
     @abstractmethod
+    def start_again(self, tenant: str) -> str:
+        """The same once more, as a person or a script would; its id."""
+
+    @abstractmethod
     def is_up(self, tenant: str) -> bool:
         """Whether the manager runs it, or is about to."""
 
@@ -81,6 +85,10 @@ class Podman(Manager):
         self.made.append(ident)
         return f"podman:{ident}"
 
+    def start_again(self, tenant: str) -> str:
+        tool("podman", "start", tenant.partition(":")[2])
+        return tenant
+
     def is_up(self, tenant: str) -> bool:
         ident = tenant.partition(":")[2]
         return tool("podman", "inspect", "--format={{.State.Status}}", ident) != "exited"
@@ -98,6 +106,10 @@ class Slurm(Manager):
         batch = self.folder / "batch.sh"
         command = " ".join((str(self.host.built.workload), *words))
         batch.write_text(f"#!/bin/sh\n{exports}exec {command}\n")
+        return self.start_again("")
+
+    def start_again(self, tenant: str) -> str:
+        batch = self.folder / "batch.sh"
         job = tool("sbatch", "--parsable", "--requeue", "--output=/dev/null", str(batch))
         self.made.append(job)
         return f"slurm:{job}"
@@ -145,8 +157,11 @@ class Lxc(Manager):
         ]
         (self.place / name / "config").write_text("\n".join(settings) + "\n")
         self.made.append(name)
-        tool("lxc-start", "--name", name)
-        return f"lxc:{name}"
+        return self.start_again(f"lxc:{name}")
+
+    def start_again(self, tenant: str) -> str:
+        tool("lxc-start", "--name", tenant.partition(":")[2])
+        return tenant
 
     def is_up(self, tenant: str) -> bool:
         name = tenant.partition(":")[2]
@@ -196,6 +211,34 @@ def test_over_quota_is_ended_and_stays_down(
     assert (Kind.STOP in done) or not manager.stops_in_runtime, agent.story()
     assert (Kind.KILL in done) or not more, agent.story()
     assert agent.view().tombstones[0].evicted_wall != ()
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_whose_owner_starts_it_again_and_again_is_held(
+    host: SimHost, manager: Manager, agent: Agent
+) -> None:
+    """The fourth time it is stopped in its runtime, well within its quota."""
+    fuse = host.folder / "grow"
+    words = (*HOG, "--start-size", "1GiB", "--start-when", str(fuse))
+    tenant = ""
+    for turn in range(3):
+        fuse.touch()
+        tenant = manager.start_again(tenant) if turn else manager.start(*words)
+        agent.until(f"turn {turn} is over", lambda: len(_closed(agent)) > turn)  # noqa: B023
+        agent.until("its manager knows", lambda: not manager.is_up(tenant))  # noqa: B023
+    fuse.unlink()
+    last = manager.start_again(tenant)
+    agent.until("it is held", lambda: len(_closed(agent)) == 4)
+    agent.until("its manager knows", lambda: not manager.is_up(last))
+    agent.always("it stays down", lambda: not manager.is_up(last), for_s=2.0)
+    held = [i for i in agent.view().incidents if i.rule == "tombstone"]
+    assert [i.tenant for i in held] == [last], agent.story()
+    assert agent.diary.outcomes(Kind.STOP, result=Result.DONE)
+    assert [stone.is_paged for stone in agent.view().tombstones] == [True]
+
+
+def _closed(agent: Agent) -> list[str]:
+    return [i.id for i in agent.view().incidents if i.closed_at is not None]
 
 
 def _is_settled(agent: Agent, tenant: str) -> bool:

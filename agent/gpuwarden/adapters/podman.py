@@ -1,6 +1,7 @@
 """The ``Runtime`` port for Podman, through its command line: it needs no service that runs."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,10 @@ from gpuwarden.model.action import Target
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.ports import Cgroups
+
+COMES_BACK_WITHIN_S = 2.0
+"""What Podman's clean-up of one container takes on a busy host, several times over."""
+_POLL_S = 0.1
 
 
 class Podman:
@@ -57,15 +62,24 @@ class Podman:
         self._update(_id_of(target.tenant), policy)
 
     def stop(self, target: Target, grace_s: float) -> None:
-        """Stopped when this returns. A paused container is killed as it stands and never resumed."""
+        """Stopped when this returns. A paused container is killed as it stands and never resumed; of
+        the grace whole seconds count, rounded up. Who has just ended is watched for a moment: by its
+        restart policy Podman may be about to start it again, and only who runs can be stopped.
+        """
         container_id = _id_of(target.tenant)
-        raw = self._inspect(container_id, target.cgroup.path if target.cgroup else None)
-        if not _is_up(raw):
-            return
+        path = target.cgroup.path if target.cgroup else None
+        raw = self._inspect(container_id, path)
+        until = self._podman.clock.now() + COMES_BACK_WITHIN_S
+        while not _is_up(raw):
+            if not _may_come_back(raw) or self._podman.clock.now() >= until:
+                return
+            self._podman.clock.sleep(_POLL_S)
+            raw = self._inspect(container_id, path)
         if table(raw, "State").get("Paused") is True and target.cgroup and self._cgroups:
             self._cgroups.kill(target.cgroup)
             grace_s = 0
-        answer = self._podman.run("stop", f"--time={round(grace_s)}", container_id, extra_s=grace_s)
+        grace = math.ceil(max(0.0, grace_s))
+        answer = self._podman.run("stop", f"--time={grace}", container_id, extra_s=grace)
         if _is_up(self._inspect(container_id, None)):
             raise Unavailable(f"podman stop: {answer.why}")
 
@@ -104,6 +118,12 @@ def _config(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     config = dict(table(raw, "Config"))
     image = text(raw, "ImageName")
     return {**config, "Image": image} if image else config
+
+
+def _may_come_back(raw: Mapping[str, Any]) -> bool:
+    """Whether a restart policy stands that no stop of Podman's own has overruled."""
+    policy = text(table(raw, "HostConfig", "RestartPolicy"), "Name")
+    return policy in KEPT_POLICIES and table(raw, "State").get("StoppedByUser") is not True
 
 
 def _is_up(raw: Mapping[str, Any]) -> bool:

@@ -74,6 +74,9 @@ STOP_WITH_TERM = frozenset(
 """Owners whose manager would bring it back, and has no restart policy to switch off: it is asked to
 stop at the same time as TERM is sent."""
 HAS_RESTART_POLICY = frozenset({"docker", "podman", "unknown", "ecs"})
+STOP_IS_THE_SIGNAL = frozenset({"podman"})
+"""Owners that start again at once who ends by a signal of ours, because nobody stands beside their
+containers to be told before: while the restart policy stands, their own stop sends the signal."""
 
 
 def step(rung: Rung, event: Event) -> Rung:
@@ -238,10 +241,13 @@ def orders(case: Case) -> tuple[Kind, ...]:
         freeze = (Kind.FREEZE,) if _can_hold(case) else ()
         settle = () if case.is_restart_settled else (Kind.RESTART_OFF,)
         return freeze + settle
+    may_come_back = runtime in HAS_RESTART_POLICY and not case.is_restart_off
     if rung is Rung.TERMED:
+        if may_come_back and runtime in STOP_IS_THE_SIGNAL:
+            return (*thaw, Kind.STOP)
         return (Kind.TERM, *thaw, *stop)
     if rung is Rung.KILLED:
-        if runtime in HAS_RESTART_POLICY and not case.is_restart_off:
+        if may_come_back:
             stop = (Kind.STOP,)  # what is stopped through the runtime is not started again by it
         return (Kind.KILL, *thaw, *stop)
     if rung is Rung.STOPPED:
