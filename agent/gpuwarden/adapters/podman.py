@@ -22,9 +22,9 @@ from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.ports import Cgroups
 
-COMES_BACK_WITHIN_S = 2.0
+COMES_BACK_WITHIN_S = 1.5
 """What Podman's clean-up of one container takes on a busy host, several times over."""
-_POLL_S = 0.1
+_POLL_S = 0.3
 
 
 class Podman:
@@ -63,28 +63,46 @@ class Podman:
 
     def stop(self, target: Target, grace_s: float) -> None:
         """Stopped when this returns. A paused container is killed as it stands and never resumed; of
-        the grace whole seconds count, rounded up. Who has just ended is watched for a moment: by its
-        restart policy Podman may be about to start it again, and only who runs can be stopped.
+        the grace whole seconds count, rounded up.
+
+        A container that ends by itself while it is to be stopped is not stopped for Podman, and is
+        started again by its restart policy: so it is watched for a moment, and stopped once more.
         """
         container_id = _id_of(target.tenant)
         path = target.cgroup.path if target.cgroup else None
-        raw = self._inspect(container_id, path)
-        until = self._podman.clock.now() + COMES_BACK_WITHIN_S
-        while not _is_up(raw):
-            if not _may_come_back(raw) or self._podman.clock.now() >= until:
-                return
-            self._podman.clock.sleep(_POLL_S)
-            raw = self._inspect(container_id, path)
-        if table(raw, "State").get("Paused") is True and target.cgroup and self._cgroups:
-            self._cgroups.kill(target.cgroup)
-            grace_s = 0
-        grace = math.ceil(max(0.0, grace_s))
-        answer = self._podman.run("stop", f"--time={grace}", container_id, extra_s=grace)
-        if _is_up(self._inspect(container_id, None)):
-            raise Unavailable(f"podman stop: {answer.why}")
+        clock, said = self._podman.clock, ""
+        until = clock.now() + self._podman.timeout_s + grace_s
+        watched_until = clock.now() + COMES_BACK_WITHIN_S
+        while True:
+            try:
+                raw = self._inspect(container_id, path)
+            except Refused:
+                if said:  # it was to be removed when it ends
+                    return
+                raise
+            if not _is_up(raw):
+                if not _may_come_back(raw) or clock.now() >= watched_until:
+                    return
+            elif clock.now() >= until:
+                raise Unavailable(f"podman stop: {said}")
+            else:
+                said = self._stop_once(raw, target, grace_s)
+                watched_until, grace_s = clock.now() + COMES_BACK_WITHIN_S, 0.0
+                continue
+            clock.sleep(_POLL_S)
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("moving a Podman container to another device is not offered")
+
+    def _stop_once(self, raw: Mapping[str, Any], target: Target, grace_s: float) -> str:
+        """What Podman says to it."""
+        is_paused = table(raw, "State").get("Paused") is True
+        if is_paused and target.cgroup is not None and self._cgroups is not None:
+            self._cgroups.kill(target.cgroup)
+            grace_s = 0.0
+        grace = math.ceil(max(0.0, grace_s))
+        ident = _id_of(target.tenant)
+        return self._podman.run("stop", f"--time={grace}", ident, extra_s=grace).why
 
     def _inspect(self, container_id: str, cgroup_path: str | None) -> Mapping[str, Any]:
         answer = self._podman.run("inspect", "--type=container", "--format=json", container_id)
