@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +154,33 @@ def test_one_that_podman_starts_again_is_stopped_for_good(
         for _ in range(5):
             assert podman("inspect", "--format={{.State.Running}}", made) == "false"
             pause.wait(0.5)
+
+
+class Looking(Podman):
+    """Tells when it has looked for the first time."""
+
+    def __init__(self, tool: Tool) -> None:
+        super().__init__(tool)
+        self.has_looked = threading.Event()
+
+    def _look(self, target: Target, *, was_stopped: bool) -> Mapping[str, Any] | None:
+        raw = super()._look(target, was_stopped=was_stopped)
+        self.has_looked.set()
+        return raw
+
+
+@pytest.mark.podman
+def test_one_that_somebody_starts_meanwhile_is_another_run() -> None:
+    runtime = Looking(Tool(name="podman", clock=SystemClock(), timeout_s=20.0, env=env()))
+    with container("--restart=always") as (made, owner):
+        target = target_of(owner)
+        podman("stop", "--time=0", made)
+        with ThreadPoolExecutor(1) as pool:
+            stopped = pool.submit(runtime.stop, replace(target, cgroup=None), 0.0)
+            assert runtime.has_looked.wait(60)
+            podman("start", made)
+            stopped.result(60)
+        assert podman("inspect", "--format={{.State.Running}}", made) == "true"
 
 
 def test_containers_of_a_user_are_not_the_system_s() -> None:

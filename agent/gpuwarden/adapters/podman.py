@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gpuwarden.adapters.cgroup_owner import owner_of_pid
@@ -25,6 +26,23 @@ from gpuwarden.ports import Cgroups
 COMES_BACK_WITHIN_S = 1.5
 """What Podman's clean-up of one container takes on a busy host, several times over."""
 _POLL_S = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One run of a container. Podman counts the runs that its restart policy began, from 0 on since a
+    person's."""
+
+    started: str | None
+    restarts: int
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> "_Run":
+        count = raw.get("RestartCount")
+        return cls(
+            started=text(table(raw, "State"), "StartedAt"),
+            restarts=count if isinstance(count, int) else 0,
+        )
 
 
 class Podman:
@@ -66,33 +84,41 @@ class Podman:
         the grace whole seconds count, rounded up.
 
         A container that ends by itself while it is to be stopped is not stopped for Podman, and is
-        started again by its restart policy: so it is watched for a moment, and stopped once more.
+        started again by its restart policy: so it is watched for a moment, and stopped once more. Whom
+        somebody starts meanwhile is left alone: that is another run, judged anew.
         """
-        container_id = _id_of(target.tenant)
-        path = target.cgroup.path if target.cgroup else None
         clock, said = self._podman.clock, ""
         until = clock.now() + self._podman.timeout_s + grace_s
         watched_until = clock.now() + COMES_BACK_WITHIN_S
-        while True:
-            try:
-                raw = self._inspect(container_id, path)
-            except Refused:
-                if said:  # it was to be removed when it ends
-                    return
-                raise
+        run: _Run | None = None
+        while (raw := self._look(target, was_stopped=bool(said))) is not None:
+            now = _Run.of(raw)
+            is_another = run is not None and now.started != run.started
+            if is_another and run is not None and now.restarts <= run.restarts:
+                return
+            run = now
             if not _is_up(raw):
                 if not _may_come_back(raw) or clock.now() >= watched_until:
                     return
+                clock.sleep(_POLL_S)
             elif clock.now() >= until:
                 raise Unavailable(f"podman stop: {said}")
             else:
                 said = self._stop_once(raw, target, grace_s)
                 watched_until, grace_s = clock.now() + COMES_BACK_WITHIN_S, 0.0
-                continue
-            clock.sleep(_POLL_S)
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("moving a Podman container to another device is not offered")
+
+    def _look(self, target: Target, *, was_stopped: bool) -> Mapping[str, Any] | None:
+        """``None``: it has been removed, as some are when they end."""
+        try:
+            path = target.cgroup.path if target.cgroup else None
+            return self._inspect(_id_of(target.tenant), path)
+        except Refused:
+            if was_stopped:
+                return None
+            raise
 
     def _stop_once(self, raw: Mapping[str, Any], target: Target, grace_s: float) -> str:
         """What Podman says to it."""
