@@ -25,7 +25,8 @@ class FakeCri(RuntimeServiceServicer):
     """Pods and containers by id. ``calls`` is what was asked to change them.
 
     ``answers_as``: the id every status is about. ``is_deaf``: a stop is taken and does nothing.
-    ``hangs``: nothing is answered before the test is over. ``padding``: bytes beside each status.
+    ``hangs``: cleared, nothing is answered before it is set; ``is_asked`` tells that somebody waits.
+    ``padding``: bytes beside each status.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,7 @@ class FakeCri(RuntimeServiceServicer):
         self.is_deaf = False
         self.hangs = threading.Event()
         self.hangs.set()
+        self.is_asked = threading.Event()
         self.padding = 0
 
     def pod(self, ident: str, uid: str) -> None:
@@ -62,6 +64,7 @@ class FakeCri(RuntimeServiceServicer):
     def ListContainers(
         self, request: pb.ListContainersRequest, context: grpc.ServicerContext
     ) -> pb.ListContainersResponse:
+        self.is_asked.set()
         self.hangs.wait(30)
         wanted = request.filter
         found = [
@@ -134,9 +137,10 @@ def served(folder: Path, cri: RuntimeServiceServicer | None) -> Iterator[str]:
     try:
         yield str(path)
     finally:
+        stopped = server.stop(None)
         if isinstance(cri, FakeCri):
             cri.hangs.set()
-        server.stop(None).wait(10)
+        stopped.wait(10)
 
 
 def runtime_at(*paths: str, timeout_s: float = 5.0, proc: str = "/proc") -> Cri:

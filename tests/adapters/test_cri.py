@@ -3,6 +3,7 @@ its own."""
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -188,6 +189,16 @@ def test_a_cri_that_hangs(path: str, cri: FakeCri) -> None:
     cri.hangs.clear()
     with pytest.raises(Unavailable, match="did not answer ListContainers in time"):
         runtime_at(path, timeout_s=0.3).stop(TARGET, 0)
+
+
+def test_a_cri_that_dies_in_mid_call(tmp_path: Path, cri: FakeCri) -> None:
+    cri.hangs.clear()
+    with ThreadPoolExecutor(1) as pool:
+        with served(tmp_path, cri) as path:
+            stopped = pool.submit(runtime_at(path, timeout_s=30.0).stop, TARGET, 0)
+            assert cri.is_asked.wait(30)
+        with pytest.raises(Unavailable, match="ListContainers"):
+            stopped.result(30)
 
 
 def test_a_socket_that_takes_and_says_nothing(tmp_path: Path) -> None:
