@@ -136,7 +136,7 @@ def test_a_frozen_container_dies_as_it_stands(kube: Kubelet, runtime: Cri) -> No
     assert target.cgroup is not None
     pids = pids_of(pod, made)
     CgroupFs().freeze(target.cgroup)
-    runtime.stop(target, 30.0)
+    runtime.stop(target, 3600.0)
     assert all(wait_gone(pid) for pid in pids)
 
 
