@@ -224,6 +224,12 @@ class TestReserve:
         assert self.free(story, NOW + 2, 10_000) == NOW + 1
         assert self.free(story, NOW + 3, 10_240) is None
 
+    def test_a_silence_ends_it_and_a_list_taken_meanwhile_confirms_nothing(self) -> None:
+        story = Story(self.CFG)
+        self.free(story, NOW, 1_000)
+        assert self.free(story, NOW + 5.0, 1_000) == NOW
+        assert self.free(story, NOW + 10.1, 1_000) == NOW + 10.1
+
     def test_an_unseen_device_has_no_breach(self) -> None:
         story = Story(self.CFG)
         self.free(story, NOW, 1_000)

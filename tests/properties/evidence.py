@@ -37,13 +37,12 @@ class Evidence:
         return self._by_device.get(device, [])
 
     def known(self, device: DeviceId, when: float) -> list[Listed]:
-        """The lists of a device that had been handed to the agent by then: what is still in the pipe
-        has not been seen by anybody."""
-        newest = self.newest(device, when)
-        if newest is None:
-            return []
-        past = self.taken(device)
-        return past[: bisect_right(past, newest + 1e-9, key=lambda one: one.at)]
+        """The lists of a device that had been handed to the agent by then: what is still in the pipe, or
+        was overtaken in it, has not been seen by anybody."""
+        handed = self.play.world.probe.handed_over.get(device, [])
+        count = bisect_right(handed, when + 1e-9, key=lambda one: one[0])
+        taken = self.taken(device)
+        return [taken[one] for _, at in handed[:count] if (one := _found(taken, at)) is not None]
 
     def newest(self, device: DeviceId, when: float) -> float | None:
         """When the newest list known at a moment had been taken."""
@@ -165,6 +164,11 @@ class Evidence:
 
 
 _NOTHING = Listed(at=0.0, device=DeviceId(""), truth={}, free_bytes=0)
+
+
+def _found(taken: list[Listed], at: float) -> int | None:
+    place = bisect_right(taken, at, key=lambda one: one.at) - 1
+    return place if place >= 0 and taken[place].at == at else None
 
 
 def _tells(listed: Listed, tenant: TenantId, trip: int) -> bool:

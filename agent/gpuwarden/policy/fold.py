@@ -1,5 +1,6 @@
 """What a tick adds to memory before anything is judged: episodes, device states, silences."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from gpuwarden.config import Config
@@ -21,7 +22,7 @@ def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
         memory = _reborn(cfg, memory, scene)
     memory = _rebased(memory, snap.at, snap.wall)
     if snap.at - memory.last_at > cfg.sampling.gap_s:
-        memory = replace(memory, episodes=_unconfirmed(memory))
+        memory = replace(memory, episodes=_unconfirmed(memory), devices=unbreached(memory.devices))
     return replace(
         memory,
         last_at=snap.at,
@@ -104,6 +105,15 @@ def _unconfirmed(memory: Memory) -> dict[str, Episode]:
             clear_since=None,
         )
         for key, e in memory.episodes.items()
+    }
+
+
+def unbreached(devices: Mapping[DeviceId, DeviceMemory]) -> dict[DeviceId, DeviceMemory]:
+    """Nobody has looked for a while: whether a reserve was breached all the time is not known, and a list
+    taken meanwhile confirms nothing."""
+    return {
+        device: state if state.reserve_since is None else replace(state, reserve_since=None)
+        for device, state in devices.items()
     }
 
 
