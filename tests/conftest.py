@@ -17,6 +17,7 @@ import pytest
 
 from tests import prerequisites
 from tests.kills import tally
+from tests.properties import generated
 
 REQUIRED = pytest.StashKey[frozenset[str]]()
 WITHHELD = pytest.StashKey[bool]()  # this module skipped the item, for a marker nobody required
@@ -98,6 +99,8 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
     if line := tally.killed(terminalreporter.stats.get("passed", [])):
+        terminalreporter.write_line(line)
+    for line in generated.told(terminalreporter.stats.get("passed", [])):
         terminalreporter.write_line(line)
     path = os.environ.get("GPUWARDEN_TEST_COUNTS")
     if not path or hasattr(

@@ -12,7 +12,7 @@ from tests.properties.play import Play
 def left_behind(play: Play, down: list[tuple[float, float]]) -> list[str]:
     """Nothing frozen past its time, nothing owed for ever. ``down``: when no agent ran."""
     wrong = list(_frozen(play, down))
-    if play.world.agent is not None and play.mode != "observe":
+    if play.world.agent is not None and play.enforces:
         wrong += _owed(play)
     return wrong
 

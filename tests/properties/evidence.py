@@ -44,6 +44,15 @@ class Evidence:
         taken = self.taken(device)
         return [taken[one] for _, at in handed[:count] if (one := _found(taken, at)) is not None]
 
+    def listed_on(self, tenant: TenantId, when: float) -> set[DeviceId]:
+        """Devices on which the newest known list shows a tenant."""
+        return {
+            device
+            for device in self.play.world.cards.cards
+            for one in self.known(device, when)[-1:]
+            if one.truth.get(tenant, 0) > one.left_out.get(tenant, 0)
+        }
+
     def newest(self, device: DeviceId, when: float) -> float | None:
         """When the newest list known at a moment had been taken."""
         handed = self.play.world.probe.handed_over.get(device, [])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from gpuwarden.model.action import HARMFUL
 from gpuwarden.model.decision import Decision, NoteKind
 from gpuwarden.model.device import Sight
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
@@ -25,6 +26,8 @@ LADDER = frozenset({"freeze", "restart-off", "term", "kill", "stop"})
 """Effects of an eviction. Limits and throttles are judged for themselves."""
 TOUCHES = HARM | {"thaw", "restore", "restart-back", "clear-limit"}
 """Everything the agent does to somebody else's processes; in observe mode there is nothing to undo."""
+RULE_OF_EFFECT = {"throttle": "quota", "set-limit": "quota", "relocate": "locked"}
+"""Effects that only one rule has."""
 MARGIN = 512 * MIB
 """Bytes that may become nobody's without anybody noticing (``quota.unattributed_margin_bytes``)."""
 GONE = "over: its processes are gone"
@@ -256,9 +259,16 @@ class Oracle:
         return self.wrong
 
     def _observe_mode(self) -> None:
-        if self.play.mode == "observe":
-            touched = self.play.world.ledger.of(*TOUCHES)
-            self.wrong += [f"observe mode touched: {e}" for e in touched]
+        """A rule that observes touches nothing; where all do, there is nothing to undo either. Whose
+        eviction it was is judged with the flights."""
+        acting = self.play.enforces
+        for entry in self.play.world.ledger.of(*TOUCHES):
+            rule = RULE_OF_EFFECT.get(entry.kind)
+            if not acting or (rule is not None and rule not in acting):
+                self.wrong.append(f"observe mode touched: {entry}")
+        for entry in self.play.world.ledger.of("intent"):
+            if not acting and entry.text in HARMFUL:
+                self.wrong.append(f"observe mode meant harm: {entry}")
 
     def _intended(self, entry: Entry) -> None:
         """Every harm has an earlier line in the journal, under the same id and kind."""
@@ -294,8 +304,11 @@ class Oracle:
             return
         when, devices = flight.decided, list(self.play.world.cards.cards)
         mine = self.evidence
-        blamed = [d for d in devices if mine.convicts(flight.tenant, d, when)]
-        chosen = [d for d in devices if mine.is_chosen(flight.tenant, d, when)]
+        acting = self.play.enforces
+        blamed = [d for d in devices if mine.convicts(flight.tenant, d, when) and "quota" in acting]
+        chosen = [
+            d for d in devices if mine.is_chosen(flight.tenant, d, when) and "reserve" in acting
+        ]
         if not blamed and not chosen:
             self.wrong.append(f"wrong victim: {flight} allowed {allowance}")
             return
@@ -309,7 +322,7 @@ class Oracle:
         """A stop (of an owner that came back after three evictions): the one end that no size decides."""
         key = allowance.owner_key
         first = self.play.world.ledger.entries[flight.serial]
-        if not key or first.kind != "stop":
+        if not key or first.kind != "stop" or "tombstone" not in self.play.enforces:
             return False
         kin = [t for t, a in self.play.world.allowances.items() if a.owner_key == key]
         past = [f for f in self.flights if f.tenant in kin and f.serial < flight.serial]
@@ -396,12 +409,13 @@ class Oracle:
 
     def _at_once(self) -> None:
         """By what was felt, not by what the agent remembers: nobody is hit on a device while another's
-        eviction there is under way."""
+        eviction there is under way. Where somebody is counts as far as a list had told."""
         for one, other in combinations(self.flights, 2):
-            shared = set(one.devices) & set(other.devices)
+            first, second = sorted((one, other), key=lambda f: f.decided)
+            shared = self.evidence.listed_on(first.tenant, first.decided)
+            shared &= self.evidence.listed_on(second.tenant, second.decided)
             if one.tenant == other.tenant or not shared:
                 continue
-            first, second = sorted((one, other), key=lambda f: f.decided)
             end = self._end_of(first)
             if second.decided < end - 1e-6:
                 self.wrong.append(f"two at once on {sorted(shared)}: {first} until {end} {second}")

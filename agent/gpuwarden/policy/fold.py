@@ -145,6 +145,9 @@ def _advance(
     """One episode by one tick; ``None`` once it has cleared."""
     soft, trip, hard = limit
     if use.listed_at <= episode.last_listed_at and episode.limit_bytes == hard:
+        if episode.hard_lists > 0 and use.used_bytes <= trip:
+            # One of its processes was left out, and what the others hold is less: at most so much.
+            episode = replace(episode, hard_lists=0, hard_since=None, confirmed_at=None)
         return _aged(cfg, episode, now)
     if (
         episode.confirmed_at is not None
