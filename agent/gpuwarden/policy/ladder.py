@@ -149,8 +149,8 @@ def _is_unseen(case: Case, scene: Scene) -> bool:
 
 
 def has_gone(cfg: Config, case: Case, scene: Scene) -> bool:
-    """Its cgroup is empty and, on each device it held, a list taken since shows none of its bytes, and
-    not as many more that belong to nobody.
+    """Its cgroup is empty and, on each device it held when its eviction began or is listed on now, a list
+    taken since shows none of its bytes, and not as many more that belong to nobody.
 
     A device that cannot be seen proves nothing: then the empty cgroup alone has to do once the
     driver itself has lost the device, and nothing does while it is merely blind.
@@ -161,7 +161,7 @@ def has_gone(cfg: Config, case: Case, scene: Scene) -> bool:
     if standing.is_populated or standing.live_pids:
         return False
     holding = {use.device for use in scene.uses_of(case.tenant)}
-    for device_id in case.devices or (case.device,):
+    for device_id in (*(case.devices or (case.device,)), *holding):
         device = scene.devices.get(device_id)
         if device is None or device.sight is Sight.LOST:
             continue
@@ -285,7 +285,6 @@ def enter(case: Case, rung: Rung, now: float) -> Case:
         case,
         rung=rung,
         since=now,
-        acted=(),
         frozen_since=now if rung is Rung.HELD and _can_hold(case) else case.frozen_since,
         is_throttled=case.is_throttled or rung is Rung.THROTTLED,
     )
