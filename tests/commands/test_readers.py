@@ -96,7 +96,7 @@ def test_tables_look_as_they_were_looked_at(verb: str, width: int, address: str)
     result = run(*arguments, "--socket", address, width=width)
     assert result.exit_code == code
     golden = GOLDEN / f"{verb}_{width}.txt"
-    shown = "".join(f"{line.rstrip()}\n" for line in result.output.splitlines())
+    shown = result.output
     if os.environ.get("GPUWARDEN_GOLDEN") == "write":
         golden.write_text(shown)
     assert shown == golden.read_text()
