@@ -11,6 +11,9 @@ from gpuwarden.policy.desk import Desk
 QUIET_RULES = frozenset({"labels", "limits", "cordon"})
 """Rules whose findings stand in status but open no incident of their own."""
 
+JOINING = frozenset({"reserve", "locked", "slo", "sight", "unattributed"})
+"""Rules whose findings belong to the incident of a tenant that stands accused on the device."""
+
 
 def record(desk: Desk, findings: list[Finding]) -> None:
     """Join each claim to its incident: the offender's where one stands accused on the device."""
@@ -36,6 +39,8 @@ def record(desk: Desk, findings: list[Finding]) -> None:
         incident = desk.incident(subject, finding)
         if is_new and not opened:
             desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
+            if finding.rule in JOINING:  # it decides nothing about the tenant: said once
+                continue
         if newly_sure:
             desk.note(incident, NoteKind.DECIDED, f"confirmed: {finding.summary}", finding)
     _close_incidents(desk, joined)
@@ -67,13 +72,7 @@ def subject_of(desk: Desk, finding: Finding) -> str:
     accused = [
         c for c in desk.cases.values() if c.device in devices and not _is_older(desk, finding, c)
     ]
-    if accused and finding.rule in (
-        "reserve",
-        "locked",
-        "slo",
-        "sight",
-        "unattributed",
-    ):
+    if accused and finding.rule in JOINING:
         first = min(accused, key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at))
         return f"tenant/{first.tenant}"
     for key in (finding.key, *(f"locked {device}" for device in devices)):

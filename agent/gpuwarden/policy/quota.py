@@ -43,7 +43,7 @@ def _hard(episode: Episode, name: str, trip_bytes: int, where: str) -> Finding:
         evidence=(
             ("hard_trip_bytes", str(trip_bytes)),
             ("lists_over", str(episode.hard_lists)),
-            ("peak_bytes", str(episode.peak_bytes)),
+            ("held_bytes", str(episode.used_bytes)),
         ),
     )
 
@@ -67,7 +67,7 @@ def _soft(episode: Episode, scene: Scene) -> Finding:
         device=episode.device,
         used_bytes=episode.used_bytes,
         limit_bytes=episode.limit_bytes,
-        evidence=(("peak_bytes", str(episode.peak_bytes)),),
+        evidence=(("held_bytes", str(episode.used_bytes)),),
     )
 
 
