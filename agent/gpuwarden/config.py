@@ -222,6 +222,8 @@ class AgentConfig(Section):
     state_dir: Path = Path("/var/lib/gpuwarden")
     run_dir: Path = Path("/run/gpuwarden")
     metrics_listen: ListenAddress = "127.0.0.1:9420"
+    metrics_processes: int = Field(default=0, ge=0, le=1000)
+    """So many processes of each device, the largest, have series of their own on the metrics page."""
     log_format: Literal["console", "json"] = "console"
     expected_devices: int | None = Field(default=None, ge=0, le=64)
     journal_max_bytes: Bytes = 256 * MIB
@@ -283,7 +285,7 @@ class Rules(Section):
 
 AT_START = (
     *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
-    *("agent.journal_max_bytes", "agent.operator_gids"),
+    *("agent.metrics_processes", "agent.journal_max_bytes", "agent.operator_gids"),
     *("nvml", "docker", "cri", "kmsg", "page", "service"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
 )

@@ -657,6 +657,7 @@ class AgentInfo(_message.Message):
     NVML_VERSION_FIELD_NUMBER: _builtins.int
     IS_JOURNAL_OK_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
+    CUDA_VERSION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     pid: _builtins.int
     mode: _builtins.str
@@ -674,6 +675,8 @@ class AgentInfo(_message.Message):
     driver_version: _builtins.str
     nvml_version: _builtins.str
     is_journal_ok: _builtins.bool
+    cuda_version: _builtins.str
+    """Of the CUDA driver, such as 13.4; empty: not told."""
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What does not work right now, in words."""
@@ -695,10 +698,11 @@ class AgentInfo(_message.Message):
         nvml_version: _builtins.str = ...,
         is_journal_ok: _builtins.bool = ...,
         degraded: _abc.Iterable[_builtins.str] | None = ...,
+        cuda_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "config_error", b"config_error", "config_loaded_wall", b"config_loaded_wall", "degraded", b"degraded", "driver_version", b"driver_version", "is_config_ok", b"is_config_ok", "is_journal_ok", b"is_journal_ok", "kernel_log", b"kernel_log", "limiter", b"limiter", "mode", b"mode", "nvml_version", b"nvml_version", "pid", b"pid", "started_wall", b"started_wall", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "config_error", b"config_error", "config_loaded_wall", b"config_loaded_wall", "cuda_version", b"cuda_version", "degraded", b"degraded", "driver_version", b"driver_version", "is_config_ok", b"is_config_ok", "is_journal_ok", b"is_journal_ok", "kernel_log", b"kernel_log", "limiter", b"limiter", "mode", b"mode", "nvml_version", b"nvml_version", "pid", b"pid", "started_wall", b"started_wall", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
