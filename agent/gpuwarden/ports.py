@@ -50,6 +50,16 @@ class Probe(Protocol):
         """Tell the child how to look; unchanged plans cost nothing."""
         ...
 
+    def pause(self) -> None:
+        """Let go of every device: the children are told to end and none is started until ``resume``. A
+        reset needs it. Meanwhile every device is blind, and a Gap says why. Never blocks.
+        """
+        ...
+
+    def resume(self) -> None:
+        """Look again, with a new child. Without a pause before it: nothing."""
+        ...
+
     def filenos(self) -> Sequence[int]:
         """Descriptors that become readable when there is something to drain."""
         ...
@@ -280,6 +290,51 @@ class Pager(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a repair or a cordon is about: a device, or (``device`` None) the node."""
+
+    device: DeviceId | None = None
+    index: int | None = None
+    pci: str = ""
+
+
+class Remedies(Protocol):
+    """Steps of a repair. Each blocks up to its deadline and says when it returns that it was done, not that
+    it has helped. ``Refused``: somebody uses the device; ``Unsupported``: not possible here."""
+
+    def restart_services(self) -> str:
+        """Restart what the hardware needs of services, of those installed; which, in words."""
+        ...
+
+    def reset_gpu(self, subject: Subject) -> str:
+        """Reset one device nobody has open."""
+        ...
+
+    def reload_driver(self) -> str:
+        """Unload the driver's modules and load them again; nobody has any device open."""
+        ...
+
+    def reboot(self, reason: str) -> str:
+        """Have the host started anew after the configured delay; ordered once however often it is called."""
+        ...
+
+
+class Cordons(Protocol):
+    """Whoever places jobs on this node (Slurm, Kubernetes, Docker, an operator's command) is told that a
+    device, or all of it, is out of use, and when that is over. Only what was cordoned by us is undone."""
+
+    def cordon(self, subject: Subject, incident: str, reason: str) -> Mapping[str, str]:
+        """Tell all; the same twice is the same. What each said, by its name; empty: nobody to tell.
+        ``Unavailable``: one of them could not be told (the others were)."""
+        ...
+
+    def uncordon(self, subject: Subject, incident: str, still: Sequence[str]) -> Mapping[str, str]:
+        """Tell all that the cordon of an incident is over; ``still``: incidents of cordons of ours that
+        stand on: what is cordoned as a whole stays so until the last of them is over."""
+        ...
+
+
 class Status(Protocol):
     """Where readers (metrics, gRPC) get an immutable picture of the last tick."""
 
@@ -337,6 +392,8 @@ class Ports:
     services: Services
     journal: Journal
     pager: Pager
+    remedies: Remedies
+    cordons: Cordons
     status: Status
     watchdog: Watchdog
     workers: Workers

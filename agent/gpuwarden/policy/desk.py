@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from gpuwarden.config import Config
 from gpuwarden.model.action import Action, Kind, Target, Withheld
 from gpuwarden.model.decision import IncidentNote, NoteKind
+from gpuwarden.model.repair import Repair
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.memory import (
@@ -42,6 +43,7 @@ class Desk:
     debts: list[Debt] = field(default_factory=list)
     devices: dict[DeviceId, DeviceMemory] = field(default_factory=dict)
     tombstones: dict[str, Tombstone] = field(default_factory=dict)
+    repairs: dict[str, Repair] = field(default_factory=dict)
     applied: dict[str, str] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
     withheld: list[Withheld] = field(default_factory=list)
@@ -62,6 +64,7 @@ class Desk:
             debts=list(memory.debts),
             devices=dict(memory.devices),
             tombstones=dict(memory.tombstones),
+            repairs=dict(memory.repairs),
             applied=dict(memory.applied),
         )
 
@@ -201,6 +204,7 @@ class Desk:
             debts=tuple(self.debts),
             devices=self.devices,
             tombstones=self.tombstones,
+            repairs=self.repairs,
             applied=self.applied,
         )
 

@@ -24,6 +24,7 @@ from gpuwarden.sim.node.ledger import Ledger
 from gpuwarden.sim.node.owners import SimRuntimes
 from gpuwarden.sim.node.probe import SimProbe
 from gpuwarden.sim.node.process import Habit, Process
+from gpuwarden.sim.node.remedies import SimCordons, SimRemedies
 from gpuwarden.sim.node.surroundings import (
     AgentDied,
     SimBoard,
@@ -105,6 +106,11 @@ class World:
         self.settings: dict[str, Any] = {"agent": {"mode": "enforce"}, "tenant": OPERATORS_MAP}
         self.configure(**dict(settings or {}))
         self.probe = SimProbe(self.clock, self.cards, self.config().sampling)
+        self.remedies = SimRemedies(self.cards, self.probe, self.ledger, self._order_reboot)
+        self.cordons = SimCordons(self.ledger)
+        self.reboot_after_s = 60.0
+        """How long after its order the host goes down."""
+        self._goes_down = False
         self.allowances: dict[TenantId, Allowance] = {}
         self.default_quota_mib: int | None = None
         """What the operator allows those that say nothing (``settings`` hold it too)."""
@@ -149,6 +155,8 @@ class World:
             services=self.services,
             journal=journal,
             pager=self.pager,
+            remedies=self.remedies,
+            cordons=self.cordons,
             status=self.board,
             watchdog=self.watchdog,
             workers=self._workers,
@@ -176,6 +184,25 @@ class World:
     def crash(self) -> None:
         """The agent is killed, whatever it is doing."""
         self._bury(AgentDied("killed"))
+
+    def _order_reboot(self) -> None:
+        if not self._goes_down:
+            self._goes_down = True
+            self.clock.later(self.reboot_after_s, self.reboot)
+
+    def reboot(self, down_s: float = 30.0) -> None:
+        """The host goes down and comes up again: no process outlives it, the agent is started anew."""
+        self._goes_down = False
+        self.ledger.note("reboot-begins", action="")
+        if self.agent is not None:
+            self._bury(AgentDied("the host went down"))
+        for process in self.kernel.alive():
+            self.kernel.end(process, "reboot")
+        for card in self.cards.cards.values():
+            card.heal("reboot")
+        self.host.boot = f"boot-{int(self.host.boot.rpartition('-')[2]) + 1}"
+        self.probe.resume()
+        self.clock.later(down_s, self.boot_agent)
 
     def stop_agent(self, seconds: float) -> None:
         """The agent does not run for so long, and then goes on as if nothing had been (SIGSTOP)."""

@@ -32,6 +32,15 @@ class Card:
     """Whose doing it is that it does no work; free again when the culprit is gone, if ``heals``."""
     is_locked: bool = False
     heals: bool = True
+    heals_by: frozenset[str] = frozenset({"reset-gpu", "reload-driver", "reboot"})
+    """Steps of a repair that end what ails it."""
+
+    def heal(self, step: str) -> None:
+        """What a repair's step does to it."""
+        if step not in self.heals_by:
+            return
+        self.is_lost, self.is_locked, self.locked_by = False, False, None
+        self.hangs_since, self.recovery_action, self.leaked_bytes = None, 0, 0
 
 
 @dataclass(slots=True)

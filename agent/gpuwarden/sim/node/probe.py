@@ -53,6 +53,8 @@ class SimProbe:
         """How late what was seen is handed over (a starved agent, a full pipe)."""
         self.is_silent = False
         """The child sends nothing at all."""
+        self.is_paused = False
+        """Every device is let go of."""
         self.epoch = 0
         self.history: list[Listed] = []
         self.ever_listed: set[Pid] = set()
@@ -65,7 +67,7 @@ class SimProbe:
         """Sample and list if it is time to."""
         now = self._clock.now()
         self._judge(now)
-        if self.is_silent or self._is_stuck(now):
+        if self.is_paused or self.is_silent or self._is_stuck(now):
             return
         due = now - self._sampled_at >= self.plan.period_s - EPS
         listing_due = any(self._is_list_due(c, now) for c in self._seen())
@@ -147,6 +149,19 @@ class SimProbe:
     def steer(self, plan: ProbePlan) -> None:
         self.plan = plan
         self._wanted.update(plan.list_now)
+
+    def pause(self) -> None:
+        self.is_paused = True
+        self._frames.clear()
+        self._handed = (
+            tuple(replace(d, sight=Sight.BLIND, used_bytes=None) for d in self._handed[0]),
+            (),
+        )
+        self.has_news = True
+
+    def resume(self) -> None:
+        self.is_paused = False
+        self._sampled_at = -1e9
 
     def filenos(self) -> Sequence[int]:
         return ()
