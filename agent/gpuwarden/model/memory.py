@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from gpuwarden.model.action import REPAIRS, Kind, Outcome, Result, Target
 from gpuwarden.model.device import Sight
-from gpuwarden.model.repair import NODE, Fault, Phase, Repair
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
+from gpuwarden.model.repair import NODE, Fault, Phase, Repair
 
 
 class Rung(StrEnum):

@@ -80,6 +80,8 @@ class Fault:
     """Who set it off, by a sign that names it or by being the only one that grew at the onset."""
     recovery: int = 0
     """The driver's recovery number while it stood, the highest; 0: it asked for nothing."""
+    is_excused: bool = False
+    """The driver, asked since, says that no recovery is needed."""
     told_at: float = 0.0
     """When a condition was last told."""
     repairs: int = 0
@@ -156,6 +158,8 @@ class Repair:
     """The boot in which a reboot was ordered: another one proves it."""
     withheld: tuple[str, ...] = ()
     """``step/budget`` already reported: said once."""
+    is_polled: bool = False
+    """It began with a polled condition, which may pass."""
     is_overdue: bool = False
     """It was said that the subject does not empty."""
 

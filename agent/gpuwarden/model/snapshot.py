@@ -1,10 +1,12 @@
 """One look at the node: everything a decision may know."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gpuwarden.model.device import Device, DriverEvent
 from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.kernel_line import KernelLine
 from gpuwarden.model.tenant import Standing, Tenant, Use
 
 
@@ -85,6 +87,16 @@ class LimitReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSaid:
+    """One line of the kernel log about a GPU, read; ``at`` is monotonic seconds."""
+
+    line: KernelLine
+    at: float
+    is_trusted: bool = True
+    """False: others could have written it; it is shown, and nothing is done about it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One look. ``at`` is monotonic seconds, ``wall`` Unix seconds of the same tick."""
 
@@ -96,6 +108,10 @@ class Snapshot:
     uses: tuple[Use, ...] = ()
     standings: tuple[Standing, ...] = ()
     events: tuple[DriverEvent, ...] = ()
+    kernel: tuple[KernelSaid, ...] = ()
+    """What the kernel log has said since the last look."""
+    named: Mapping[int, TenantId] = field(default_factory=dict)
+    """Whose the processes are, or were, that this look's events and lines name, by pid."""
     services: tuple[ServiceState, ...] = ()
     host: HostSample | None = None
     limits: tuple[LimitReading, ...] = ()

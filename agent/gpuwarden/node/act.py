@@ -6,7 +6,16 @@ from functools import partial
 
 from gpuwarden.clock import Clock
 from gpuwarden.errors import Refused, Unavailable, Unsupported
-from gpuwarden.model.action import BLOCKING, ENDS_SIGHT, REPAIRS, Action, Kind, Outcome, Result, Target
+from gpuwarden.model.action import (
+    BLOCKING,
+    ENDS_SIGHT,
+    REPAIRS,
+    Action,
+    Kind,
+    Outcome,
+    Result,
+    Target,
+)
 from gpuwarden.model.ids import CgroupId, Pid
 from gpuwarden.model.tenant import HostLimits
 from gpuwarden.ports import Ports, Subject

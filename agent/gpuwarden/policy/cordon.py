@@ -9,10 +9,10 @@ from dataclasses import replace
 from gpuwarden.config import Config
 from gpuwarden.model.action import Kind
 from gpuwarden.model.device import Device, Sight
-from gpuwarden.model.repair import Phase
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.memory import DeviceMemory, Memory, Rung
+from gpuwarden.model.repair import Phase
 from gpuwarden.policy import lockup
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.scene import Scene

@@ -36,7 +36,7 @@ from gpuwarden.policy import (
 )
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.fault import remember as faults
-from gpuwarden.policy.fault import rule
+from gpuwarden.policy.fault import rule as fault
 from gpuwarden.policy.repair import advance as repair
 from gpuwarden.policy.scene import Scene
 
@@ -69,7 +69,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     findings = find_all(cfg, memory, scene)
     memory = faults.remember(cfg, memory, scene, findings)
     if memory.faults and guard.is_on(cfg, "fault"):
-        findings += rule.find(memory, scene)
+        findings += fault.find(memory, scene)
     desk = Desk.over(cfg, scene, memory)
     said = verdict.judge(desk, findings)
     evict.advance(desk, said)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from gpuwarden.config import Config
 from gpuwarden.model.action import Action, Kind, Target, Withheld
 from gpuwarden.model.decision import IncidentNote, NoteKind
-from gpuwarden.model.repair import Repair
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.memory import (
@@ -17,6 +16,7 @@ from gpuwarden.model.memory import (
     Memory,
     Tombstone,
 )
+from gpuwarden.model.repair import Repair
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy import guard
 from gpuwarden.policy.scene import Scene

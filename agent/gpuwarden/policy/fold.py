@@ -60,7 +60,8 @@ def _reborn(cfg: Config, memory: Memory, scene: Scene) -> Memory:
             device: DeviceMemory(
                 cordoned_by=old.cordoned_by,
                 uncordon_owed=old.uncordon_owed,
-                cordon_tried_at=scene.snap.at,
+                is_cordon_told=old.is_cordon_told,
+                cordon_tried_at=None if old.cordon_tried_at is None else scene.snap.at,
             )
             for device, old in memory.devices.items()
             if old.cordoned_by is not None or old.uncordon_owed is not None

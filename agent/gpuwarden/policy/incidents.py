@@ -50,8 +50,9 @@ def _move(desk: Desk, finding: Finding, subject: str) -> None:
     incident = desk.incident(subject, finding)
     desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
     old = desk.incidents.get(before)
-    if old is not None:
-        desk.note(old, NoteKind.JOINED, f"goes on in {incident}")
+    text = f"goes on in {incident}"
+    if old is not None and not any(n.incident == old and n.text == text for n in desk.notes):
+        desk.note(old, NoteKind.JOINED, text)
 
 
 def subject_of(desk: Desk, finding: Finding) -> str:

@@ -2,9 +2,9 @@
 
 from gpuwarden.config import Config
 from gpuwarden.model.device import Device, Sight
-from gpuwarden.model.repair import Phase, Step
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.memory import Memory
+from gpuwarden.model.repair import Phase, Step
 from gpuwarden.policy.scene import Scene
 
 LISTS_LATE = 5

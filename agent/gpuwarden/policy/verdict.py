@@ -45,7 +45,11 @@ def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement
             for case in desk.cases.values():
                 if _is_for(desk, case, finding):
                     said.setdefault(case.tenant, (Judgement(is_noticed=True), _of(case, finding)))
-        if finding.rule == "fault" and finding.tenant is not None and finding.tenant in desk.scene.tenants:
+        if (
+            finding.rule == "fault"
+            and finding.tenant is not None
+            and finding.tenant in desk.scene.tenants
+        ):
             _accuse(desk, finding, findings, said)
         if finding.rule != "quota" or finding.tenant is None or finding.device is None:
             continue

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gpuwarden.config import Config
-from gpuwarden.model.repair import Fault, FaultClass, Sign
 from gpuwarden.model.ids import TenantId
+from gpuwarden.model.repair import Fault, FaultClass, Sign
 from gpuwarden.model.tenant import TenantClass
 from gpuwarden.policy.scene import NOISE_BYTES, Scene
 
@@ -80,10 +80,7 @@ def _take(
         faults[leader.key] = _followed(leader, sign)
         return
     absorbed = leader if leader is not None and _overtakes(sign, leader) else None
-    if same is not None:
-        fault = _again(same, sign)
-    else:
-        fault = _opened(cfg, sign, scene, mended)
+    fault = _opened(cfg, sign, scene, mended) if same is None else _again(same, sign)
     if absorbed is not None and absorbed.key != fault.key:
         fault = _absorbing(fault, absorbed)
         del faults[absorbed.key]
@@ -125,8 +122,6 @@ def _follows(sign: Sign, leader: Fault) -> bool:
         return True
     if sign.is_condition or leader.root.is_condition:
         return leader.root.cls in ALL_SICK and rank(sign) <= rank(leader.root)
-    if sign.cls is leader.root.cls:
-        return rank(sign) <= rank(leader.root)
     if leader.root.cls is FaultClass.APPLICATION:
         return False  # two applications' faults are two, and nothing follows from an application's
     return rank(sign) <= rank(leader.root)
@@ -143,7 +138,9 @@ def _followed(fault: Fault, sign: Sign, recovery: int | None = None) -> Fault:
     return replace(
         fault,
         last_at=max(fault.last_at, sign.at),
-        followers=_counted(fault.followers, sign.code) if not sign.is_condition else fault.followers,
+        followers=_counted(fault.followers, sign.code)
+        if not sign.is_condition
+        else fault.followers,
         tenants=_named(fault.tenants, sign.tenant),
         recovery=fault.recovery if recovery is None else recovery,
     )
@@ -191,8 +188,9 @@ def _accused(sign: Sign, scene: Scene) -> TenantId | None:
     if sign.tenant is not None:
         return sign.tenant
     grew = [
-        use.tenant for use in scene.uses_on(sign.device) if use.growth_bytes_s > 0.0 < use.grown_bytes
-        and use.grown_bytes >= NOISE_BYTES
+        use.tenant
+        for use in scene.uses_on(sign.device)
+        if use.growth_bytes_s > 0.0 < use.grown_bytes and use.grown_bytes >= NOISE_BYTES
     ]
     known = [scene.tenants[t] for t in grew if t in scene.tenants]
     if len(known) != 1 or known[0].cls is TenantClass.PROTECTED:
@@ -239,7 +237,8 @@ def _is_over(cfg: Config, fault: Fault, now: float) -> bool:
     if fault.root.is_condition:
         return now - fault.told_at > CONDITION_GONE_S
     quiet = now - fault.last_at
-    if fault.root.action in ("reset_gpu", "reboot_node", "restart_fabric") or fault.recovery > 0:
+    is_asked = fault.root.action in ("reset_gpu", "reboot_node", "restart_fabric")
+    if (is_asked and not fault.is_excused) or fault.recovery > 0:
         return False  # until it has been done
     if fault.root.cls in (FaultClass.APPLICATION, FaultClass.ADVISORY):
         return quiet > cfg.fault.application_quiet_s

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from gpuwarden.config import Config
-from gpuwarden.model.repair import Fault, FaultClass
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.memory import Memory
+from gpuwarden.model.repair import Fault, FaultClass
 from gpuwarden.policy import lockup
 from gpuwarden.policy.fault import fold, signs
 from gpuwarden.policy.scene import Scene
@@ -22,8 +22,24 @@ def remember(cfg: Config, memory: Memory, scene: Scene, findings: list[Finding])
     if not told and not memory.faults:
         return memory
     faults = fold.fold(cfg, memory.faults, told, scene, memory.mended)
-    faults = {k: f for k, f in faults.items() if not _is_taken_back(cfg, memory, scene, f)}
+    faults = {
+        k: _excused(cfg, scene, f)
+        for k, f in faults.items()
+        if not _is_taken_back(cfg, memory, scene, f)
+    }
     return memory if faults == memory.faults else replace(memory, faults=faults)
+
+
+def _excused(cfg: Config, scene: Scene, fault: Fault) -> Fault:
+    """The driver's own number, read after the fault, says that nothing is to be recovered: then the
+    catalogue's general advice does not count. A driver that tells no number says nothing."""
+    if fault.root.cls not in BY_RECOVERY or fault.root.device is None or fault.root.is_condition:
+        return fault
+    device = scene.devices.get(fault.root.device)
+    number = device.recovery_action if device is not None else None
+    is_since = scene.snap.at - fault.last_at > cfg.sampling.slow_every_s + lockup.QUIET_S
+    is_excused = number == 0 and is_since and fault.recovery == 0
+    return fault if is_excused == fault.is_excused else replace(fault, is_excused=is_excused)
 
 
 def _is_taken_back(cfg: Config, memory: Memory, scene: Scene, fault: Fault) -> bool:

@@ -1,8 +1,8 @@
 """Rule fault: what the driver, the kernel or a service said is wrong, one finding a cause."""
 
-from gpuwarden.model.repair import NODE, Fault
 from gpuwarden.model.finding import Finding, Scope, Severity
 from gpuwarden.model.memory import Memory
+from gpuwarden.model.repair import NODE, Fault
 from gpuwarden.policy.scene import Scene
 
 SEVERITY = {
@@ -24,7 +24,9 @@ def _finding(fault: Fault, scene: Scene) -> Finding:
     root = fault.root
     severity = SEVERITY.get(root.severity, Severity.ERROR)
     if root.scope == "app":
-        severity = min(severity, Severity.WARNING)  # it is the application's, and nobody's to be woken for
+        severity = min(
+            severity, Severity.WARNING
+        )  # it is the application's, and nobody's to be woken for
     if not root.is_trusted:
         severity = min(severity, Severity.WARNING)
     return Finding(

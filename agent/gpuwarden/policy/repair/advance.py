@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from gpuwarden.model.action import Kind, Withheld
 from gpuwarden.model.decision import NoteKind
-from gpuwarden.model.repair import Attempt, Fault, Phase, Repair, Step
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import IncidentId
+from gpuwarden.model.repair import Attempt, Fault, Phase, Repair, Step
 from gpuwarden.policy import guard, incidents
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.guard import Refusal
@@ -36,7 +36,7 @@ def advance(desk: Desk, findings: list[Finding]) -> None:
     for subject, faults in by_subject.items():
         _choose(desk, subject, faults, findings)
     for subject in list(desk.repairs):
-        _move(desk, desk.repairs[subject], by_subject.get(subject, []))
+        _move(desk, desk.repairs[subject], by_subject.get(subject, []), findings)
 
 
 def _choose(desk: Desk, subject: str, faults: list[Fault], findings: list[Finding]) -> None:
@@ -60,12 +60,15 @@ def _choose(desk: Desk, subject: str, faults: list[Fault], findings: list[Findin
             phase=Phase.OPEN,
             since=desk.scene.snap.at,
             opened_at=desk.scene.snap.at,
+            is_polled=fault.root.is_condition,
         )
         return
     is_idle = repair.phase in (Phase.OPEN, Phase.EMPTYING)
     if is_idle and ladders.is_stronger(ladder, repair.ladder[repair.rung :]):
         desk.note(
-            repair.incident, NoteKind.EVIDENCE, f"{fault.root.code}: {ladder[0]} instead of {repair.step}"
+            repair.incident,
+            NoteKind.EVIDENCE,
+            f"{fault.root.code}: {ladder[0]} instead of {repair.step}",
         )
         desk.repairs[subject] = replace(
             repair, ladder=ladder, rung=0, cls=fault.root.cls, phase=Phase.OPEN, withheld=()
@@ -80,7 +83,7 @@ def _incident(desk: Desk, fault: Fault, findings: list[Finding]) -> IncidentId:
     return desk.incident(f"device/{fault.root.subject}" if fault.root.device else "node/fault")
 
 
-def _move(desk: Desk, repair: Repair, faults: list[Fault]) -> None:
+def _move(desk: Desk, repair: Repair, faults: list[Fault], findings: list[Finding]) -> None:
     event, detail = _event(desk, repair, faults)
     phase = step(repair.phase, event)
     if phase is repair.phase:
@@ -97,7 +100,7 @@ def _move(desk: Desk, repair: Repair, faults: list[Fault]) -> None:
         _mended(desk, moved, faults, event)
     if phase is Phase.HANDED_OVER:
         _take_out_of_use(desk, moved)
-        report.hand_over(desk, moved, faults, detail)
+        report.hand_over(desk, moved, faults, findings, detail)
     desk.note(moved.incident, NoteKind.RUNG, report.text_of(desk, moved, event, detail))
     if phase is Phase.REST:
         del desk.repairs[repair.subject]
@@ -111,7 +114,9 @@ def _event(desk: Desk, repair: Repair, faults: list[Fault]) -> tuple[Event, str]
     standing = [f for f in faults if ladders.ladder_of(f, desk.cfg.repair.repeat_raises)]
     if repair.phase in (Phase.OPEN, Phase.EMPTYING, Phase.HANDED_OVER) and not standing:
         is_well = not verify.failing(desk, repair, faults)
-        return (Event.CLEARED, "the fault does not stand any more") if is_well else (Event.NOTHING, "")
+        return (
+            (Event.CLEARED, "the fault does not stand any more") if is_well else (Event.NOTHING, "")
+        )
     if repair.phase is Phase.OPEN:
         return _may_begin(desk, repair)
     if repair.phase is Phase.EMPTYING:
@@ -134,7 +139,26 @@ def _event(desk: Desk, repair: Repair, faults: list[Fault]) -> tuple[Event, str]
     return Event.NOTHING, ""
 
 
+def _is_in_hand(desk: Desk, repair: Repair) -> bool:
+    """Whether a lock-up is still being dealt with by who set it off going, or the last resort: first those,
+    for they give the device back, or its protected tenants another one, with nothing reset."""
+    if repair.device is None:
+        return False
+    state = desk.device(repair.device)
+    if any(device == repair.device for device, _ in desk.busy()):
+        return True
+    return state.last_resort == "observe" or (
+        state.locked_since is not None and not state.last_resort
+    )
+
+
 def _may_begin(desk: Desk, repair: Repair) -> tuple[Event, str]:
+    if _is_in_hand(desk, repair):
+        return Event.NOTHING, ""
+    due = repair.opened_at + desk.cfg.ladder.page_after_s
+    if repair.is_polled and desk.scene.snap.at < due:
+        desk.wakes.append(due)  # what passes by itself (a driver loaded again) is no fault
+        return Event.NOTHING, ""
     if repair.step is Step.HAND_OVER:
         return Event.LAST, ""
     refusal = permit(desk, repair)
@@ -311,4 +335,3 @@ def _mended(desk: Desk, repair: Repair, faults: list[Fault], event: Event) -> No
         key = f"{repair.subject}/{repair.cls}"
         mended[key] = (*mended.get(key, ()), desk.scene.snap.wall)[-16:]
     desk.memory = replace(desk.memory, faults=kept, mended=mended)
-

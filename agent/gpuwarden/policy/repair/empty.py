@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from gpuwarden.model.action import Kind
 from gpuwarden.model.device import Sight
-from gpuwarden.model.repair import FaultClass, Repair, Step
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT, Rung
+from gpuwarden.model.repair import FaultClass, Repair, Step
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy import guard, ladder
 from gpuwarden.policy.desk import Desk

@@ -40,7 +40,13 @@ OF_ACTION: dict[str, Step | None] = {
 NOTHING = frozenset({"ignore", "monitor", "restart_app"})
 """Actions that are none of ours: the fault is told, and nothing is repaired."""
 
-OF_RECOVERY = {1: Step.RESET_GPU, 2: Step.REBOOT, 3: Step.HAND_OVER, 4: Step.RESET_GPU, 5: Step.HAND_OVER}
+OF_RECOVERY = {
+    1: Step.RESET_GPU,
+    2: Step.REBOOT,
+    3: Step.HAND_OVER,
+    4: Step.RESET_GPU,
+    5: Step.HAND_OVER,
+}
 """The driver's recovery number (Xid 154, field 230): 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset,
 5 recover the IMEX domain. It rules over the catalogue."""
 
@@ -48,9 +54,12 @@ OF_RECOVERY = {1: Step.RESET_GPU, 2: Step.REBOOT, 3: Step.HAND_OVER, 4: Step.RES
 def ladder_of(fault: Fault, repeat_raises: int) -> tuple[Step, ...]:
     """The remedies of a fault from where they begin; empty: there is nothing to repair.
 
-    The driver's recovery number rules over the catalogue's action, that over the class. A fault that came
+    The driver's recovery number rules over the catalogue's action, that over the class; that it needs no
+    recovery, said since the fault, too. A fault that came
     back after ``repeat_raises`` repairs begins one remedy further on, after twice as many two.
     """
+    if fault.is_excused:
+        return ()
     own = LADDERS[fault.root.cls]
     start = OF_RECOVERY.get(fault.recovery) or OF_ACTION.get(fault.root.action)
     if start is None:

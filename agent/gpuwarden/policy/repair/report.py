@@ -1,12 +1,19 @@
 """What a repair says to people: its steps in an incident, and the page that hands it over."""
 
+from dataclasses import replace
+
 from gpuwarden.model.action import Kind
+from gpuwarden.model.finding import Finding
 from gpuwarden.model.repair import NODE, Fault, FaultClass, Phase, Repair, Step
 from gpuwarden.policy.desk import Desk
+from gpuwarden.policy.fault import fold
 from gpuwarden.policy.repair.table import Event
 
 UNCORDONED = frozenset({FaultClass.PERFORMANCE, FaultClass.SERVICE, FaultClass.HOST})
 """Classes whose device goes on being used: it works, though not as well as it should."""
+
+ALIKE = frozenset({"sight", "locked"})
+"""Rules whose claims say of a device what its fault says."""
 
 WHAT_TO_DO = {
     Step.RESET_GPU: "empty it and reset it: nvidia-smi --gpu-reset -i {index}",
@@ -52,12 +59,23 @@ def text_of(desk: Desk, repair: Repair, event: Event, detail: str) -> str:
     return f"{said} ({detail})" if detail else said
 
 
-def hand_over(desk: Desk, repair: Repair, faults: list[Fault], detail: str) -> None:
-    """Page: what is wrong, what was tried, what is left to do. One that was to be paged anyway (nothing
-    has been tried, and nothing is withheld) is left to the claim itself."""
-    if not repair.attempts and not detail:
+def hand_over(
+    desk: Desk, repair: Repair, faults: list[Fault], findings: list[Finding], detail: str
+) -> None:
+    """Page: what is wrong, what was tried, what is left to do. Nobody is woken for a warning, nor a second
+    time where nothing has been tried since the first."""
+    gravest = max((f.root for f in faults), key=fold.rank, default=None)
+    if gravest is not None and gravest.severity in ("info", "warning"):
         return
-    root = faults[0].root if faults else None
+    mine = [f.key for f in findings if f.device == repair.device and (f.fault or f.rule in ALIKE)]
+    if not repair.attempts and (
+        any(key in desk.memory.paged for key in mine) or _has_paged_itself(desk, repair)
+    ):
+        return
+    desk.memory = replace(
+        desk.memory, paged={**desk.memory.paged, **dict.fromkeys(mine, desk.scene.snap.at)}
+    )
+    root = gravest
     what = root.code if root is not None else str(repair.cls)
     tried = ", ".join(f"{a.step} {a.result or 'begun'}" for a in repair.attempts[-4:]) or "nothing"
     device = desk.scene.devices.get(repair.device) if repair.device is not None else None
@@ -70,6 +88,11 @@ def hand_over(desk: Desk, repair: Repair, faults: list[Fault], detail: str) -> N
     _page(desk, repair, "critical", summary)
 
 
+def _has_paged_itself(desk: Desk, repair: Repair) -> bool:
+    """Whether the last resort of a lock-up has told people already."""
+    return repair.device is not None and desk.device(repair.device).last_resort != ""
+
+
 def _last_wanted(repair: Repair) -> Step:
     steps = [s for s in repair.ladder if s is not Step.HAND_OVER]
     return steps[-1] if steps and not repair.attempts else Step.HAND_OVER
@@ -78,7 +101,9 @@ def _last_wanted(repair: Repair) -> Step:
 def overdue(desk: Desk, repair: Repair, names: list[str]) -> None:
     """Page: it waits for a device that does not empty."""
     who = subject_words(desk, repair)
-    summary = f"{who} waits for {repair.step} and does not empty: {', '.join(names[:8])} still there"
+    summary = (
+        f"{who} waits for {repair.step} and does not empty: {', '.join(names[:8])} still there"
+    )
     _page(desk, repair, "error", summary)
 
 
