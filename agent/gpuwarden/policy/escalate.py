@@ -29,9 +29,12 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     }
     in_hand = {device for device, _ in desk.busy()}
     in_hand |= {c.device for c in desk.cases.values() if c.rung is Rung.STUCK}
+    locked = {f.device for f in findings if f.rule == "locked"}  # the last resort tells of those
     told = {f.device for f in findings if f.key in paged and f.device is not None}
     for finding in findings:
         if finding.key in paged or not _is_due(desk, finding, in_hand):
+            continue
+        if finding.rule == "fault" and finding.device in locked:
             continue
         paged[finding.key] = now
         if finding.device in told and finding.rule in ONE_DEVICE:

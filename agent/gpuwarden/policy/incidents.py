@@ -50,6 +50,9 @@ def _move(desk: Desk, finding: Finding, subject: str) -> None:
     incident = desk.incident(subject, finding)
     desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
     old = desk.incidents.get(before)
+    for key, repair in desk.repairs.items():
+        if repair.incident == old and repair.device == finding.device:
+            desk.repairs[key] = replace(repair, incident=incident)
     text = f"goes on in {incident}"
     if old is not None and not any(n.incident == old and n.text == text for n in desk.notes):
         desk.note(old, NoteKind.JOINED, text)
@@ -103,9 +106,10 @@ def _is_older(desk: Desk, finding: Finding, case: Case) -> bool:
 def _close_incidents(desk: Desk, joined: dict[str, str]) -> None:
     """An incident is over when no case and no claim stands in it any more."""
     standing = set(joined.values())
+    repaired = {repair.incident for repair in desk.repairs.values()}
     for subject, incident in list(desk.incidents.items()):
         kind, _, key = subject.partition("/")
-        if subject in standing:
+        if subject in standing or incident in repaired:
             continue
         if kind == "tenant" and any(str(t) == key for t in desk.cases):
             continue

@@ -194,8 +194,10 @@ class World:
         """The host goes down and comes up again: no process outlives it, the agent is started anew."""
         self._goes_down = False
         self.ledger.note("reboot-begins", action="")
+        wait, self.restart_after_s = self.restart_after_s, None
         if self.agent is not None:
             self._bury(AgentDied("the host went down"))
+        self.restart_after_s = wait
         for process in self.kernel.alive():
             self.kernel.end(process, "reboot")
         for card in self.cards.cards.values():

@@ -137,10 +137,9 @@ def _overtakes(sign: Sign, leader: Fault) -> bool:
 def _followed(fault: Fault, sign: Sign, recovery: int | None = None) -> Fault:
     return replace(
         fault,
-        last_at=max(fault.last_at, sign.at),
-        followers=_counted(fault.followers, sign.code)
-        if not sign.is_condition
-        else fault.followers,
+        # A condition is told by every look: that it stands is no news of the fault it follows from.
+        last_at=fault.last_at if sign.is_condition else max(fault.last_at, sign.at),
+        followers=fault.followers if sign.is_condition else _counted(fault.followers, sign.code),
         tenants=_named(fault.tenants, sign.tenant),
         recovery=fault.recovery if recovery is None else recovery,
     )

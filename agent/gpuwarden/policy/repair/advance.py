@@ -147,9 +147,9 @@ def _is_in_hand(desk: Desk, repair: Repair) -> bool:
     state = desk.device(repair.device)
     if any(device == repair.device for device, _ in desk.busy()):
         return True
-    return state.last_resort == "observe" or (
-        state.locked_since is not None and not state.last_resort
-    )
+    if state.last_resort == "observe":  # rule locked may not act: nor may this one in its stead
+        return guard.is_enforcing(desk.cfg, "repair")
+    return state.locked_since is not None and not state.last_resort
 
 
 def _may_begin(desk: Desk, repair: Repair) -> tuple[Event, str]:
