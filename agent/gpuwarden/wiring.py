@@ -12,6 +12,7 @@ import gpuwarden
 from gpuwarden import config_files
 from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
+from gpuwarden.adapters.cordon.host import HostCordons
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.limiter import choose_limiter
 from gpuwarden.adapters.limiter_audit import AuditedLimiter
@@ -21,6 +22,7 @@ from gpuwarden.adapters.own_cost import OwnCost
 from gpuwarden.adapters.pager import WebhookPager
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
+from gpuwarden.adapters.remedies import HostRemedies
 from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.sdnotify import SdNotify
@@ -222,6 +224,8 @@ def build(
         services=services,
         journal=journal,
         pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
+        remedies=HostRemedies(cfg.repair, clock),
+        cordons=HostCordons(),
         status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,

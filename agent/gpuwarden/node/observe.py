@@ -10,9 +10,10 @@ from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
+from gpuwarden.model.kernel_line import SxidLine
 from gpuwarden.model.memory import IN_FLIGHT, Memory, Rung
 from gpuwarden.model.owner import ProcessFacts, RuntimeFacts
-from gpuwarden.model.snapshot import Gap, GapKind, Snapshot
+from gpuwarden.model.snapshot import Gap, GapKind, KernelSaid, Snapshot
 from gpuwarden.model.tenant import Standing, Tenant
 from gpuwarden.node.attribution import Attribution
 from gpuwarden.policy.admission import Who, admit
@@ -81,6 +82,7 @@ class Observer:
         view = self._ask("probe", lambda: self._ports.probe.drain(now)) or ProbeView(
             devices=(), listings=()
         )
+        kernel: tuple[KernelSaid, ...] = ()
         self._rotate(now)
         changed = self._fold_lists(view)
         if self._ask("runtimes", self._ports.runtimes.changed):
@@ -104,6 +106,8 @@ class Observer:
             uses=self._attribution.uses(),
             standings=standings,
             events=view.events,
+            kernel=kernel,
+            named=self._named(view, kernel),
             services=tuple(services),
             host=host,
             limits=limits,
@@ -118,6 +122,17 @@ class Observer:
         for case in memory.cases.values():
             for pid in case.target.pids:
                 self._attribution.dead[pid.pid] = (pid, case.tenant)
+
+    def _named(self, view: ProbeView, kernel: tuple[KernelSaid, ...]) -> dict[int, TenantId]:
+        """Whose the processes are that this look's events and kernel lines name."""
+        pids = {e.pid for e in view.events if e.pid is not None}
+        pids |= {s.line.pid for s in kernel if not isinstance(s.line, SxidLine) and s.line.pid}
+        named: dict[int, TenantId] = {}
+        for pid in pids:
+            owner = self._ask("processes", partial(self._attribution.owner_of, pid))
+            if owner is not None:
+                named[pid] = owner
+        return named
 
     def _rotate(self, now: float) -> None:
         """Re-read some cached processes now and then: one may have been moved to another group."""
