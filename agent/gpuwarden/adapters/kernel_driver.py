@@ -181,7 +181,7 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[Fields, str], DriverLine]], ...] 
         re.compile(
             r"NVRM: API mismatch: the client (?:'(?P<process>[^'\n]{0,64})' )?"
             r"(?:\(pid (?P<pid>[0-9]{1,10})\)\s+)?has the version (?P<client_version>[0-9.]{1,32})\b"
-            r"(?:.{0,16}\s(?:NVRM:\s+)?this kernel module has the version "
+            r"(?:.{0,64}?\s(?:NVRM:\s+)?this kernel module has the version "
             r"(?P<module_version>[0-9.]{0,31}[0-9]))?",
             re.DOTALL,
         ),
