@@ -166,6 +166,23 @@ def test_a_process_may_be_called_anything(comm: str, process: str | None) -> Non
     assert reading.containment.reset_needed is False
 
 
+def test_a_name_ends_where_a_name_can_end() -> None:
+    line = "NVRM: Xid (PCI:0000:65:00): 43, name=a, something that nobody has seen yet, Ch 00000008"
+    reading = kernel_lines.read(line)
+    assert isinstance(reading, XidLine)
+    assert (reading.process, reading.channel) == ("a", None)
+
+
+def test_a_flag_that_is_not_printed_is_unknown() -> None:
+    reading = kernel_lines.read("NVRM: Xid (PCI:0000:65:00): 94, Contained: SM (0x1). D-RST: Yes")
+    assert isinstance(reading, XidLine)
+    assert reading.containment is not None
+    assert (reading.containment.reset_needed, reading.containment.drain_reset_needed) == (
+        None,
+        True,
+    )
+
+
 @pytest.mark.parametrize(
     ("pid", "number"),
     [

@@ -27,5 +27,4 @@ def kernel_log(explain: bool) -> None:
     from gpuwarden.commands.kernel_log import answers
 
     for each in answers(sys.stdin.buffer, explain=explain):
-        click.echo(each)
-        sys.stdout.flush()
+        click.echo(each)  # which flushes: the command can follow a log
