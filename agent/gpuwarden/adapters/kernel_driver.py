@@ -48,7 +48,9 @@ def _refused(kind: Kind) -> Callable[[Fields, str], DriverLine]:
 
 def _failed_init(found: Fields, text: str) -> DriverLine:
     codes = found.get("codes")
-    rest = {name: value for name, value in found.items() if name != "codes"}
+    rest = {name: value for name, value in found.items() if name not in ("codes", "device")}
+    if found.get("device") is not None:
+        rest["minor"] = found["device"]
     words = tuple(codes.split(":")) if codes else ()
     return DriverLine(kind=Kind.RM_INIT_FAILED, codes=words, **_typed(rest))
 
@@ -134,9 +136,10 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[Fields, str], DriverLine]], ...] 
     ),
     # NVRM: GPU 0000:98:00.0: rm_init_adapter failed, device minor number 0
     # NVRM: rm_init_adapter failed for device bearing minor number 1
+    # NVRM: rm_init_adapter(0) failed
     (
         re.compile(
-            rf"NVRM: (?:GPU {_PCI}: )?rm_init_adapter failed"
+            rf"NVRM: (?:GPU {_PCI}: )?rm_init_adapter(?:\((?P<device>[0-9]{{1,6}})\))? failed"
             r"(?:,? .{0,32}?minor number (?P<minor>[0-9]{1,6}))?"
         ),
         _failed_init,
@@ -181,7 +184,7 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[Fields, str], DriverLine]], ...] 
         re.compile(
             r"NVRM: API mismatch: the client (?:'(?P<process>[^'\n]{0,64})' )?"
             r"(?:\(pid (?P<pid>[0-9]{1,10})\)\s+)?has the version (?P<client_version>[0-9.]{1,32})\b"
-            r"(?:.{0,16}\s(?:NVRM:\s+)?this kernel module has the version "
+            r"(?:.{0,64}?\s(?:NVRM:\s+)?this kernel module has the version "
             r"(?P<module_version>[0-9.]{0,31}[0-9]))?",
             re.DOTALL,
         ),

@@ -31,7 +31,7 @@ COMM_BYTES = 15
 _XID = re.compile(
     r"NVRM: Xid \((?:PCI:)?(?P<pci>[0-9a-fA-F]{4,8}(?::[0-9a-fA-F]{2}){1,2}(?:\.[0-9a-fA-F])?)"
     r"(?: GPU-I:(?P<gpu_instance>[0-9]{1,3}))?(?: GPU-CI:(?P<compute_instance>[0-9]{1,3}))?\): "
-    r"(?P<xid>[0-9]{1,5})(?![0-9])(?P<rest>[\s,].*|)",
+    r"(?P<xid>[0-9]{1,5})(?P<rest>[\s,].*|)\Z",
     re.DOTALL,
 )
 # pid='<unknown>', name=<unknown>, Graphics SM Warp Exception on (GPC 7, TPC 7, SM 0): ...
