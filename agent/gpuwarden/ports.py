@@ -16,6 +16,7 @@ from gpuwarden.model.device import Device, DriverEvent, Listing
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
+from gpuwarden.model.repair import Subject
 from gpuwarden.model.snapshot import (
     Gap,
     HostSample,
@@ -288,15 +289,6 @@ class Pager(Protocol):
     def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
         """Blocks up to its deadline; ``Unavailable`` when it was not accepted."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What a repair or a cordon is about: a device, or (``device`` None) the node."""
-
-    device: DeviceId | None = None
-    index: int | None = None
-    pci: str = ""
 
 
 class Remedies(Protocol):

@@ -10,7 +10,7 @@ import pytest
 from gpuwarden.adapters import kernel_lines
 from gpuwarden.adapters.kernel_json import as_json
 from gpuwarden.policy.fault.line_verdict import verdict
-from gpuwarden.policy.fault.steps import class_of, first_steps
+from gpuwarden.policy.fault.steps import first_steps, topic_of
 from tests.kernel_log_data import labelled
 
 LINES = [row["line"].encode() for row in labelled()]
@@ -61,7 +61,7 @@ def stand(raw: bytes) -> bool:
     json.loads(json.dumps(as_json(line), allow_nan=False))
     for recovery in (None, 0, 1, 99):
         verdict(line, recovery)
-    return len(first_steps(class_of(line), line.pci)) == 3
+    return len(first_steps(topic_of(line), line.pci)) == 3
 
 
 def rain(seed: int, count: int) -> None:

@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-from gpuwarden.model.fault import FaultClass
+from gpuwarden.model.fault import Topic
 from gpuwarden.model.kernel_line import DriverLine, Kind, SxidForm, SxidLine, XidLine
 from gpuwarden.policy.fault import catalogue, steps
-from gpuwarden.policy.fault.steps import class_of, class_of_xid, first_steps
+from gpuwarden.policy.fault.steps import first_steps, topic_of, topic_of_xid
 
 
-@pytest.mark.parametrize("each", FaultClass)
+@pytest.mark.parametrize("each", Topic)
 @pytest.mark.parametrize("pci", [None, "0000:65:00", "0000:65:00.0", "0009:00"])
-def test_three_different_steps_with_the_devices_address(each: FaultClass, pci: str | None) -> None:
+def test_three_different_steps_with_the_devices_address(each: Topic, pci: str | None) -> None:
     told = first_steps(each, pci)
     assert len(set(told)) == 3
     for step in told:
@@ -27,12 +27,12 @@ def test_three_different_steps_with_the_devices_address(each: FaultClass, pci: s
         assert f" {pci.removesuffix('.0')}.0" in whole
 
 
-def raw(each: FaultClass) -> str:
+def raw(each: Topic) -> str:
     return " ".join(steps._STEPS[each])
 
 
 def test_calls_into_the_driver_have_a_deadline() -> None:
-    for each in FaultClass:
+    for each in Topic:
         for step in first_steps(each):
             for match in re.finditer(r"(\S+ \S+ )?(?<![-\w/])nvidia-smi (?!of)", step):
                 assert (match[1] or "").startswith("timeout") or "timeout" in step[
@@ -43,29 +43,29 @@ def test_calls_into_the_driver_have_a_deadline() -> None:
 @pytest.mark.parametrize(
     ("code", "each"),
     [
-        (13, FaultClass.APPLICATION),
-        (31, FaultClass.APPLICATION),
-        (45, FaultClass.APPLICATION),
-        (48, FaultClass.MEMORY_UNCORRECTABLE),
-        (63, FaultClass.REMAP_PENDING),
-        (64, FaultClass.REMAP_FAILED),
-        (74, FaultClass.NVLINK),
-        (79, FaultClass.LOST),
-        (94, FaultClass.MEMORY_CONTAINED),
-        (95, FaultClass.MEMORY_UNCORRECTABLE),
-        (109, FaultClass.ENGINE_STOPPED),
-        (119, FaultClass.ENGINE_STOPPED),
-        (143, FaultClass.INIT_FAILED),
-        (149, FaultClass.NVLINK),
-        (154, FaultClass.RECOVERY_ADVISED),
-        (106, FaultClass.NONE),
-        (1, FaultClass.UNCLASSIFIED),
-        (999, FaultClass.UNCLASSIFIED),
+        (13, Topic.APPLICATION),
+        (31, Topic.APPLICATION),
+        (45, Topic.APPLICATION),
+        (48, Topic.MEMORY_UNCORRECTABLE),
+        (63, Topic.REMAP_PENDING),
+        (64, Topic.REMAP_FAILED),
+        (74, Topic.NVLINK),
+        (79, Topic.LOST),
+        (94, Topic.MEMORY_CONTAINED),
+        (95, Topic.MEMORY_UNCORRECTABLE),
+        (109, Topic.ENGINE_STOPPED),
+        (119, Topic.ENGINE_STOPPED),
+        (143, Topic.INIT_FAILED),
+        (149, Topic.NVLINK),
+        (154, Topic.RECOVERY_ADVISED),
+        (106, Topic.NONE),
+        (1, Topic.UNCLASSIFIED),
+        (999, Topic.UNCLASSIFIED),
     ],
 )
-def test_the_class_of_an_xid(code: int, each: FaultClass) -> None:
-    assert class_of_xid(code) is each
-    assert class_of(XidLine(xid=code, pci="0000:65:00")) is each
+def test_the_class_of_an_xid(code: int, each: Topic) -> None:
+    assert topic_of_xid(code) is each
+    assert topic_of(XidLine(xid=code, pci="0000:65:00")) is each
 
 
 def test_no_xid_stands_in_two_classes_and_all_are_published() -> None:
@@ -76,28 +76,26 @@ def test_no_xid_stands_in_two_classes_and_all_are_published() -> None:
 
 def test_what_locks_a_device_is_no_application_matter() -> None:
     for code in catalogue.LOCKING:
-        assert class_of_xid(code) not in (FaultClass.APPLICATION, FaultClass.NONE)
+        assert topic_of_xid(code) not in (Topic.APPLICATION, Topic.NONE)
 
 
 def test_a_consequence_has_the_class_of_its_cause() -> None:
     told = XidLine(xid=45, pci="0000:65:00", caused_by_xid=79)
-    assert class_of(told) is FaultClass.LOST
-    assert class_of(DriverLine(kind=Kind.CHANNELS_TORN_DOWN, caused_by_xid=79)) is FaultClass.LOST
+    assert topic_of(told) is Topic.LOST
+    assert topic_of(DriverLine(kind=Kind.CHANNELS_TORN_DOWN, caused_by_xid=79)) is Topic.LOST
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.XID, Kind.SXID)])
 def test_every_kind_has_a_class(kind: Kind) -> None:
-    assert class_of(DriverLine(kind=kind)) in FaultClass
+    assert topic_of(DriverLine(kind=kind)) in Topic
     is_told = kind not in (Kind.GPU_UUID, Kind.GPU_SERIAL, Kind.DRIVER_NOISE)
     if is_told and kind not in (Kind.DRIVER_ASSERT, Kind.DRIVER_CHECK, Kind.CHANNELS_TORN_DOWN):
-        assert class_of(DriverLine(kind=kind)) is not FaultClass.NONE
+        assert topic_of(DriverLine(kind=kind)) is not Topic.NONE
 
 
 def test_an_assertion_is_classed_by_its_error() -> None:
     lost = DriverLine(kind=Kind.DRIVER_ASSERT, status="NV_ERR_GPU_IS_LOST", reset_required=False)
     asks = DriverLine(kind=Kind.DRIVER_CHECK, status="NV_ERR_RESET_REQUIRED", reset_required=True)
-    assert class_of(lost) is FaultClass.LOST
-    assert class_of(asks) is FaultClass.RECOVERY_ADVISED
-    assert (
-        class_of(SxidLine(sxid=20034, pci="a", switch=0, form=SxidForm.DATA)) is FaultClass.FABRIC
-    )
+    assert topic_of(lost) is Topic.LOST
+    assert topic_of(asks) is Topic.RECOVERY_ADVISED
+    assert topic_of(SxidLine(sxid=20034, pci="a", switch=0, form=SxidForm.DATA)) is Topic.FABRIC

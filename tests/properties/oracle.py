@@ -14,9 +14,9 @@ from itertools import pairwise
 from gpuwarden.model.decision import Decision, NoteKind
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Rung
+from gpuwarden.sim.node.allowance import Allowance
 from gpuwarden.sim.node.ledger import HARM, Entry
 from gpuwarden.sim.node.probe import Listed
-from gpuwarden.sim.world import Allowance
 from tests.properties.play import GRACES, MIB, Play
 
 LADDER = frozenset({"freeze", "restart-off", "term", "kill", "stop"})

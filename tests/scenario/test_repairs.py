@@ -30,9 +30,13 @@ def phase(world: World, subject: str = card(0)) -> Phase | None:
 
 
 def until_phase(world: World, wanted: Phase | None, by: float, subject: str = card(0)) -> None:
-    while phase(world, subject) is not wanted:
-        assert elapsed(world) < by, f"still {phase(world, subject)}\n{world.ledger}"
+    while (found := phase(world, subject)) != wanted:
+        assert elapsed(world) < by, f"still {found}"
         world.run_for(0.1)
+
+
+def is_drained(world: World) -> bool:
+    return world.cordons.is_drained
 
 
 def steps(world: World) -> list[str]:
@@ -49,11 +53,11 @@ def test_an_empty_device_is_reset_verified_and_given_back() -> None:
     broken(world)
     until_phase(world, Phase.PROBATION, 30)
     assert steps(world) == ["reset-gpu"]
-    assert world.cordons.is_drained
+    assert is_drained(world)
     expect(world, by=400, pages=1)
     until_phase(world, None, 400)
     world.run_for(5)
-    assert not world.cordons.is_drained
+    assert not is_drained(world)
     assert steps(world) == ["reset-gpu"]
 
 
@@ -100,7 +104,7 @@ def test_a_reset_that_does_not_help_is_followed_by_a_reboot() -> None:
     until_phase(world, Phase.PROBATION, 400)
     until_phase(world, None, 1000)
     assert steps(world) == ["reset-gpu", "reboot"]
-    assert not world.cordons.is_drained
+    assert not is_drained(world)
 
 
 def test_what_the_operator_does_not_allow_is_handed_over_with_the_command() -> None:
@@ -109,7 +113,7 @@ def test_what_the_operator_does_not_allow_is_handed_over_with_the_command() -> N
     broken(world)
     until_phase(world, Phase.HANDED_OVER, 30)
     assert steps(world) == []
-    assert world.cordons.is_drained
+    assert is_drained(world)
     always(world, until=100, untouched=[])
     assert len(world.ledger.of("page")) == 1
     assert "nvidia-smi --gpu-reset -i 0" in world.ledger.of("page")[0].text
@@ -125,7 +129,7 @@ def test_people_repair_it_and_it_is_given_back() -> None:
     until_phase(world, Phase.PROBATION, 60)
     until_phase(world, None, 500)
     world.run_for(2)
-    assert not world.cordons.is_drained
+    assert not is_drained(world)
 
 
 def test_the_same_fault_after_two_repairs_begins_one_step_further_on() -> None:
@@ -159,7 +163,7 @@ def test_observe_mode_touches_nothing_and_says_so() -> None:
     broken(world)
     world.run_for(60)
     assert steps(world) == []
-    assert not world.cordons.is_drained
+    assert not is_drained(world)
     assert len(world.ledger.of("page")) == 1
     incident = world.board.incidents[0]
     assert [s.action for s in incident.steps if s.kind == "withheld"] == ["observe"]
@@ -171,11 +175,11 @@ def test_a_scheduler_that_is_down_is_told_later_and_the_end_as_well() -> None:
     world.run_for(2)
     broken(world)
     until_phase(world, Phase.PROBATION, 30)
-    assert not world.cordons.is_drained
+    assert not is_drained(world)
     world.cordons.is_down = False
     until_phase(world, None, 120)
     world.run_for(60)
-    assert not world.cordons.is_drained
+    assert not is_drained(world)
     assert not world.cordons.held
 
 

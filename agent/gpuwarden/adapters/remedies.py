@@ -8,7 +8,7 @@ from gpuwarden.adapters.tool import Answer, Tool
 from gpuwarden.clock import Clock
 from gpuwarden.config import RepairConfig
 from gpuwarden.errors import Refused, Unavailable, Unsupported
-from gpuwarden.ports import Subject
+from gpuwarden.model.repair import Subject
 
 PERSISTENCE = "nvidia-persistenced.service"
 """Holds every device open; a reset needs it out of the way, and it is started again."""

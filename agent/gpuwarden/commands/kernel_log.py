@@ -8,7 +8,7 @@ from gpuwarden.adapters.kernel_json import as_json
 from gpuwarden.adapters.kernel_lines import read_bytes
 from gpuwarden.model.fault import Verdict
 from gpuwarden.policy.fault.line_verdict import verdict
-from gpuwarden.policy.fault.steps import class_of, first_steps
+from gpuwarden.policy.fault.steps import first_steps, topic_of
 
 MAX_LINE_BYTES = 64 * 1024
 """More of a line is passed over; no kernel record is as long."""
@@ -22,7 +22,7 @@ def answer(raw: bytes, *, explain: bool = False) -> str:
     said = verdict(line)
     found = {**as_json(line), "verdict": _fields(said)}
     if explain:
-        fault = class_of(line)
+        fault = topic_of(line)
         found["explained"] = {
             "basis": said.basis.value,
             "root_xid": said.root_xid,

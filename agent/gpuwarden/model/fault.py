@@ -42,7 +42,7 @@ class Remedy(StrEnum):
     """Not to be told from this line alone: other lines, registers or a person decide."""
 
 
-class FaultClass(StrEnum):
+class Topic(StrEnum):
     """Faults that are diagnosed, repaired and explained in the same way."""
 
     APPLICATION = "application"

@@ -167,3 +167,12 @@ class Repair:
     def step(self) -> Step:
         """The remedy it stands on."""
         return self.ladder[min(self.rung, len(self.ladder) - 1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a repair or a cordon is about: a device, or (``device`` None) the node."""
+
+    device: DeviceId | None = None
+    index: int | None = None
+    pci: str = ""

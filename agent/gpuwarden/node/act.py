@@ -17,8 +17,9 @@ from gpuwarden.model.action import (
     Target,
 )
 from gpuwarden.model.ids import CgroupId, Pid
+from gpuwarden.model.repair import Subject
 from gpuwarden.model.tenant import HostLimits
-from gpuwarden.ports import Ports, Subject
+from gpuwarden.ports import Ports
 
 Old = Mapping[str, str]
 

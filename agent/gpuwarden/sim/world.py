@@ -6,7 +6,6 @@ and runtimes do, and writes down in its ledger what really happened. Whoever dri
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ from gpuwarden.model.action import Action, Kind
 from gpuwarden.model.ids import CgroupId, DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts
 from gpuwarden.ports import Journal, Ports
+from gpuwarden.sim.node.allowance import OPERATORS_MAP, Allowance
 from gpuwarden.sim.node.cards import Card, Cards
 from gpuwarden.sim.node.cgroups import SimCgroups
 from gpuwarden.sim.node.clock import SimClock
@@ -39,11 +39,6 @@ from gpuwarden.sim.node.surroundings import (
 )
 
 TICK_GAP_S = 0.002
-OPERATORS_MAP = [
-    {"match": {"image": "protected/*"}, "class": "protected"},
-    {"match": {"image": "high/*"}, "class": "high"},
-]
-"""Whom the operator of a simulated node believes: nobody is raised by a label."""
 
 
 class Agent(Protocol):
@@ -52,20 +47,6 @@ class Agent(Protocol):
     def tick(self, now: float, wall: float) -> object: ...
 
     def next_due(self, now: float) -> float: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
-    """What the operator of this node allows a tenant: the truth an oracle judges by."""
-
-    cls: str
-    quota_mib: int | None
-    soft_mib: int | None = None
-    grace_s: float | None = None
-    """Its own, where it states one."""
-    is_never_victim: bool = False
-    owner_key: str = ""
-    runtime: str = "docker"
 
 
 class World:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gpuwarden.errors import GpuwardenError, Unavailable
-from gpuwarden.ports import Subject
+from gpuwarden.model.repair import Subject
 
 
 class Backend(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.ids import DeviceId
-from gpuwarden.ports import Subject
+from gpuwarden.model.repair import Subject
 from gpuwarden.sim.node.cards import Card, Cards
 from gpuwarden.sim.node.ledger import Ledger
 from gpuwarden.sim.node.probe import SimProbe
