@@ -39,6 +39,7 @@ from gpuwarden.sim.node.surroundings import (
 )
 
 TICK_GAP_S = 0.002
+REBOOT_AFTER_S = 60.0
 
 
 class Agent(Protocol):
@@ -89,8 +90,6 @@ class World:
         self.probe = SimProbe(self.clock, self.cards, self.config().sampling)
         self.remedies = SimRemedies(self.cards, self.probe, self.ledger, self._order_reboot)
         self.cordons = SimCordons(self.ledger)
-        self.reboot_after_s = 60.0
-        """How long after its order the host goes down."""
         self._goes_down = False
         self.allowances: dict[TenantId, Allowance] = {}
         self.default_quota_mib: int | None = None
@@ -169,16 +168,14 @@ class World:
     def _order_reboot(self) -> None:
         if not self._goes_down:
             self._goes_down = True
-            self.clock.later(self.reboot_after_s, self.reboot)
+            self.clock.later(REBOOT_AFTER_S, self.reboot)
 
     def reboot(self, down_s: float = 30.0) -> None:
         """The host goes down and comes up again: no process outlives it, the agent is started anew."""
         self._goes_down = False
         self.ledger.note("reboot-begins", action="")
-        wait, self.restart_after_s = self.restart_after_s, None
         if self.agent is not None:
-            self._bury(AgentDied("the host went down"))
-        self.restart_after_s = wait
+            self._bury(AgentDied("the host went down"), is_restarted=False)
         for process in self.kernel.alive():
             self.kernel.end(process, "reboot")
         for card in self.cards.cards.values():
@@ -364,13 +361,13 @@ class World:
                 self._bury(end)
             self.ledger.acting = ""
 
-    def _bury(self, end: AgentDied) -> None:
+    def _bury(self, end: AgentDied, *, is_restarted: bool = True) -> None:
         self.agent = None
         self.crashes += 1
         self._workers.is_dead = True
         self.ledger.acting = ""
         self.ledger.note("agent-died", text=str(end), action="")
-        if self.restart_after_s is not None:
+        if is_restarted and self.restart_after_s is not None:
             self.clock.later(self.restart_after_s, self.boot_agent)
 
     def _new_workers(self) -> SimWorkers:
