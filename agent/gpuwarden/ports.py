@@ -14,6 +14,7 @@ from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
 from gpuwarden.model.device import Device, DriverEvent, Listing
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
+from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
 from gpuwarden.model.snapshot import (
@@ -254,6 +255,42 @@ class Services(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelView:
+    """What the kernel log has brought since the last drain, not judged."""
+
+    records: tuple[KernelRecord, ...] = ()
+    """Oldest first, bounded; more come with the next drain."""
+    trust: KernelTrust = KernelTrust.NONE
+    """``NONE`` while nothing can be read; ``gaps`` then say why."""
+    gaps: tuple[Gap, ...] = ()
+    forgery: KernelForgery | None = None
+
+
+class KernelLog(Protocol):
+    """The kernel log, followed by a thread of its own."""
+
+    def drain(self, now: float) -> KernelView:
+        """Records since the last drain; never blocks."""
+        ...
+
+    def settle(self) -> None:
+        """What was drained has been dealt with: the next agent goes on after it."""
+        ...
+
+    def filenos(self) -> Sequence[int]:
+        """Descriptors that become readable when a line came that may name a fault."""
+        ...
+
+    def counters(self) -> Mapping[tuple[str, str], int]:
+        """Totals since start, as in ``View.counters``."""
+        ...
+
+    def close(self) -> None:
+        """Stop following; remember how far was settled."""
+        ...
+
+
 class Journal(Protocol):
     """Intent before harm, outcome after it; fsynced."""
 
@@ -335,6 +372,7 @@ class Ports:
     limiter: Audited
     host: Host
     services: Services
+    kernel_log: KernelLog
     journal: Journal
     pager: Pager
     status: Status

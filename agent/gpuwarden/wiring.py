@@ -13,6 +13,7 @@ from gpuwarden import config_files
 from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.host import PsutilHost
+from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
 from gpuwarden.adapters.limiter_audit import AuditedLimiter
 from gpuwarden.adapters.metrics_server import MetricsServer
@@ -39,7 +40,7 @@ from gpuwarden.node.recover import Recovered, recover, resume
 from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
-from gpuwarden.ports import Ports, Steps
+from gpuwarden.ports import KernelLog, Ports, Steps
 
 EXIT_OK = 0
 EXIT_PROBLEM = 1
@@ -106,6 +107,7 @@ class Parts:
     probe: NvmlProbe
     runtimes: HostRuntimes
     services: ServiceWatch
+    kernel_log: KernelLog
     workers: ThreadWorkers
     board: Board
     api: NodeApi
@@ -118,6 +120,7 @@ class Parts:
         self.metrics.stop()
         self.services.close()
         self.runtimes.close()
+        self.kernel_log.close()
         self.workers.close()
         try:
             self.journal.remember(self.node.memory)
@@ -170,6 +173,7 @@ def run_agent(
             parts.node.ports.processes.filenos,
             parts.runtimes.filenos,
             parts.services.filenos,
+            parts.kernel_log.filenos,
             parts.workers.filenos,
         )
     )
@@ -210,6 +214,8 @@ def build(
     probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now())
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
+    host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
+    kernel = kernel_log(cfg, host, clock)
     workers = ThreadWorkers()
     board = Board(sources=_no_sources())
     ports = Ports(
@@ -218,8 +224,9 @@ def build(
         cgroups=cgroups,
         runtimes=runtimes,
         limiter=AuditedLimiter(choose_limiter(cfg, probe)),
-        host=PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir),
+        host=host,
         services=services,
+        kernel_log=kernel,
         journal=journal,
         pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
         status=AnnouncedStatus(board, get_log()),
@@ -250,6 +257,7 @@ def build(
         probe=probe,
         runtimes=runtimes,
         services=services,
+        kernel_log=kernel,
         workers=workers,
         board=board,
         api=api,
@@ -309,6 +317,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts.update((("api", k), v) for k, v in parts.api.counts().items())
         counts.update((("metrics", k), v) for k, v in parts.metrics.counts().items())
         counts.update(parts.probe.counters())
+        counts.update(parts.kernel_log.counters())
         return counts
 
     return Sources(

@@ -20,6 +20,7 @@ from gpuwarden.model.action import Kind, Result
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.device import Sight
 from gpuwarden.model.finding import Severity
+from gpuwarden.model.kernel_record import KernelTrust
 from gpuwarden.model.memory import Rung
 from gpuwarden.model.snapshot import GapKind, Health, Snapshot
 from gpuwarden.model.status import AgentInfo, View
@@ -129,6 +130,7 @@ def test_absent_is_not_zero() -> None:
         (pb.TenantClass, "TENANT_CLASS", TenantClass),
         (pb.Health, "HEALTH", Health),
         (pb.GapKind, "GAP_KIND", GapKind),
+        (pb.KernelTrust, "KERNEL_TRUST", KernelTrust),
         (pb.Severity, "SEVERITY", Severity),
         (pb.ActionKind, "ACTION_KIND", Kind),
         (pb.ActionResult, "ACTION_RESULT", Result),

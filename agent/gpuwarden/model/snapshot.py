@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from gpuwarden.model.device import Device, DriverEvent
 from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
 from gpuwarden.model.tenant import Standing, Tenant, Use
 
 
@@ -96,6 +97,12 @@ class Snapshot:
     uses: tuple[Use, ...] = ()
     standings: tuple[Standing, ...] = ()
     events: tuple[DriverEvent, ...] = ()
+    kernel: tuple[KernelRecord, ...] = ()
+    """Records of the kernel log since the last look, not judged."""
+    kernel_log: KernelTrust = KernelTrust.NONE
+    """Where kernel lines come from now."""
+    kernel_forgery: KernelForgery | None = None
+    """Lines that pretend to be the driver's: told at most once a minute."""
     services: tuple[ServiceState, ...] = ()
     host: HostSample | None = None
     limits: tuple[LimitReading, ...] = ()

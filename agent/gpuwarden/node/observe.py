@@ -17,7 +17,7 @@ from gpuwarden.model.tenant import Standing, Tenant
 from gpuwarden.node.attribution import Attribution
 from gpuwarden.policy.admission import Who, admit
 from gpuwarden.policy.carriers import carriers
-from gpuwarden.ports import Ports, ProbeView
+from gpuwarden.ports import KernelView, Ports, ProbeView
 
 Value = TypeVar("Value")
 
@@ -81,6 +81,7 @@ class Observer:
         view = self._ask("probe", lambda: self._ports.probe.drain(now)) or ProbeView(
             devices=(), listings=()
         )
+        kernel = self._ask("kernel_log", lambda: self._ports.kernel_log.drain(now)) or KernelView()
         self._rotate(now)
         changed = self._fold_lists(view)
         if self._ask("runtimes", self._ports.runtimes.changed):
@@ -94,7 +95,8 @@ class Observer:
         host = self._ask("host", lambda: self._ports.host.sample(now))
         boot_id = self._ask("host", self._ports.host.boot_id) or memory.boot_id
         limits = tuple(self._ask("limiter", self._ports.limiter.readings) or ())
-        gaps = (*view.gaps, *(self._ask("runtimes", self._ports.runtimes.gaps) or ()), *self._gaps)
+        unseen = self._ask("runtimes", self._ports.runtimes.gaps) or ()
+        gaps = (*view.gaps, *kernel.gaps, *unseen, *self._gaps)
         return Snapshot(
             at=now,
             wall=wall,
@@ -104,6 +106,9 @@ class Observer:
             uses=self._attribution.uses(),
             standings=standings,
             events=view.events,
+            kernel=kernel.records,
+            kernel_log=kernel.trust,
+            kernel_forgery=kernel.forgery,
             services=tuple(services),
             host=host,
             limits=limits,

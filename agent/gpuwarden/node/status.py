@@ -3,7 +3,7 @@
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Outcome, Result, Withheld
@@ -51,7 +51,7 @@ class Board:
         view = View(
             serial=self._view.serial + 1 if self._view is not None else 1,
             at=snapshot.at,
-            agent=self.sources.agent(),
+            agent=replace(self.sources.agent(), kernel_log=snapshot.kernel_log.value),
             snapshot=snapshot,
             findings=decision.findings,
             withheld=self._held,

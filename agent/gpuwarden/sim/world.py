@@ -20,6 +20,7 @@ from gpuwarden.sim.node.cgroups import SimCgroups
 from gpuwarden.sim.node.clock import SimClock
 from gpuwarden.sim.node.containers import Container, SimDocker
 from gpuwarden.sim.node.kernel import MIB, Kernel
+from gpuwarden.sim.node.kernellog import SimKernelLog
 from gpuwarden.sim.node.ledger import Ledger
 from gpuwarden.sim.node.owners import SimRuntimes
 from gpuwarden.sim.node.probe import SimProbe
@@ -97,6 +98,7 @@ class World:
         self.limiter = SimLimiter(self.cards, self.ledger, self.docker, limiter)
         self.host = SimHost(self.clock)
         self.services = SimServices(self.clock, self.cards)
+        self.kernel_log = SimKernelLog(self.clock)
         self.pager = SimPager(self.ledger)
         self.board = SimBoard()
         self.watchdog = SimWatchdog(self.clock)
@@ -147,6 +149,7 @@ class World:
             limiter=self.limiter,
             host=self.host,
             services=self.services,
+            kernel_log=self.kernel_log,
             journal=journal,
             pager=self.pager,
             status=self.board,
@@ -167,6 +170,7 @@ class World:
         if self._make is None:
             raise RuntimeError("nobody said how an agent is made")
         self._workers = self._new_workers()
+        self.kernel_log.restart()
         self.ledger.note("agent-starts", action="")
         try:
             self.agent = self._make(self)
@@ -337,6 +341,7 @@ class World:
             return
         woken = (
             self.probe.has_news
+            or self.kernel_log.has_news
             or self.docker.is_changed
             or self.kernel.has_exits
             or bool(self._workers.done)
