@@ -91,6 +91,9 @@ TOTALS: Mapping[str, Total] = {
         metric="kernel_log_kept_total",
         help="Records that are the driver's, or the kernel's about a task, and were handed on.",
     ),
+    "kernel_log_urgent": Total(
+        metric="kernel_log_urgent_total", help="Those of them that may name a fault."
+    ),
     "kernel_log_lost": Total(
         metric="kernel_log_lost_total",
         help="Records that were overwritten before they could be read.",

@@ -14,9 +14,10 @@ from gpuwarden.model.snapshot import Gap
 
 NAME = "kernel_log"
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 30.0
-GATHER_FROM, GATHER_S = 4, 0.005
+GATHER_FROM, GATHER_S = 4, 0.003
 """A read that brought so many records is followed by a pause: in a flood, each record would wake the thread.
-In 5 ms of the worst flood reported (250,000 lines in 6 s) 200 records come; a ring holds a thousand."""
+In 3 ms of the worst flood reported (250,000 lines in 6 s) 125 records come; a ring holds a thousand, and the
+thread may also be kept waiting for a processor."""
 JOIN_S = 5.0
 
 Find = Callable[[Sieve], Source]

@@ -43,7 +43,7 @@ def parse(record: bytes) -> Raw | None:
         level=priority & 7,
         sequence=sequence,
         boot_us=boot_us,
-        is_fragment=match[4] in (b"c", b"+"),
+        is_fragment=match[4] == b"c",
         text=record[match.end() : end],
         rest=record[end + 1 :],
     )

@@ -26,6 +26,7 @@ from gpuwarden.adapters.kmsg.sieve import (
     kind_of,
     mentions,
     pretends,
+    speaks_of_tasks,
 )
 from gpuwarden.adapters.kmsg.source import CannotRead, Kept, Place, Pull, Reach
 from gpuwarden.model.kernel_record import KernelRecord, KernelTrust
@@ -45,8 +46,8 @@ class Ring:
     """What the device and the simulated stream share; subclasses open it and know where it begins.
 
     Only facility 0 is the kernel's: a line of another one is never handed on, and is counted as a forgery
-    when it looks like the driver's. So is a kernel line with the driver's words anywhere but at its
-    beginning: the kernel quotes file and device names that others chose.
+    when it looks like the driver's. Nor is a kernel line handed on that has the driver's words anywhere but
+    at its beginning: the kernel quotes the names of files and devices that others chose.
     """
 
     name: str
@@ -138,31 +139,33 @@ class Ring:
     def _look(self, batch: Sequence[bytes], now: float, kept: list[Kept]) -> None:
         """Find the records that matter. Byte strings are searched with ``find``: ``in`` takes twice as
         long."""
-        sieve = self._sieve
         blob = b"".join(batch)
-        sieve.counts.bytes += len(blob)
-        has_fragments = blob.find(b",c;") >= 0 or blob.find(b",c,") >= 0
-        head = self._head if has_fragments else None
-        if head is None and not mentions(blob):
-            self._head = None
+        self._sieve.counts.bytes += len(blob)
+        if self._head is None and (not mentions(blob) or self._is_noise(batch, blob, now)):
             return
-        if has_fragments:
+        if blob.find(b",c;") >= 0 or blob.find(b",c,") >= 0:
             for raw in batch:
-                self._sift(raw, now, kept)
+                self._take(raw, now, kept)
             return
         ours = [r for r in batch if r[1] == _COMMA and r.startswith(STARTS, r.find(b";") + 1)]
-        if ours and sieve.is_muted(now) and not is_urgent(blob):
-            rest = [r for r in ours if not r.startswith(DRIVER, r.find(b";") + 1)]
-            sieve.counts.dropped += len(ours) - len(rest)
-            ours = rest
         for raw in ours:
-            self._sift(raw, now, kept)
+            self._offer(raw, now, kept)
         if len(ours) < len(batch):
             forged = [r for r in batch if r[1] != _COMMA and pretends(r)]
             if forged:
                 self._accuse(forged[0], len(forged))
         if not ours or ours[-1] is not batch[-1]:
             self._head = None
+
+    def _is_noise(self, batch: Sequence[bytes], blob: bytes, now: float) -> bool:
+        """Whether all that matters in a batch are lines of the driver that are not urgent, when those have
+        no allowance left; they are then counted as dropped."""
+        if not self._sieve.is_muted(now) or is_urgent(blob) or speaks_of_tasks(blob):
+            return False
+        if any(raw[1] != _COMMA for raw in batch):
+            return False
+        self._sieve.counts.dropped += sum(blob.count(b";" + start) for start in DRIVER)
+        return True
 
     def _start(self, now: float, kept: list[Kept]) -> tuple[int, Reach]:
         """Find the first record to hand on."""
@@ -224,27 +227,34 @@ class Ring:
         if lost < _LOST_MAX:
             self._next, self._unnumbered = number + 1, 0
 
-    def _sift(self, raw: bytes, now: float, kept: list[Kept]) -> None:
-        """Hand one record on, or do not."""
-        sieve = self._sieve
-        head, self._head = self._head, None
-        record = parse(raw)
-        if record is None:
-            sieve.counts.garbage += 1
-            return
-        if record.facility:
+    def _take(self, raw: bytes, now: float, kept: list[Kept]) -> None:
+        """One record of a batch in which lines are told in pieces."""
+        head = self._head
+        if raw[1] != _COMMA:
+            self._head = None
             if pretends(raw):
                 self._accuse(raw)
-            return
-        kind = kind_of(record.text)
-        if kind is None:
-            if record.is_fragment and head is not None:
+        elif not self._offer(raw, now, kept) and head is not None:
+            record = parse(raw)
+            if record is not None and record.is_fragment:
                 self._join(record, head, now, kept)
-            return
+
+    def _offer(self, raw: bytes, now: float, kept: list[Kept]) -> bool:
+        """Hand a record of the kernel on when it is one that matters and its kind has an allowance left;
+        whether it matters."""
+        self._head = None
+        kind = kind_of(raw, raw.find(b";") + 1)
+        if kind is None:
+            return False
         key, urgent = kind
-        if sieve.admits(key, now, is_urgent=urgent):
+        if self._sieve.admits(key, now, is_urgent=urgent):
+            record = parse(raw)
+            if record is None or record.facility:
+                self._sieve.counts.garbage += 1
+                return True
             self._head = Kept(key, self._made(record, now), str(record.sequence), urgent)
             kept.append(self._head)
+        return True
 
     def _accuse(self, raw: bytes, count: int = 1) -> None:
         """So many records pretend to be the driver's; this is the first of them."""

@@ -39,7 +39,8 @@ XID = b"Xid ("
 OTHERS = b"other driver lines"
 TOO_MANY = b"more kinds than can be told apart"
 
-MENTIONS = (b"NVRM", b"nvidia", b"Xid (", b"INFO: task ", b"ut of memory:", b"oom-kill:")
+OF_TASKS = (b"INFO: task ", b"ut of memory:", b"oom-kill:")
+MENTIONS = (b"NVRM", b"nvidia", XID, *OF_TASKS)
 """One of these is in every line that matters."""
 PRETENCES = tuple(
     b";" + start
@@ -64,6 +65,8 @@ class Counts:
     records: int = 0
     bytes: int = 0
     kept: int = 0
+    urgent: int = 0
+    """Of those that were kept."""
     dropped: int = 0
     """Beyond the allowance of their kind, or beyond the queue's bound."""
     lost: int = 0
@@ -117,6 +120,7 @@ class Sieve:
             return False
         allowance.left = left - 1.0
         self.counts.kept += 1
+        self.counts.urgent += is_urgent
         return True
 
     def _forget(self, now: float) -> None:
@@ -147,17 +151,23 @@ def mentions(text: bytes) -> bool:
     return any(text.find(word) >= 0 for word in MENTIONS)
 
 
+def speaks_of_tasks(text: bytes) -> bool:
+    """Whether any line in it may be the kernel's about a task."""
+    return any(text.find(word) >= 0 for word in OF_TASKS)
+
+
 def is_urgent(text: bytes) -> bool:
     """Whether any line in it may name a fault."""
     return any(text.find(word) >= 0 for word in URGENT)
 
 
-def kind_of(text: bytes) -> tuple[bytes, bool] | None:
-    """The kind of a line that begins as the driver's or the kernel's do, and whether it is urgent."""
-    if text.startswith(DRIVER):
-        return kind_within(text)
+def kind_of(line: bytes, at: int = 0) -> tuple[bytes, bool] | None:
+    """The kind of a line that begins at ``at`` as the driver's or the kernel's do, and whether it is
+    urgent."""
+    if line.startswith(DRIVER, at):
+        return kind_within(line)
     for start in KERNEL:
-        if text.startswith(start):
+        if line.startswith(start, at):
             return start, False
     return None
 
