@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from gpuwarden.adapters.kmsg.export import ExportParser, Garbled
 from gpuwarden.adapters.kmsg.record import TEXT_MAX_BYTES
-from gpuwarden.adapters.kmsg.sieve import Sieve, kind_of, pretends
+from gpuwarden.adapters.kmsg.sieve import Sieve, is_of_a_process, kind_of, pretends
 from gpuwarden.adapters.kmsg.source import CannotRead, Kept, Place, Pull, Reach
 from gpuwarden.adapters.tool import SAFE_PATH
 from gpuwarden.clock import Clock
@@ -158,6 +158,10 @@ class Journal:
         kind = kind_of(text)
         if kind is None:
             return 1
+        if is_of_a_process(text):
+            if pretends(b";" + text):
+                self._sieve.accuse(text, 0)
+            return 1
         key, urgent = kind
         boot_us = _number(entry.get("_SOURCE_MONOTONIC_TIMESTAMP"))
         if self._sieve.admits(key, now, is_urgent=urgent):
@@ -171,7 +175,7 @@ class Journal:
                 level=_number(entry.get("PRIORITY")),
                 is_backlog=boot_us is not None and boot_us / 1e6 < self._backlog_before,
             )
-            kept.append(Kept(key, record, cursor, urgent))
+            self._sieve.keep(kept, Kept(key, record, cursor, urgent))
         return 1
 
 

@@ -49,6 +49,9 @@ class Reader:
         self._is_over = True
         os.eventfd_write(self._stop, 1)
         self._thread.join(JOIN_S)
+        if not self._thread.is_alive():
+            os.close(self._stop)
+            os.close(self.wake)
 
     def _run(self) -> None:
         while not self._is_over:

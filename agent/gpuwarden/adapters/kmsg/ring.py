@@ -22,6 +22,7 @@ from gpuwarden.adapters.kmsg.sieve import (
     DRIVER,
     STARTS,
     Sieve,
+    is_of_a_process,
     is_urgent,
     kind_of,
     mentions,
@@ -47,7 +48,8 @@ class Ring:
 
     Only facility 0 is the kernel's: a line of another one is never handed on, and is counted as a forgery
     when it looks like the driver's. Nor is a kernel line handed on that has the driver's words anywhere but
-    at its beginning: the kernel quotes the names of files and devices that others chose.
+    at its beginning, for the kernel quotes names of files and devices that others chose; or at its beginning
+    as the name that a process gave itself.
     """
 
     name: str
@@ -252,8 +254,12 @@ class Ring:
             if record is None or record.facility:
                 self._sieve.counts.garbage += 1
                 return True
+            if is_of_a_process(record.text):
+                if pretends(raw):
+                    self._sieve.accuse(record.text, 0)
+                return True
             self._head = Kept(key, self._made(record, now), str(record.sequence), urgent)
-            kept.append(self._head)
+            self._sieve.keep(kept, self._head)
         return True
 
     def _accuse(self, raw: bytes, count: int = 1) -> None:
@@ -270,14 +276,12 @@ class Ring:
             return
         if kept and kept[-1] is head:
             text = (head.record.text + unescape(record.text))[:TEXT_MAX_BYTES]
-            kept.pop()
             made = replace(head.record, text=text)
-        else:
-            if not self._sieve.admits(head.key, now, is_urgent=head.is_urgent):
-                return
+            self._head = kept[-1] = head._replace(record=made, at=str(record.sequence))
+        elif self._sieve.admits(head.key, now, is_urgent=head.is_urgent):
             made = replace(self._made(record, now), continues=head.record.sequence)
-        self._head = Kept(head.key, made, str(record.sequence), head.is_urgent)
-        kept.append(self._head)
+            self._head = head._replace(record=made, at=str(record.sequence))
+            self._sieve.keep(kept, self._head)
 
     def _made(self, record: Raw, now: float) -> KernelRecord:
         if len(record.text) > TEXT_MAX_BYTES:

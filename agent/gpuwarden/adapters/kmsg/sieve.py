@@ -5,8 +5,11 @@ beyond it, so that no kind of line can push out another. Lines that may name a f
 for each device and number.
 """
 
+import math
+import re
 from dataclasses import dataclass, field
 
+from gpuwarden.adapters.kmsg.source import Kept
 from gpuwarden.model.kernel_record import KernelForgery
 
 URGENT_BURST, URGENT_PER_S = 512.0, 50.0
@@ -40,6 +43,13 @@ OTHERS = b"other driver lines"
 TOO_MANY = b"more kinds than can be told apart"
 
 OF_TASKS = (b"INFO: task ", b"ut of memory:", b"oom-kill:")
+# NVRM: Xid (PCI:[24541]: segfault at 0 ip 00007f8b6d185ad8 sp 00007fff20ead218 error 4 in libc.so.6[...]
+# nvidia-peermem (4711): drop_caches: 1
+_OF_A_PROCESS = re.compile(
+    rb".{1,15}?(?:\[[0-9]+\]| ?\([0-9]+\)|/[0-9]+: potentially|: page allocation failure| invoked oom-killer)",
+    re.DOTALL,
+)
+"""What the kernel says of a process begins with the name that the process gave itself, 15 bytes long."""
 MENTIONS = (b"NVRM", b"nvidia", XID, *OF_TASKS)
 """One of these is in every line that matters."""
 PRETENCES = tuple(
@@ -92,6 +102,7 @@ class Sieve:
 
     counts: Counts
     _allowances: dict[bytes, _Allowance] = field(default_factory=dict)
+    _forgot_at: float = -math.inf
     _forged: int = 0
     _first: tuple[int | None, str] | None = None
 
@@ -107,11 +118,9 @@ class Sieve:
         burst, per_s = (URGENT_BURST, URGENT_PER_S) if is_urgent else (PLAIN_BURST, PLAIN_PER_S)
         allowance = self._allowances.get(key)
         if allowance is None:
-            if len(self._allowances) >= KEYS_MAX:
-                self._forget(now)
-            if len(self._allowances) >= KEYS_MAX:
-                return self.admits(TOO_MANY, now, is_urgent=is_urgent)
-            allowance = self._allowances[key] = _Allowance(burst, now)
+            if len(self._allowances) >= KEYS_MAX and not self._forget(now):
+                key = TOO_MANY
+            allowance = self._allowances.setdefault(key, _Allowance(burst, now))
         left = min(burst, allowance.left + (now - allowance.at) * per_s)
         allowance.at = now
         if left < 1.0:
@@ -119,16 +128,23 @@ class Sieve:
             self.counts.dropped += 1
             return False
         allowance.left = left - 1.0
-        self.counts.kept += 1
-        self.counts.urgent += is_urgent
         return True
 
-    def _forget(self, now: float) -> None:
-        """Let go of the kinds that have their whole allowance again."""
-        whole_s = max(URGENT_BURST / URGENT_PER_S, PLAIN_BURST / PLAIN_PER_S)
-        for key in [k for k, a in self._allowances.items() if now - a.at > whole_s]:
-            if key != TOO_MANY:
+    def keep(self, kept: list[Kept], one: Kept) -> None:
+        """Hand a record on."""
+        self.counts.kept += 1
+        self.counts.urgent += one.is_urgent
+        kept.append(one)
+
+    def _forget(self, now: float) -> bool:
+        """Let go of the kinds that have their whole allowance again, at most once a second; whether there is
+        room for one more."""
+        if now - self._forgot_at >= 1.0:
+            self._forgot_at = now
+            whole_s = max(URGENT_BURST / URGENT_PER_S, PLAIN_BURST / PLAIN_PER_S)
+            for key in [k for k, a in self._allowances.items() if now - a.at > whole_s]:
                 del self._allowances[key]
+        return len(self._allowances) < KEYS_MAX
 
     def accuse(self, text: bytes, facility: int | None, count: int = 1) -> None:
         """Count lines that pretend to be the driver's; ``text`` is the first."""
@@ -191,6 +207,11 @@ def kind_within(text: bytes) -> tuple[bytes, bool]:
         if text.find(word) >= 0:
             return word, True
     return OTHERS, False
+
+
+def is_of_a_process(text: bytes) -> bool:
+    """Whether a kernel line that begins as the driver's do begins with a process's name."""
+    return _OF_A_PROCESS.match(text) is not None
 
 
 def pretends(line: bytes) -> bool:

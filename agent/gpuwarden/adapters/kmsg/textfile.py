@@ -148,7 +148,7 @@ class TextFile:
             seen_at=now,
             is_backlog=self._is_backlog,
         )
-        kept.append(Kept(key, record, self._at(at), urgent))
+        self._sieve.keep(kept, Kept(key, record, self._at(at), urgent))
 
     def _at(self, offset: int) -> str:
         return ":".join(map(str, (*self._identity, offset)))
