@@ -165,6 +165,7 @@ class Journal:
         key, urgent = kind
         boot_us = _number(entry.get("_SOURCE_MONOTONIC_TIMESTAMP"))
         if self._sieve.admits(key, now, is_urgent=urgent):
+            self._sieve.counts.cut += len(text) > TEXT_MAX_BYTES
             record = KernelRecord(
                 text=text[:TEXT_MAX_BYTES].decode("utf-8", "replace"),
                 source=self.name,

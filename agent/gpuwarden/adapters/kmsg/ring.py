@@ -284,8 +284,7 @@ class Ring:
             self._sieve.keep(kept, self._head)
 
     def _made(self, record: Raw, now: float) -> KernelRecord:
-        if len(record.text) > TEXT_MAX_BYTES:
-            self._sieve.counts.cut += 1
+        self._sieve.counts.cut += len(record.text) > TEXT_MAX_BYTES
         return KernelRecord(
             text=unescape(record.text),
             source=self.name,

@@ -122,7 +122,6 @@ class TextFile:
             data, self._is_cut = data[end:] if end else b"", end == 0
         end = data.rfind(b"\n") + 1
         if len(data) - end > LINE_MAX_BYTES:
-            counts.cut += 1
             self._is_cut, end = True, len(data)
         whole, self._pending = data[:end], data[end:]
         at, self._offset = self._offset, self._offset + end
@@ -141,6 +140,7 @@ class TextFile:
         key, urgent = kind
         if not self._sieve.admits(key, now, is_urgent=urgent):
             return
+        self._sieve.counts.cut += len(line) > TEXT_MAX_BYTES
         record = KernelRecord(
             text=line[:TEXT_MAX_BYTES].decode("utf-8", "replace"),
             source=self.name,
