@@ -300,9 +300,12 @@ class DockerConfig(Section):
 
 
 class KmsgConfig(Section):
-    """The kernel log."""
+    """The kernel log, where the driver reports faults that NVML does not show."""
 
     path: Path = Path("/dev/kmsg")
+    """The kernel's device, a simulated driver's socket, or a file of lines."""
+    source: Literal["auto", "kmsg", "file", "journal", "none"] = "auto"
+    """``auto``: what is at ``path``; systemd's journal where that is /dev/kmsg and may not be read."""
 
 
 class PageConfig(Section):

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
-from gpuwarden.model.device import Device, DriverEvent, Listing
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
@@ -25,19 +24,7 @@ from gpuwarden.model.snapshot import (
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeView:
-    """The newest thing the probe knows of every device. ``listings``: newest per device."""
-
-    devices: tuple[Device, ...]
-    listings: tuple[Listing, ...]
-    events: tuple[DriverEvent, ...] = ()
-    """Events since the last drain."""
-    gaps: tuple[Gap, ...] = ()
-    epoch: int = 0
-    """Changes when the driver was reloaded or the set of devices changed."""
+from gpuwarden.model.views import KernelView, ProbeView
 
 
 class Probe(Protocol):
@@ -57,9 +44,7 @@ class Probe(Protocol):
         """
         ...
 
-    def resume(self) -> None:
-        """Look again, with a new child. Without a pause before it: nothing."""
-        ...
+    def resume(self) -> None: ...
 
     def filenos(self) -> Sequence[int]:
         """Descriptors that become readable when there is something to drain."""
@@ -133,7 +118,6 @@ class Cgroups(Protocol):
     def is_frozen(self, cgroup: CgroupId) -> bool: ...
 
     def freeze(self, cgroup: CgroupId) -> None: ...
-
     def thaw(self, cgroup: CgroupId) -> None: ...
 
     def kill(self, cgroup: CgroupId) -> int:
@@ -212,7 +196,6 @@ class Runtimes(Protocol):
         ...
 
     def filenos(self) -> Sequence[int]: ...
-
     def gaps(self) -> Sequence[Gap]: ...
 
     def close(self) -> None: ...
@@ -265,6 +248,30 @@ class Services(Protocol):
     def close(self) -> None: ...
 
 
+class KernelLog(Protocol):
+    """The kernel log, followed by a thread of its own."""
+
+    def drain(self, now: float) -> KernelView:
+        """Records since the last drain; never blocks."""
+        ...
+
+    def settle(self) -> None:
+        """What was drained has been dealt with: the next agent goes on after it."""
+        ...
+
+    def filenos(self) -> Sequence[int]:
+        """Descriptors that become readable when a line came that may name a fault."""
+        ...
+
+    def counters(self) -> Mapping[tuple[str, str], int]:
+        """Totals since start, as in ``View.counters``."""
+        ...
+
+    def close(self) -> None:
+        """Stop following; remember how far was settled."""
+        ...
+
+
 class Journal(Protocol):
     """Intent before harm, outcome after it; fsynced."""
 
@@ -303,9 +310,7 @@ class Remedies(Protocol):
         """Reset one device nobody has open."""
         ...
 
-    def reload_driver(self) -> str:
-        """Unload the driver's modules and load them again; nobody has any device open."""
-        ...
+    def reload_driver(self) -> str: ...
 
     def reboot(self, reason: str) -> str:
         """Have the host started anew after the configured delay; ordered once however often it is called."""
@@ -382,6 +387,7 @@ class Ports:
     limiter: Audited
     host: Host
     services: Services
+    kernel_log: KernelLog
     journal: Journal
     pager: Pager
     remedies: Remedies

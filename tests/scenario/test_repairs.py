@@ -215,3 +215,36 @@ def test_a_fault_of_an_application_wakes_nobody() -> None:
     assert not world.ledger.of("page")
     assert any("Xid 31" in i.summary for i in world.board.incidents)
     assert habit() is not None
+
+
+def say(world: World, text: str) -> None:
+    world.kernel_log.say(text)
+
+
+def test_the_lines_of_a_fall_are_one_incident_and_one_page() -> None:
+    world = node({"repair": {"allow": []}}, devices=2)
+    for index, state in enumerate(world.cards.cards.values()):
+        state.pci = f"0000:{0x3B + index:02x}:00"
+    world.run_for(2)
+    say(
+        world,
+        "NVRM: Xid (PCI:0000:3b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.",
+    )
+    for number in range(20):
+        channel = f"Ch {number:08x}"
+        say(world, f"NVRM: Xid (PCI:0000:3b:00): 45, pid={900 + number}, name=python3, {channel}")
+    say(
+        world,
+        "NVRM: Xid (PCI:0000:3b:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)",
+    )
+    world.cards.cards[card(0)].is_lost = True
+    world.run_for(60)
+    assert world.board.decision is not None
+    faults = world.board.decision.memory.faults
+    (fault,) = [f for f in faults.values() if f.root.device == card(0)]
+    assert fault.root.code == "xid 79"
+    assert dict(fault.followers)["xid 45"] == 20
+    assert fault.recovery == 2
+    assert len(world.ledger.of("page")) == 1
+    assert len([i for i in world.board.incidents if i.device == card(0)]) == 1
+    assert phase(world) is Phase.HANDED_OVER

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from gpuwarden.model.device import Device, DriverEvent
 from gpuwarden.model.ids import DeviceId, TenantId
-from gpuwarden.model.kernel_line import KernelLine
+from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
 from gpuwarden.model.tenant import Standing, Tenant, Use
 
 
@@ -87,16 +87,6 @@ class LimitReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelSaid:
-    """One line of the kernel log about a GPU, read; ``at`` is monotonic seconds."""
-
-    line: KernelLine
-    at: float
-    is_trusted: bool = True
-    """False: others could have written it; it is shown, and nothing is done about it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One look. ``at`` is monotonic seconds, ``wall`` Unix seconds of the same tick."""
 
@@ -108,8 +98,12 @@ class Snapshot:
     uses: tuple[Use, ...] = ()
     standings: tuple[Standing, ...] = ()
     events: tuple[DriverEvent, ...] = ()
-    kernel: tuple[KernelSaid, ...] = ()
-    """What the kernel log has said since the last look."""
+    kernel: tuple[KernelRecord, ...] = ()
+    """Records of the kernel log since the last look, not judged."""
+    kernel_log: KernelTrust = KernelTrust.NONE
+    """Where kernel lines come from now."""
+    kernel_forgery: KernelForgery | None = None
+    """Lines that pretend to be the driver's: told at most once a minute."""
     named: Mapping[int, TenantId] = field(default_factory=dict)
     """Whose the processes are, or were, that this look's events and lines name, by pid."""
     services: tuple[ServiceState, ...] = ()

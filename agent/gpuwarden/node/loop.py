@@ -83,6 +83,7 @@ class Node:
             "decide_s": decided - observed,
         }
         self.ports.status.publish(snapshot, self.last, outcomes, self.archive.incidents)
+        self.ports.kernel_log.settle()
         self.ports.watchdog.pet(_summary(self.cfg, snapshot, decision))
         return self.last
 

@@ -51,9 +51,9 @@ class Board:
         view = View(
             serial=self._view.serial + 1 if self._view is not None else 1,
             at=snapshot.at,
-            agent=self.sources.agent(),
+            agent=replace(self.sources.agent(), kernel_log=snapshot.kernel_log.value),
             # What only this look's own decision needed is not what readers are told.
-            snapshot=replace(snapshot, kernel=(), named={}) if snapshot.kernel else snapshot,
+            snapshot=replace(snapshot, named={}) if snapshot.named else snapshot,
             findings=decision.findings,
             withheld=self._held,
             cases=tuple(memory.cases.values()),

@@ -10,7 +10,6 @@ from random import Random
 from typing import Any, Protocol
 
 from gpuwarden.config import Config
-from gpuwarden.model.action import Action, Kind
 from gpuwarden.model.ids import CgroupId, DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts
 from gpuwarden.ports import Journal, Ports
@@ -20,6 +19,7 @@ from gpuwarden.sim.node.cgroups import SimCgroups
 from gpuwarden.sim.node.clock import SimClock
 from gpuwarden.sim.node.containers import Container, SimDocker
 from gpuwarden.sim.node.kernel import MIB, Kernel
+from gpuwarden.sim.node.kernellog import SimKernelLog
 from gpuwarden.sim.node.ledger import Ledger
 from gpuwarden.sim.node.owners import SimRuntimes
 from gpuwarden.sim.node.probe import SimProbe
@@ -80,6 +80,7 @@ class World:
         self.limiter = SimLimiter(self.cards, self.ledger, self.docker, limiter)
         self.host = SimHost(self.clock)
         self.services = SimServices(self.clock, self.cards)
+        self.kernel_log = SimKernelLog(self.clock)
         self.pager = SimPager(self.ledger)
         self.board = SimBoard()
         self.watchdog = SimWatchdog(self.clock)
@@ -133,6 +134,7 @@ class World:
             limiter=self.limiter,
             host=self.host,
             services=self.services,
+            kernel_log=self.kernel_log,
             journal=journal,
             pager=self.pager,
             remedies=self.remedies,
@@ -155,6 +157,7 @@ class World:
         if self._make is None:
             raise RuntimeError("nobody said how an agent is made")
         self._workers = self._new_workers()
+        self.kernel_log.restart()
         self.ledger.note("agent-starts", action="")
         try:
             self.agent = self._make(self)
@@ -344,6 +347,7 @@ class World:
             return
         woken = (
             self.probe.has_news
+            or self.kernel_log.has_news
             or self.docker.is_changed
             or self.kernel.has_exits
             or bool(self._workers.done)
@@ -371,16 +375,7 @@ class World:
             self.clock.later(self.restart_after_s, self.boot_agent)
 
     def _new_workers(self) -> SimWorkers:
-        return SimWorkers(self.clock, self._takes_s)
-
-    def _takes_s(self, action: Action) -> float:
-        """How long a blocking call takes."""
-        if action.kind in (Kind.PAGE, Kind.SET_LIMIT, Kind.CLEAR_LIMIT):
-            return 0.005
-        is_docker = action.target is not None and action.target.runtime == "docker"
-        if is_docker and self.docker.is_hung:
-            return self.docker.timeout_s
-        return self.docker.answer_s
+        return SimWorkers(self.clock, self.docker.takes_s)
 
     # --- the truth ---
 

@@ -30,9 +30,9 @@ SCHEMA_VERSION = 1
 """Raised when a reader of the old schema would misread an answer; new fields alone do not raise it."""
 
 
-INPUTS = frozenset({"kernel", "named"})
-"""Fields of a snapshot that only the decision of its own look needs, and the journal for replay: readers
-get what came of them."""
+INPUTS = frozenset({("Snapshot", "named"), ("KernelRecord", "line")})
+"""Fields that only the decision of their own look needs, and the journal for replay: readers get what came
+of them, and the line's own text."""
 
 
 def check_schema(version: int) -> None:

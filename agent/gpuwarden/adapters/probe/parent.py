@@ -21,7 +21,7 @@ from gpuwarden.errors import Unavailable
 from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Gap, GapKind
-from gpuwarden.ports import ProbeView
+from gpuwarden.model.views import ProbeView
 
 if TYPE_CHECKING:  # scripts/gpu-check runs this file where nothing but Python is installed
     from gpuwarden.config import NvmlConfig, SamplingConfig

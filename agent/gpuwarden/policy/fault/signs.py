@@ -7,10 +7,10 @@ from gpuwarden.model.device import Device, DriverEvent, Sight
 from gpuwarden.model.fault import Basis, Gravity, Remedy, Scope, Verdict
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.ids import DeviceId
-from gpuwarden.model.kernel_line import DriverLine, Kind, SxidForm, SxidLine, XidLine
+from gpuwarden.model.kernel_line import DriverLine, KernelLine, Kind, SxidForm, SxidLine, XidLine
+from gpuwarden.model.kernel_record import KernelRecord, KernelTrust
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.repair import FaultClass, Sign
-from gpuwarden.model.snapshot import KernelSaid
 from gpuwarden.policy import lockup, sight
 from gpuwarden.policy.fault import catalogue, classes, line_verdict
 from gpuwarden.policy.scene import Scene
@@ -50,8 +50,9 @@ LINES = frozenset(
 def of_look(cfg: Config, memory: Memory, scene: Scene, findings: list[Finding]) -> list[Sign]:
     """Everything one look says; nothing on a quiet node."""
     told: list[Sign] = []
-    for said in scene.snap.kernel:
-        told.extend(_of_line(scene, said))
+    for record in scene.snap.kernel:
+        if record.line is not None:
+            told.extend(_of_line(scene, record, record.line))
     for event in scene.snap.events:
         told.extend(_of_event(memory, scene, event, told))
     if not sight.is_let_go(memory):
@@ -95,18 +96,25 @@ def _is_told(
     return False
 
 
-def _of_line(scene: Scene, said: KernelSaid) -> Iterable[Sign]:
-    line = said.line
+def said_at(record: KernelRecord) -> float:
+    """Monotonic seconds at which a line was printed: of an old one only the kernel's stamp tells that."""
+    if record.is_backlog and record.boot_us is not None:
+        return min(record.seen_at, record.boot_us / 1e6)
+    return record.seen_at
+
+
+def _of_line(scene: Scene, record: KernelRecord, line: KernelLine) -> Iterable[Sign]:
+    at = said_at(record)
     device = device_at(scene, line.pci)
     verdict = line_verdict.verdict(line)
-    is_trusted = said.is_trusted
+    is_trusted = record.trust is not KernelTrust.UNTRUSTED
     if isinstance(line, XidLine):
         if line.recovery is not None:
-            yield from _of_recovery(line.recovery.to, said.at, device, scene, verdict, is_trusted)
+            yield from _of_recovery(line.recovery.to, at, device, scene, verdict, is_trusted)
             return
         yield _sign(
             f"xid {line.xid}",
-            said.at,
+            at,
             verdict,
             classes.of_xid(line.xid, verdict.scope, verdict.action),
             scene,
@@ -123,7 +131,7 @@ def _of_line(scene: Scene, said: KernelSaid) -> Iterable[Sign]:
         is_quiet = verdict.action in (Remedy.MONITOR, Remedy.IGNORE)
         yield _sign(
             f"sxid {line.sxid}",
-            said.at,
+            at,
             verdict,
             FaultClass.ADVISORY if is_quiet else FaultClass.FABRIC,
             scene,
@@ -131,11 +139,16 @@ def _of_line(scene: Scene, said: KernelSaid) -> Iterable[Sign]:
             is_trusted=is_trusted,
         )
     elif line.kind in LINES:
-        yield from _of_words(scene, said, line, verdict, device)
+        yield from _of_words(scene, at, is_trusted, line, verdict, device)
 
 
 def _of_words(
-    scene: Scene, said: KernelSaid, line: DriverLine, verdict: Verdict, device: DeviceId | None
+    scene: Scene,
+    at: float,
+    is_trusted: bool,
+    line: DriverLine,
+    verdict: Verdict,
+    device: DeviceId | None,
 ) -> Iterable[Sign]:
     """A line that says in words what others say by number."""
     if verdict.severity is Gravity.INFO and verdict.is_standalone:
@@ -148,7 +161,7 @@ def _of_words(
         cls = classes.of_xid(line.implied_xid, verdict.scope, verdict.action)
     yield _sign(
         code,
-        said.at,
+        at,
         verdict,
         cls,
         scene,
@@ -156,7 +169,7 @@ def _of_words(
         pid=line.pid,
         process=line.process or "",
         text=(line.message or str(line.kind).replace("_", " "))[:120],
-        is_trusted=said.is_trusted,
+        is_trusted=is_trusted,
     )
 
 

@@ -15,6 +15,9 @@ class Card:
     id: DeviceId
     index: int
     total_bytes: int
+    pci: str = ""
+    """Its address, ``0000:3b:00``; empty: where its index puts it (``place``).
+    """
     floor_bytes: int = 0
     """Held by nobody (display, firmware)."""
     leaked_bytes: int = 0
@@ -34,6 +37,11 @@ class Card:
     heals: bool = True
     heals_by: frozenset[str] = frozenset({"reset-gpu", "reload-driver", "reboot"})
     """Steps of a repair that end what ails it."""
+
+    @property
+    def place(self) -> str:
+        """Its PCI address, as kernel lines have it."""
+        return self.pci or f"0000:{0x10 + self.index:02x}:00"
 
     def heal(self, step: str) -> None:
         """What a repair's step does to it."""

@@ -9,7 +9,7 @@ from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.device import Device, DriverEvent, Listing, ProcessUse, Sight
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
 from gpuwarden.model.snapshot import Gap, GapKind
-from gpuwarden.ports import ProbeView
+from gpuwarden.model.views import ProbeView
 from gpuwarden.sim.node.cards import Card, Cards
 from gpuwarden.sim.node.clock import SimClock
 
@@ -223,6 +223,7 @@ class SimProbe:
                 at=now if sight is Sight.OK else None,
                 sight=sight,
                 parent=card.parent,
+                pci=f"0000{card.place}.0" if card.parent is None else None,
                 is_mig_parent=card.is_mig_parent,
                 recovery_action=card.recovery_action if sight is Sight.OK else None,
             )

@@ -25,6 +25,36 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _KernelTrust:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KernelTrustEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KernelTrust.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KERNEL_TRUST_UNSPECIFIED: _KernelTrust.ValueType  # 0
+    KERNEL_TRUST_KERNEL: _KernelTrust.ValueType  # 1
+    """Facility 0 of the character device."""
+    KERNEL_TRUST_SIMULATED: _KernelTrust.ValueType  # 2
+    """The simulated driver's stream."""
+    KERNEL_TRUST_UNTRUSTED: _KernelTrust.ValueType  # 3
+    """A file or a journal, where others may write."""
+    KERNEL_TRUST_NONE: _KernelTrust.ValueType  # 4
+    """Nothing is read."""
+
+class KernelTrust(_KernelTrust, metaclass=_KernelTrustEnumTypeWrapper):
+    """How far kernel lines may be trusted."""
+
+KERNEL_TRUST_UNSPECIFIED: KernelTrust.ValueType  # 0
+KERNEL_TRUST_KERNEL: KernelTrust.ValueType  # 1
+"""Facility 0 of the character device."""
+KERNEL_TRUST_SIMULATED: KernelTrust.ValueType  # 2
+"""The simulated driver's stream."""
+KERNEL_TRUST_UNTRUSTED: KernelTrust.ValueType  # 3
+"""A file or a journal, where others may write."""
+KERNEL_TRUST_NONE: KernelTrust.ValueType  # 4
+"""Nothing is read."""
+Global___KernelTrust: _TypeAlias = KernelTrust  # noqa: Y015
+
 class _Sight:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -684,7 +714,7 @@ class AgentInfo(_message.Message):
     config_error: _builtins.str
     config_loaded_wall: _builtins.float
     kernel_log: _builtins.str
-    """Where kernel lines come from: kmsg, simulated or none."""
+    """Where kernel lines come from: kernel, simulated, untrusted or none."""
     limiter: _builtins.str
     """The preventive limiter in use."""
     driver_version: _builtins.str
@@ -742,6 +772,9 @@ class Snapshot(_message.Message):
     UNATTRIBUTED_FIELD_NUMBER: _builtins.int
     HAS_FLEET_PERMIT_FIELD_NUMBER: _builtins.int
     CAN_RECORD_FIELD_NUMBER: _builtins.int
+    KERNEL_FIELD_NUMBER: _builtins.int
+    KERNEL_LOG_FIELD_NUMBER: _builtins.int
+    KERNEL_FORGERY_FIELD_NUMBER: _builtins.int
     at: _builtins.float
     wall: _builtins.float
     boot_id: _builtins.str
@@ -750,6 +783,7 @@ class Snapshot(_message.Message):
     """False while a fleet policy demands a permit that was not given."""
     can_record: _builtins.bool
     """False while the journal cannot be written: nothing harmful is done then."""
+    kernel_log: Global___KernelTrust.ValueType
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]: ...
     @_builtins.property
@@ -770,6 +804,14 @@ class Snapshot(_message.Message):
     def gaps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gap]: ...
     @_builtins.property
     def unattributed(self) -> _containers.RepeatedCompositeFieldContainer[Global___Unattributed]: ...
+    @_builtins.property
+    def kernel(self) -> _containers.RepeatedCompositeFieldContainer[Global___KernelRecord]:
+        """Records of the kernel log since the tick before, not judged."""
+
+    @_builtins.property
+    def kernel_forgery(self) -> Global___KernelForgery:
+        """Absent when there was none, or it was told less than a minute ago."""
+
     def __init__(
         self,
         *,
@@ -789,16 +831,131 @@ class Snapshot(_message.Message):
         unattributed: _abc.Iterable[Global___Unattributed] | None = ...,
         has_fleet_permit: _builtins.bool = ...,
         can_record: _builtins.bool = ...,
+        kernel: _abc.Iterable[Global___KernelRecord] | None = ...,
+        kernel_log: Global___KernelTrust.ValueType = ...,
+        kernel_forgery: Global___KernelForgery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "host", b"host"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "host", b"host", "kernel_forgery", b"kernel_forgery"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "devices", b"devices", "events", b"events", "gaps", b"gaps", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "limiter", b"limiter", "limits", b"limits", "services", b"services", "standings", b"standings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "devices", b"devices", "events", b"events", "gaps", b"gaps", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "services", b"services", "standings", b"standings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__host: _TypeAlias = _typing.Literal["host"]  # noqa: Y015
     _WhichOneofArgType__host: _TypeAlias = _typing.Literal["_host", b"_host"]  # noqa: Y015
+    _WhichOneofReturnType__kernel_forgery: _TypeAlias = _typing.Literal["kernel_forgery"]  # noqa: Y015
+    _WhichOneofArgType__kernel_forgery: _TypeAlias = _typing.Literal["_kernel_forgery", b"_kernel_forgery"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__host) -> _WhichOneofReturnType__host | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kernel_forgery) -> _WhichOneofReturnType__kernel_forgery | None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class KernelRecord(_message.Message):
+    """One record of the kernel log; what its source does not tell is absent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
+    SEEN_AT_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    BOOT_US_FIELD_NUMBER: _builtins.int
+    FACILITY_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    IS_BACKLOG_FIELD_NUMBER: _builtins.int
+    CONTINUES_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    source: _builtins.str
+    """kmsg, simulated, file or journal."""
+    trust: Global___KernelTrust.ValueType
+    seen_at: _builtins.float
+    sequence: _builtins.int
+    boot_us: _builtins.int
+    """Microseconds since boot, by the kernel's own stamp."""
+    facility: _builtins.int
+    level: _builtins.int
+    is_backlog: _builtins.bool
+    """It was there before the agent began to read."""
+    continues: _builtins.int
+    """The number of an earlier record whose line this text goes on with."""
+    @_builtins.property
+    def details(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedText]:
+        """The dictionary that drivers of devices add."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        source: _builtins.str = ...,
+        trust: Global___KernelTrust.ValueType = ...,
+        seen_at: _builtins.float = ...,
+        sequence: _builtins.int | None = ...,
+        boot_us: _builtins.int | None = ...,
+        facility: _builtins.int | None = ...,
+        level: _builtins.int | None = ...,
+        is_backlog: _builtins.bool = ...,
+        continues: _builtins.int | None = ...,
+        details: _abc.Iterable[Global___NamedText] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_boot_us", b"_boot_us", "_continues", b"_continues", "_facility", b"_facility", "_level", b"_level", "_sequence", b"_sequence", "boot_us", b"boot_us", "continues", b"continues", "facility", b"facility", "level", b"level", "sequence", b"sequence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_boot_us", b"_boot_us", "_continues", b"_continues", "_facility", b"_facility", "_level", b"_level", "_sequence", b"_sequence", "boot_us", b"boot_us", "continues", b"continues", "details", b"details", "facility", b"facility", "is_backlog", b"is_backlog", "level", b"level", "seen_at", b"seen_at", "sequence", b"sequence", "source", b"source", "text", b"text", "trust", b"trust"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__boot_us: _TypeAlias = _typing.Literal["boot_us"]  # noqa: Y015
+    _WhichOneofArgType__boot_us: _TypeAlias = _typing.Literal["_boot_us", b"_boot_us"]  # noqa: Y015
+    _WhichOneofReturnType__continues: _TypeAlias = _typing.Literal["continues"]  # noqa: Y015
+    _WhichOneofArgType__continues: _TypeAlias = _typing.Literal["_continues", b"_continues"]  # noqa: Y015
+    _WhichOneofReturnType__facility: _TypeAlias = _typing.Literal["facility"]  # noqa: Y015
+    _WhichOneofArgType__facility: _TypeAlias = _typing.Literal["_facility", b"_facility"]  # noqa: Y015
+    _WhichOneofReturnType__level: _TypeAlias = _typing.Literal["level"]  # noqa: Y015
+    _WhichOneofArgType__level: _TypeAlias = _typing.Literal["_level", b"_level"]  # noqa: Y015
+    _WhichOneofReturnType__sequence: _TypeAlias = _typing.Literal["sequence"]  # noqa: Y015
+    _WhichOneofArgType__sequence: _TypeAlias = _typing.Literal["_sequence", b"_sequence"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__boot_us) -> _WhichOneofReturnType__boot_us | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__continues) -> _WhichOneofReturnType__continues | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__facility) -> _WhichOneofReturnType__facility | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__level) -> _WhichOneofReturnType__level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sequence) -> _WhichOneofReturnType__sequence | None: ...
+
+Global___KernelRecord: _TypeAlias = KernelRecord  # noqa: Y015
+
+@_typing.final
+class KernelForgery(_message.Message):
+    """Lines that pretend to be the driver's, since this was last told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    FACILITY_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    text: _builtins.str
+    """The first of them, cut."""
+    facility: _builtins.int
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        text: _builtins.str = ...,
+        facility: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_facility", b"_facility", "facility", b"facility"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facility", b"_facility", "count", b"count", "facility", b"facility", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__facility: _TypeAlias = _typing.Literal["facility"]  # noqa: Y015
+    _WhichOneofArgType__facility: _TypeAlias = _typing.Literal["_facility", b"_facility"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__facility) -> _WhichOneofReturnType__facility | None: ...
+
+Global___KernelForgery: _TypeAlias = KernelForgery  # noqa: Y015
 
 @_typing.final
 class Device(_message.Message):
@@ -2252,7 +2409,7 @@ class Incident(_message.Message):
     outcome: _builtins.str
     mode: _builtins.str
     kernel_log: _builtins.str
-    """Where its kernel lines came from: kmsg, simulated or none."""
+    """Where its kernel lines came from: kernel, simulated, untrusted or none."""
     @_builtins.property
     def advice(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What a person should do next."""
