@@ -46,9 +46,11 @@ OF_RECOVERY = {
     3: Step.HAND_OVER,
     4: Step.RESET_GPU,
     5: Step.HAND_OVER,
+    6: Step.RESET_GPU,
+    7: Step.REBOOT,
 }
 """The driver's recovery number (Xid 154, field 230): 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset,
-5 recover the IMEX domain. It rules over the catalogue."""
+5 recover the IMEX domain, 6 bus reset, 7 reboot of the system. It rules over the catalogue."""
 
 
 def ladder_of(fault: Fault, repeat_raises: int) -> tuple[Step, ...]:
