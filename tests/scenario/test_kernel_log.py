@@ -10,7 +10,7 @@ import pytest
 from gpuwarden.model.action import Outcome
 from gpuwarden.model.decision import Decision, Incident
 from gpuwarden.model.kernel_record import KernelForgery, KernelTrust
-from gpuwarden.model.snapshot import Snapshot
+from gpuwarden.model.snapshot import Gap, GapKind, Snapshot
 from gpuwarden.sim.node.surroundings import SimBoard
 from gpuwarden.sim.scenario import at, elapsed, expect
 from gpuwarden.sim.world import World
@@ -106,6 +106,16 @@ def test_a_log_that_cannot_be_read_is_a_gap_and_no_line_is_lost() -> None:
     world.run_for(2.0)
     assert witness.texts() == [XID]
     assert witness.snapshots[-1].gaps == ()
+
+
+def test_what_was_lost_is_a_gap() -> None:
+    world, witness = watched()
+    gap = Gap(
+        source="kernel_log", subject="kernel records", kind=GapKind.GONE, detail="9 were lost"
+    )
+    world.kernel_log.gaps = (gap,)
+    world.run_for(2.0)
+    assert witness.snapshots[-1].gaps == (gap,)
 
 
 def test_an_agent_that_dies_leaves_what_it_had_not_dealt_with_to_the_next() -> None:
