@@ -47,9 +47,9 @@ class TextFile:
         known = _known(place, str(self._path))
         if known is None:
             self._offset = size
-            self._is_cut = self._offset > 0 and os.pread(self._fd, 1, self._offset - 1) != b"\n"
         elif known[:2] == self._identity:
             self._offset = known[2]
+        self._is_cut = self._offset > 0 and os.pread(self._fd, 1, self._offset - 1) != b"\n"
         os.lseek(self._fd, self._offset, os.SEEK_SET)
 
     def filenos(self) -> Sequence[int]:
