@@ -385,7 +385,5 @@ PLAYS: tuple[Play, ...] = (
     Play(stage=reset, orders=frozenset({K.CORDON, K.PAGE, K.RESET_GPU, K.UNCORDON}), until_s=40),
     Play(stage=services_restarted, orders=frozenset({K.RESTART_SERVICES}), until_s=30),
     Play(stage=driver_reloaded, orders=frozenset({K.RELOAD_DRIVER}), until_s=30),
-    Play(
-        stage=rebooted, orders=frozenset({K.CORDON, K.UNCORDON, K.PAGE, K.REBOOT}), until_s=130
-    ),
+    Play(stage=rebooted, orders=frozenset({K.CORDON, K.UNCORDON, K.PAGE, K.REBOOT}), until_s=130),
 )
