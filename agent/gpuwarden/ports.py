@@ -12,11 +12,10 @@ from typing import Protocol
 
 from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
-from gpuwarden.model.device import Device, DriverEvent, Listing
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
-from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
+from gpuwarden.model.repair import Subject
 from gpuwarden.model.snapshot import (
     Gap,
     HostSample,
@@ -25,19 +24,7 @@ from gpuwarden.model.snapshot import (
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeView:
-    """The newest thing the probe knows of every device. ``listings``: newest per device."""
-
-    devices: tuple[Device, ...]
-    listings: tuple[Listing, ...]
-    events: tuple[DriverEvent, ...] = ()
-    """Events since the last drain."""
-    gaps: tuple[Gap, ...] = ()
-    epoch: int = 0
-    """Changes when the driver was reloaded or the set of devices changed."""
+from gpuwarden.model.views import KernelView, ProbeView
 
 
 class Probe(Protocol):
@@ -50,6 +37,14 @@ class Probe(Protocol):
     def steer(self, plan: ProbePlan) -> None:
         """Tell the child how to look; unchanged plans cost nothing."""
         ...
+
+    def pause(self) -> None:
+        """Let go of every device: the children are told to end and none is started until ``resume``. A
+        reset needs it. Meanwhile every device is blind, and a Gap says why. Never blocks.
+        """
+        ...
+
+    def resume(self) -> None: ...
 
     def filenos(self) -> Sequence[int]:
         """Descriptors that become readable when there is something to drain."""
@@ -121,9 +116,7 @@ class Cgroups(Protocol):
         ...
 
     def is_frozen(self, cgroup: CgroupId) -> bool: ...
-
     def freeze(self, cgroup: CgroupId) -> None: ...
-
     def thaw(self, cgroup: CgroupId) -> None: ...
 
     def kill(self, cgroup: CgroupId) -> int:
@@ -187,9 +180,10 @@ class Runtime(Protocol):
 class Runtimes(Protocol):
     """All runtimes of the host: dispatches by ``runtime`` and caches descriptions."""
 
-    def facts(self, owner: CgroupOwner, tenant: TenantId, pid: Pid) -> RuntimeFacts:
-        """What is known now (possibly ``described=False``); asks in the background; never
-        blocks.
+    def facts(self, owner: CgroupOwner, tenant: TenantId, cgroup: CgroupId | None) -> RuntimeFacts:
+        """What is known now (possibly ``described=False``); asks in the background; never blocks.
+
+        Another ``cgroup`` of the same path is another run, of which nothing is known yet.
         """
         ...
 
@@ -202,7 +196,6 @@ class Runtimes(Protocol):
         ...
 
     def filenos(self) -> Sequence[int]: ...
-
     def gaps(self) -> Sequence[Gap]: ...
 
     def close(self) -> None: ...
@@ -255,18 +248,6 @@ class Services(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelView:
-    """What the kernel log has brought since the last drain, not judged."""
-
-    records: tuple[KernelRecord, ...] = ()
-    """Oldest first, bounded; more come with the next drain."""
-    trust: KernelTrust = KernelTrust.NONE
-    """``NONE`` while nothing can be read; ``gaps`` then say why."""
-    gaps: tuple[Gap, ...] = ()
-    forgery: KernelForgery | None = None
-
-
 class KernelLog(Protocol):
     """The kernel log, followed by a thread of its own."""
 
@@ -314,6 +295,40 @@ class Pager(Protocol):
 
     def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
         """Blocks up to its deadline; ``Unavailable`` when it was not accepted."""
+        ...
+
+
+class Remedies(Protocol):
+    """Steps of a repair. Each blocks up to its deadline and says when it returns that it was done, not that
+    it has helped. ``Refused``: somebody uses the device; ``Unsupported``: not possible here."""
+
+    def restart_services(self) -> str:
+        """Restart what the hardware needs of services, of those installed; which, in words."""
+        ...
+
+    def reset_gpu(self, subject: Subject) -> str:
+        """Reset one device nobody has open."""
+        ...
+
+    def reload_driver(self) -> str: ...
+
+    def reboot(self, reason: str) -> str:
+        """Have the host started anew after the configured delay; ordered once however often it is called."""
+        ...
+
+
+class Cordons(Protocol):
+    """Whoever places jobs on this node (Slurm, Kubernetes, Docker, an operator's command) is told that a
+    device, or all of it, is out of use, and when that is over. Only what was cordoned by us is undone."""
+
+    def cordon(self, subject: Subject, incident: str, reason: str) -> Mapping[str, str]:
+        """Tell all; the same twice is the same. What each said, by its name; empty: nobody to tell.
+        ``Unavailable``: one of them could not be told (the others were)."""
+        ...
+
+    def uncordon(self, subject: Subject, incident: str, still: Sequence[str]) -> Mapping[str, str]:
+        """Tell all that the cordon of an incident is over; ``still``: incidents of cordons of ours that
+        stand on: what is cordoned as a whole stays so until the last of them is over."""
         ...
 
 
@@ -375,6 +390,8 @@ class Ports:
     kernel_log: KernelLog
     journal: Journal
     pager: Pager
+    remedies: Remedies
+    cordons: Cordons
     status: Status
     watchdog: Watchdog
     workers: Workers

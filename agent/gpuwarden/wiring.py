@@ -12,16 +12,19 @@ import gpuwarden
 from gpuwarden import config_files
 from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
+from gpuwarden.adapters.cordon.host import HostCordons
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
 from gpuwarden.adapters.limiter_audit import AuditedLimiter
+from gpuwarden.adapters.metrics_page import PageOptions
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.own_cost import OwnCost
 from gpuwarden.adapters.pager import WebhookPager
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
+from gpuwarden.adapters.remedies import HostRemedies
 from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.sdnotify import SdNotify
@@ -211,7 +214,7 @@ def build(
     journal = FileJournal(cfg.agent.state_dir / "journal", cfg.agent.journal_max_bytes)
     recovered = _recover(cfg)
     cgroups = CgroupFs()
-    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now())
+    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now(), process_top=cfg.agent.metrics_processes)
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
     host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
@@ -229,6 +232,8 @@ def build(
         kernel_log=kernel,
         journal=journal,
         pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
+        remedies=HostRemedies(cfg.repair, clock),
+        cordons=HostCordons(),
         status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
@@ -245,8 +250,14 @@ def build(
     if node.journal_fault:
         # A full disk stops harm, not the watch: the loop withholds and keeps trying.
         get_log().error("journal_failed", detail=node.journal_fault)
+    metrics = MetricsServer(
+        cfg.agent.metrics_listen,
+        board,
+        clock=clock,
+        options=PageOptions(process_top=cfg.agent.metrics_processes),
+    )
+    # Last: its socket is a file that stays where something after it cannot be had.
     api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
-    metrics = MetricsServer(cfg.agent.metrics_listen, board, clock=clock)
     return Parts(
         cfg=cfg,
         clock=clock,
@@ -302,6 +313,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             limiter=node.ports.limiter.name,
             driver_version=parts.probe.driver_version,
             nvml_version=parts.probe.nvml_version,
+            cuda_version=_version(parts.probe.cuda_version),
             journal_ok=not fault,
             degraded=tuple(degraded),
         )
@@ -330,6 +342,11 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             **parts.node.durations,
         },
     )
+
+
+def _version(cuda: int) -> str:
+    """13040 is CUDA 13.4; empty: not told."""
+    return f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else ""
 
 
 def _no_sources() -> Sources:

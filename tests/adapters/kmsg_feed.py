@@ -17,7 +17,7 @@ from gpuwarden.adapters.kmsg.source import Place, Pull, Reach, Source
 from gpuwarden.adapters.kmsg.stream import SimulatedStream
 from gpuwarden.clock import SystemClock
 from gpuwarden.model.kernel_record import KernelForgery, KernelRecord
-from gpuwarden.ports import KernelView
+from gpuwarden.model.views import KernelView
 
 BOOT = "f52adebe-4c67-423a-8453-6234cee1658f"
 DEADLINE_S = 20.0

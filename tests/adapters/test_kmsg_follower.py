@@ -18,7 +18,7 @@ from gpuwarden.adapters.kmsg.stream import SimulatedStream
 from gpuwarden.clock import SystemClock
 from gpuwarden.model.kernel_record import KernelTrust
 from gpuwarden.model.snapshot import GapKind
-from gpuwarden.ports import KernelView
+from gpuwarden.model.views import KernelView
 from tests.adapters.kmsg_feed import BOOT, NOISE, Feed, Followed, line, xid
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gpuwarden.model.kernel_line import KernelLine
+
 
 class KernelTrust(StrEnum):
     """Where kernel lines come from. ``KERNEL``: facility 0 of the character device, which no process can
@@ -38,6 +40,8 @@ class KernelRecord:
     """It was there before the agent began to read: ``boot_us`` says how old it is."""
     continues: int | None = None
     """The number of an earlier record whose line this text goes on with."""
+    line: KernelLine | None = None
+    """The text as it was understood; ``None``: it says nothing of a GPU."""
     details: tuple[tuple[str, str], ...] = ()
     """The dictionary that drivers of devices add: ``DEVICE``, ``SUBSYSTEM``."""
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from gpuwarden.model.action import Kind, Outcome, Result, Target
+from gpuwarden.model.action import REPAIRS, Kind, Outcome, Result, Target
 from gpuwarden.model.device import Sight
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
+from gpuwarden.model.repair import NODE, Fault, Phase, Repair
 
 
 class Rung(StrEnum):
@@ -100,7 +101,7 @@ class Case:
     """Frozen by somebody else when the eviction began: it must not run again in between."""
     owner_key: str | None = None
     acted: tuple[str, ...] = ()
-    """Kinds already ordered on this rung: nothing is ordered twice on one rung."""
+    """What may have reached it: kinds of orders to end it that were not refused."""
     withheld: tuple[str, ...] = ()
     """``kind/budget`` already reported as withheld: said once, not every tick."""
     devices: tuple[DeviceId, ...] = ()
@@ -138,6 +139,9 @@ class Debt:
     since_wall: float = 0.0
     due_wall: float | None = None
     """When to give it back (again); None: when its case ends. Moves when the wall clock is set."""
+    ordered: str = ""
+    """Id of the newest action about it, the deed or its undo: what became of an older one, told late by
+    a slow worker, neither settles nor unmakes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +162,12 @@ class DeviceMemory:
     reserve_since: float | None = None
     """Since when free memory has been under the reserve."""
     cordoned_by: IncidentId | None = None
+    is_cordon_told: bool = False
+    """Whether everybody who places jobs here has been told of the cordon."""
+    uncordon_owed: IncidentId | None = None
+    """The incident of a cordon of whose end somebody has still to be told."""
+    cordon_tried_at: float | None = None
+    """When that, or the cordon itself, was last told or tried."""
     well_since: float | None = None
     """Of a cordoned device: since when nothing has spoken against it."""
     last_resort: str = ""
@@ -196,6 +206,14 @@ class Memory:
     ``failed <at>``."""
     released: Mapping[DeviceId, float] = field(default_factory=dict)
     """Device -> when the last eviction on it ended."""
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+    """By ``fault_key``."""
+    repairs: Mapping[str, Repair] = field(default_factory=dict)
+    """By subject: a device's id, or ``NODE``."""
+    mended: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Fault key -> wall seconds of the repairs that were verified; outlasts a reboot."""
+    spent: tuple[tuple[str, str, float], ...] = ()
+    """(subject, step, wall seconds) of each step ordered: what the budgets a day count."""
 
     def after(self, outcomes: tuple[Outcome, ...]) -> "Memory":
         """Fold what became of the actions. Unknown and failed outcomes settle nothing but the
@@ -215,12 +233,17 @@ OWES = {
     Kind.SET_LIMIT: Kind.CLEAR_LIMIT,
 }
 """What an action changes has to be given back by this."""
+ENDS = frozenset({Kind.TERM, Kind.KILL, Kind.STOP})
 RESUMES = {Kind.KILL: Rung.TERMED, Kind.STOP: Rung.KILLED}
 """A case whose agent died before it knew what became of this stands again on the rung before it: the
 world is measured first, and what still lives meets the same rung."""
 
 
 def _after_one(memory: Memory, outcome: Outcome) -> Memory:
+    if outcome.kind in REPAIRS:
+        return _after_step(memory, outcome)
+    if outcome.kind in (Kind.CORDON, Kind.UNCORDON):
+        return _after_cordon(memory, outcome)
     if outcome.tenant is None:
         return memory
     debts = tuple(d for d in memory.debts if not _is_settled(d, outcome))
@@ -238,7 +261,7 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
             for d in debts
         )
     cases = memory.cases
-    case = cases.get(outcome.tenant) if outcome.result is not Result.STARTED else None
+    case = cases.get(outcome.tenant)
     if case is not None:
         moved = _case_after(case, outcome)
         if moved is not case:
@@ -254,6 +277,37 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
     return replace(memory, cases=cases, debts=debts, applied=applied)
 
 
+def _after_step(memory: Memory, outcome: Outcome) -> Memory:
+    """A repair learns what became of the step it waits for."""
+    subject = NODE if outcome.device is None else str(outcome.device)
+    repair = memory.repairs.get(subject)
+    if repair is None or repair.phase is not Phase.ACTING or outcome.result is Result.STARTED:
+        return memory
+    if not repair.attempts or repair.attempts[-1].step != outcome.kind.value:
+        return memory
+    told = replace(repair.attempts[-1], result=outcome.result.value, detail=outcome.detail)
+    repair = replace(
+        repair,
+        attempts=(*repair.attempts[:-1], told),
+        is_unsure=outcome.result is Result.UNKNOWN,
+    )
+    return replace(memory, repairs={**memory.repairs, subject: repair})
+
+
+def _after_cordon(memory: Memory, outcome: Outcome) -> Memory:
+    """Whether others know of a cordon; one that could not be told is told again later."""
+    state = memory.devices.get(outcome.device) if outcome.device is not None else None
+    if outcome.device is None or state is None or outcome.result is Result.STARTED:
+        return memory
+    is_told = outcome.result in (Result.DONE, Result.UNSUPPORTED)
+    if outcome.kind is Kind.CORDON:
+        state = replace(state, is_cordon_told=is_told, cordon_tried_at=outcome.at)
+    else:
+        owed = None if is_told else state.uncordon_owed
+        state = replace(state, uncordon_owed=owed, cordon_tried_at=outcome.at)
+    return replace(memory, devices={**memory.devices, outcome.device: state})
+
+
 def _limit_of(tenant: TenantId, outcome: Outcome) -> str:
     if outcome.kind is Kind.SET_LIMIT and outcome.device is not None:
         return limit_key(tenant, outcome.device)
@@ -266,12 +320,19 @@ def _is_settled(debt: Debt, outcome: Outcome) -> bool:
     A call that failed may still have had its effect, or have it later: what it owes stays owed.
     """
     is_final = outcome.result in (Result.REFUSED, Result.UNSUPPORTED)
+    if debt.ordered not in ("", outcome.action):
+        return False
     if outcome.kind in SETTLES and (is_final or outcome.result is Result.DONE):
         return _is_for(debt, outcome, outcome.kind)
     return outcome.kind in OWES and is_final and _is_for(debt, outcome, OWES[outcome.kind])
 
 
 def _case_after(case: Case, outcome: Outcome) -> Case:
+    is_refused = outcome.result in (Result.REFUSED, Result.UNSUPPORTED)
+    if outcome.kind in ENDS and not is_refused and outcome.kind not in case.acted:
+        case = replace(case, acted=(*case.acted, outcome.kind.value))
+    if outcome.result is Result.STARTED:
+        return case
     if outcome.kind is Kind.RESTART_OFF:
         old = dict(outcome.old).get("restart_policy", case.old_restart)
         is_off = outcome.result is Result.DONE

@@ -1,6 +1,7 @@
 """One look at the node: everything a decision may know."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gpuwarden.model.device import Device, DriverEvent
@@ -103,6 +104,8 @@ class Snapshot:
     """Where kernel lines come from now."""
     kernel_forgery: KernelForgery | None = None
     """Lines that pretend to be the driver's: told at most once a minute."""
+    named: Mapping[int, TenantId] = field(default_factory=dict)
+    """Whose the processes are, or were, that this look's events and lines name, by pid."""
     services: tuple[ServiceState, ...] = ()
     host: HostSample | None = None
     limits: tuple[LimitReading, ...] = ()

@@ -121,6 +121,7 @@ class Node:
         if not outcomes:
             return
         self._reach("concluding", outcomes)
+        self.actor.concluded(outcomes)
         self.memory = self.memory.after(tuple(outcomes))
         if not self.journal_fault:
             try:

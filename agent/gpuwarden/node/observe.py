@@ -10,14 +10,17 @@ from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
+from gpuwarden.model.kernel_line import SxidLine
+from gpuwarden.model.kernel_record import KernelRecord
 from gpuwarden.model.memory import IN_FLIGHT, Memory, Rung
 from gpuwarden.model.owner import ProcessFacts, RuntimeFacts
 from gpuwarden.model.snapshot import Gap, GapKind, Snapshot
 from gpuwarden.model.tenant import Standing, Tenant
+from gpuwarden.model.views import KernelView, ProbeView
 from gpuwarden.node.attribution import Attribution
 from gpuwarden.policy.admission import Who, admit
 from gpuwarden.policy.carriers import carriers
-from gpuwarden.ports import KernelView, Ports, ProbeView
+from gpuwarden.ports import Ports
 
 Value = TypeVar("Value")
 
@@ -109,6 +112,7 @@ class Observer:
             kernel=kernel.records,
             kernel_log=kernel.trust,
             kernel_forgery=kernel.forgery,
+            named=self._named(view, kernel.records),
             services=tuple(services),
             host=host,
             limits=limits,
@@ -123,6 +127,18 @@ class Observer:
         for case in memory.cases.values():
             for pid in case.target.pids:
                 self._attribution.dead[pid.pid] = (pid, case.tenant)
+
+    def _named(self, view: ProbeView, kernel: tuple[KernelRecord, ...]) -> dict[int, TenantId]:
+        """Whose the processes are that this look's events and kernel lines name."""
+        pids = {e.pid for e in view.events if e.pid is not None}
+        lines = [r.line for r in kernel if r.line is not None]
+        pids |= {line.pid for line in lines if not isinstance(line, SxidLine) and line.pid}
+        named: dict[int, TenantId] = {}
+        for pid in pids:
+            owner = self._ask("processes", partial(self._attribution.owner_of, pid))
+            if owner is not None:
+                named[pid] = owner
+        return named
 
     def _rotate(self, now: float) -> None:
         """Re-read some cached processes now and then: one may have been moved to another group."""
@@ -177,7 +193,7 @@ class Observer:
     def _admit(
         self, tenant_id: TenantId, facts: ProcessFacts, first_seen: float, pids: tuple[Pid, ...]
     ) -> Tenant:
-        told = self._ports.runtimes.facts(facts.owner, tenant_id, facts.pid)
+        told = self._ports.runtimes.facts(facts.owner, tenant_id, facts.cgroup)
         known = self._admitted.get(tenant_id)
         if known is not None and known[0] is facts and known[1] == told and known[2] == pids:
             return known[3]

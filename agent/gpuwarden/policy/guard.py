@@ -41,6 +41,8 @@ RULE_OF_REASON = {
     "tombstone": "tombstone",
     "locked": "locked",
     "pressure": "pressure",
+    "drain": "repair",
+    "fault": "fault",
 }
 
 
@@ -76,10 +78,10 @@ def permit(
             return Refusal(budget="protected", detail=f"{tenant.name} is protected")
         if tenant.is_never_victim:
             return Refusal(budget="never-victim", detail=f"{tenant.name} is never a victim")
+        if tenant.cannot_act is not None:  # nor will it ever be described, as a rule
+            return Refusal(budget="cannot-act", detail=tenant.cannot_act)
         if not (tenant.is_described or has_begun):
             return Refusal(budget="undescribed", detail="its runtime has not described it yet")
-        if tenant.cannot_act is not None:
-            return Refusal(budget="cannot-act", detail=tenant.cannot_act)
     inside = _inside(scene, case)
     if inside is not None:
         return Refusal(budget="nested", detail=f"{inside.name} lives inside it")
@@ -148,7 +150,7 @@ def _begin(
                     budget="one-per-device",
                     detail=f"{other} is being evicted from {device_id}",
                 )
-    if case.reason == "tombstone":
+    if case.reason in ("tombstone", "drain"):
         return None
     fresh = [u for u in scene.uses_of(case.tenant) if u.device == case.device]
     if not fresh or not scene.is_harm_fresh(fresh[0]):

@@ -11,7 +11,7 @@ from gpuwarden.adapters.kmsg.reader import NAME, Find, Reader
 from gpuwarden.clock import Clock
 from gpuwarden.model.kernel_record import KernelForgery
 from gpuwarden.model.snapshot import Gap, GapKind
-from gpuwarden.ports import KernelView
+from gpuwarden.model.views import KernelView
 
 LOSS_SHOWN_S = 60.0
 FORGERY_EVERY_S = 60.0

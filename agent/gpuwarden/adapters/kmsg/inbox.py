@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gpuwarden.adapters import kernel_lines
 from gpuwarden.adapters.kmsg.sieve import Counts
 from gpuwarden.adapters.kmsg.source import Kept, Place
 from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
@@ -17,6 +18,13 @@ EACH_MAX = 8
 ALL_MAX = 8192
 TAKE_MAX = 256
 """Records a tick: the journal writes down all of them when it writes the tick."""
+
+
+def understood(record: KernelRecord) -> KernelRecord:
+    """With what its text says. A source that others can write to may put anything before the message."""
+    is_whole = record.trust is not KernelTrust.UNTRUSTED
+    line = kernel_lines.read_message(record.text) if is_whole else kernel_lines.read(record.text)
+    return record if line is None else replace(record, line=line)
 
 
 class Inbox:
@@ -63,7 +71,7 @@ class Inbox:
             for _ in range(min(TAKE_MAX, len(self._waiting))):
                 kept, place = self._waiting.popleft()
                 self._kinds[kept.key] -= 1
-                records.append(kept.record)
+                records.append(understood(kept.record))
             if self._waiting:
                 return tuple(records), replace(place, at=kept.at), True
             self._kinds.clear()

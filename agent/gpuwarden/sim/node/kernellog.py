@@ -1,12 +1,13 @@
 """The kernel log of a simulated node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gpuwarden.errors import Unavailable
+from gpuwarden.model.kernel_line import KernelLine
 from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
+from gpuwarden.model.views import KernelView
 from gpuwarden.model.snapshot import Gap
-from gpuwarden.ports import KernelView
 from gpuwarden.sim.node.clock import SimClock
 
 FORGERY_EVERY_S = 60.0
@@ -21,6 +22,8 @@ class SimKernelLog:
     clock: SimClock
     trust: KernelTrust = KernelTrust.SIMULATED
     is_down: bool = False
+    reads: Callable[[str], KernelLine | None] = lambda text: None
+    """How a line is understood: the agent's own reader, given by whoever attaches one."""
     gaps: tuple[Gap, ...] = ()
     lines: list[KernelRecord] = field(default_factory=list)
     _next: int = 0
@@ -44,6 +47,7 @@ class SimKernelLog:
                 boot_us=int(now * 1e6),
                 facility=0,
                 level=level,
+                line=self.reads(text),
             )
         )
 

@@ -2,14 +2,14 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gpuwarden.config import SamplingConfig
 from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.device import Device, DriverEvent, Listing, ProcessUse, Sight
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
 from gpuwarden.model.snapshot import Gap, GapKind
-from gpuwarden.ports import ProbeView
+from gpuwarden.model.views import ProbeView
 from gpuwarden.sim.node.cards import Card, Cards
 from gpuwarden.sim.node.clock import SimClock
 
@@ -26,6 +26,8 @@ class Listed:
     device: DeviceId
     truth: dict[TenantId, int]
     free_bytes: int
+    left_out: dict[TenantId, int] = field(default_factory=dict)
+    """Bytes of processes that this list leaves out, by tenant."""
 
 
 class SimProbe:
@@ -53,8 +55,12 @@ class SimProbe:
         """How late what was seen is handed over (a starved agent, a full pipe)."""
         self.is_silent = False
         """The child sends nothing at all."""
+        self.is_paused = False
+        """Every device is let go of."""
         self.epoch = 0
         self.history: list[Listed] = []
+        self.handed_over: dict[DeviceId, list[tuple[float, float]]] = {}
+        """Device -> when a newer list of it was handed to the agent, and when that had been taken."""
         self.ever_listed: set[Pid] = set()
         self.left_out: dict[int, int] = {}
         """Pid -> how many of the next lists leave it out although it lives."""
@@ -65,7 +71,7 @@ class SimProbe:
         """Sample and list if it is time to."""
         now = self._clock.now()
         self._judge(now)
-        if self.is_silent or self._is_stuck(now):
+        if self.is_paused or self.is_silent or self._is_stuck(now):
             return
         due = now - self._sampled_at >= self.plan.period_s - EPS
         listing_due = any(self._is_list_due(c, now) for c in self._seen())
@@ -126,6 +132,7 @@ class SimProbe:
             ready = devices, listings
         if ready is not None:
             self._handed = ready
+            self._note_handed(now, ready[1])
         devices, listings = self._handed
         events, self._events = tuple(self._events), []
         fresh_s = self.plan.period_s + 2 * self._sampling.fast_deadline_s
@@ -148,6 +155,19 @@ class SimProbe:
         self.plan = plan
         self._wanted.update(plan.list_now)
 
+    def pause(self) -> None:
+        self.is_paused = True
+        self._frames.clear()
+        self._handed = (
+            tuple(replace(d, sight=Sight.BLIND, used_bytes=None) for d in self._handed[0]),
+            (),
+        )
+        self.has_news = True
+
+    def resume(self) -> None:
+        self.is_paused = False
+        self._sampled_at = -1e9
+
     def filenos(self) -> Sequence[int]:
         return ()
 
@@ -155,6 +175,12 @@ class SimProbe:
         return
 
     # --- inside ---
+
+    def _note_handed(self, now: float, listings: tuple[Listing, ...]) -> None:
+        for listing in listings:
+            past = self.handed_over.setdefault(listing.device, [])
+            if not past or past[-1][1] < listing.at:
+                past.append((now, listing.at))
 
     def _judged(self, device: Device, now: float, fresh_s: float) -> Device:
         """What nothing has been heard of for too long is blind, whatever was said last."""
@@ -208,6 +234,7 @@ class SimProbe:
                 at=now if sight is Sight.OK else None,
                 sight=sight,
                 parent=card.parent,
+                pci=f"0000{card.place}.0" if card.parent is None else None,
                 is_mig_parent=card.is_mig_parent,
                 recovery_action=card.recovery_action if sight is Sight.OK else None,
             )
@@ -235,12 +262,14 @@ class SimProbe:
         self._wanted.discard(card.id)
         sizes: dict[int, int] = {}
         truth: dict[TenantId, int] = {}
+        left_out: dict[TenantId, int] = {}
         for process in self._cards.holders(card.id):
             held = process.holds[card.id]
             truth[process.tenant] = truth.get(process.tenant, 0) + held
             number = process.pid.pid
             if self.left_out.get(number, 0) > 0:
                 self.left_out[number] -= 1
+                left_out[process.tenant] = left_out.get(process.tenant, 0) + held
                 continue
             self.ever_listed.add(process.pid)
             sizes[number] = max(held, sizes.get(number, 0))
@@ -252,7 +281,9 @@ class SimProbe:
             device=card.id, at=now, used_bytes=self._cards.used_bytes(card), rows=rows
         )
         free = card.total_bytes - self._cards.used_bytes(card)
-        self.history.append(Listed(at=now, device=card.id, truth=truth, free_bytes=free))
+        self.history.append(
+            Listed(at=now, device=card.id, truth=truth, free_bytes=free, left_out=left_out)
+        )
 
     def _send(self, now: float) -> None:
         self._sent_at = now

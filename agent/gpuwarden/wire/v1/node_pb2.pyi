@@ -199,6 +199,10 @@ class _ActionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActionKind
     ACTION_KIND_UNCORDON: _ActionKind.ValueType  # 15
     ACTION_KIND_RELOCATE: _ActionKind.ValueType  # 16
     ACTION_KIND_PAGE: _ActionKind.ValueType  # 17
+    ACTION_KIND_RESTART_SERVICES: _ActionKind.ValueType  # 18
+    ACTION_KIND_RESET_GPU: _ActionKind.ValueType  # 19
+    ACTION_KIND_RELOAD_DRIVER: _ActionKind.ValueType  # 20
+    ACTION_KIND_REBOOT: _ActionKind.ValueType  # 21
 
 class ActionKind(_ActionKind, metaclass=_ActionKindEnumTypeWrapper):
     """Everything the agent can do to the world."""
@@ -221,6 +225,10 @@ ACTION_KIND_CORDON: ActionKind.ValueType  # 14
 ACTION_KIND_UNCORDON: ActionKind.ValueType  # 15
 ACTION_KIND_RELOCATE: ActionKind.ValueType  # 16
 ACTION_KIND_PAGE: ActionKind.ValueType  # 17
+ACTION_KIND_RESTART_SERVICES: ActionKind.ValueType  # 18
+ACTION_KIND_RESET_GPU: ActionKind.ValueType  # 19
+ACTION_KIND_RELOAD_DRIVER: ActionKind.ValueType  # 20
+ACTION_KIND_REBOOT: ActionKind.ValueType  # 21
 Global___ActionKind: _TypeAlias = ActionKind  # noqa: Y015
 
 class _ActionResult:
@@ -609,6 +617,8 @@ class View(_message.Message):
     DEVICE_DETAILS_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
     DURATIONS_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    REPAIRS_FIELD_NUMBER: _builtins.int
     serial: _builtins.int
     at: _builtins.float
     @_builtins.property
@@ -641,6 +651,10 @@ class View(_message.Message):
     def durations(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """What the agent itself costs, by name."""
 
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]: ...
+    @_builtins.property
+    def repairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Repair]: ...
     def __init__(
         self,
         *,
@@ -658,10 +672,12 @@ class View(_message.Message):
         device_details: _abc.Iterable[Global___DeviceDetails] | None = ...,
         counters: _abc.Iterable[Global___Counter] | None = ...,
         durations: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        faults: _abc.Iterable[Global___Fault] | None = ...,
+        repairs: _abc.Iterable[Global___Repair] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "at", b"at", "cases", b"cases", "counters", b"counters", "debts", b"debts", "device_details", b"device_details", "durations", b"durations", "findings", b"findings", "incidents", b"incidents", "outcomes", b"outcomes", "serial", b"serial", "snapshot", b"snapshot", "tombstones", b"tombstones", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "at", b"at", "cases", b"cases", "counters", b"counters", "debts", b"debts", "device_details", b"device_details", "durations", b"durations", "faults", b"faults", "findings", b"findings", "incidents", b"incidents", "outcomes", b"outcomes", "repairs", b"repairs", "serial", b"serial", "snapshot", b"snapshot", "tombstones", b"tombstones", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -687,6 +703,7 @@ class AgentInfo(_message.Message):
     NVML_VERSION_FIELD_NUMBER: _builtins.int
     IS_JOURNAL_OK_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
+    CUDA_VERSION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     pid: _builtins.int
     mode: _builtins.str
@@ -704,6 +721,8 @@ class AgentInfo(_message.Message):
     driver_version: _builtins.str
     nvml_version: _builtins.str
     is_journal_ok: _builtins.bool
+    cuda_version: _builtins.str
+    """Of the CUDA driver, such as 13.4; empty: not told."""
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What does not work right now, in words."""
@@ -725,10 +744,11 @@ class AgentInfo(_message.Message):
         nvml_version: _builtins.str = ...,
         is_journal_ok: _builtins.bool = ...,
         degraded: _abc.Iterable[_builtins.str] | None = ...,
+        cuda_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "config_error", b"config_error", "config_loaded_wall", b"config_loaded_wall", "degraded", b"degraded", "driver_version", b"driver_version", "is_config_ok", b"is_config_ok", "is_journal_ok", b"is_journal_ok", "kernel_log", b"kernel_log", "limiter", b"limiter", "mode", b"mode", "nvml_version", b"nvml_version", "pid", b"pid", "started_wall", b"started_wall", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "config_error", b"config_error", "config_loaded_wall", b"config_loaded_wall", "cuda_version", b"cuda_version", "degraded", b"degraded", "driver_version", b"driver_version", "is_config_ok", b"is_config_ok", "is_journal_ok", b"is_journal_ok", "kernel_log", b"kernel_log", "limiter", b"limiter", "mode", b"mode", "nvml_version", b"nvml_version", "pid", b"pid", "started_wall", b"started_wall", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1599,6 +1619,8 @@ class Finding(_message.Message):
     USED_BYTES_FIELD_NUMBER: _builtins.int
     LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     key: _builtins.str
     """Stable while the claim lasts."""
@@ -1610,6 +1632,10 @@ class Finding(_message.Message):
     is_confirmed: _builtins.bool
     used_bytes: _builtins.int
     limit_bytes: _builtins.int
+    fault: _builtins.str
+    """Class of the fault it speaks of; empty: none."""
+    scope: _builtins.str
+    """How far that fault reaches: app, gpu, link or node; empty: it is none."""
     @_builtins.property
     def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedText]: ...
     def __init__(
@@ -1626,10 +1652,12 @@ class Finding(_message.Message):
         used_bytes: _builtins.int | None = ...,
         limit_bytes: _builtins.int | None = ...,
         evidence: _abc.Iterable[Global___NamedText] | None = ...,
+        fault: _builtins.str = ...,
+        scope: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_limit_bytes", b"_limit_bytes", "_service", b"_service", "_tenant", b"_tenant", "_used_bytes", b"_used_bytes", "device", b"device", "limit_bytes", b"limit_bytes", "service", b"service", "tenant", b"tenant", "used_bytes", b"used_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_limit_bytes", b"_limit_bytes", "_service", b"_service", "_tenant", b"_tenant", "_used_bytes", b"_used_bytes", "device", b"device", "evidence", b"evidence", "is_confirmed", b"is_confirmed", "key", b"key", "limit_bytes", b"limit_bytes", "rule", b"rule", "service", b"service", "severity", b"severity", "summary", b"summary", "tenant", b"tenant", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_limit_bytes", b"_limit_bytes", "_service", b"_service", "_tenant", b"_tenant", "_used_bytes", b"_used_bytes", "device", b"device", "evidence", b"evidence", "fault", b"fault", "is_confirmed", b"is_confirmed", "key", b"key", "limit_bytes", b"limit_bytes", "rule", b"rule", "scope", b"scope", "service", b"service", "severity", b"severity", "summary", b"summary", "tenant", b"tenant", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
     _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
@@ -1850,7 +1878,7 @@ class Case(_message.Message):
     def target(self) -> Global___Target: ...
     @_builtins.property
     def acted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Kinds already ordered on this rung."""
+        """What may have reached it: kinds of orders to end it that were not refused."""
 
     @_builtins.property
     def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -1932,6 +1960,7 @@ class Debt(_message.Message):
     SINCE_WALL_FIELD_NUMBER: _builtins.int
     DUE_WALL_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    ORDERED_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     kind: Global___ActionKind.ValueType
     """The undo that settles it."""
@@ -1940,6 +1969,8 @@ class Debt(_message.Message):
     due_wall: _builtins.float
     """Absent: when its case ends."""
     device: _builtins.str
+    ordered: _builtins.str
+    """Id of the newest action about it, the deed or its undo."""
     @_builtins.property
     def target(self) -> Global___Target: ...
     @_builtins.property
@@ -1955,10 +1986,11 @@ class Debt(_message.Message):
         since_wall: _builtins.float = ...,
         due_wall: _builtins.float | None = ...,
         device: _builtins.str | None = ...,
+        ordered: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_due_wall", b"_due_wall", "device", b"device", "due_wall", b"due_wall", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_due_wall", b"_due_wall", "device", b"device", "due_wall", b"due_wall", "incident", b"incident", "kind", b"kind", "old", b"old", "since_wall", b"since_wall", "target", b"target", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_due_wall", b"_due_wall", "device", b"device", "due_wall", b"due_wall", "incident", b"incident", "kind", b"kind", "old", b"old", "ordered", b"ordered", "since_wall", b"since_wall", "target", b"target", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
     _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
@@ -2009,6 +2041,271 @@ class Tombstone(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__held_until_wall) -> _WhichOneofReturnType__held_until_wall | None: ...
 
 Global___Tombstone: _TypeAlias = Tombstone  # noqa: Y015
+
+@_typing.final
+class Sign(_message.Message):
+    """One thing that was said of a fault."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    FAULT_CLASS_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
+    CAUSED_BY_FIELD_NUMBER: _builtins.int
+    IS_CONDITION_FIELD_NUMBER: _builtins.int
+    IS_TRUSTED_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """xid 79, sxid 20034, recovery 2, or the name of a polled condition."""
+    at: _builtins.float
+    scope: _builtins.str
+    """The catalogue's words."""
+    severity: _builtins.str
+    action: _builtins.str
+    fault_class: _builtins.str
+    device: _builtins.str
+    tenant: _builtins.str
+    pid: _builtins.int
+    process: _builtins.str
+    caused_by: _builtins.str
+    is_condition: _builtins.bool
+    is_trusted: _builtins.bool
+    """False: from a source that others can write."""
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        at: _builtins.float = ...,
+        scope: _builtins.str = ...,
+        severity: _builtins.str = ...,
+        action: _builtins.str = ...,
+        fault_class: _builtins.str = ...,
+        device: _builtins.str | None = ...,
+        tenant: _builtins.str | None = ...,
+        pid: _builtins.int | None = ...,
+        process: _builtins.str = ...,
+        caused_by: _builtins.str | None = ...,
+        is_condition: _builtins.bool = ...,
+        is_trusted: _builtins.bool = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_caused_by", b"_caused_by", "_device", b"_device", "_pid", b"_pid", "_tenant", b"_tenant", "caused_by", b"caused_by", "device", b"device", "pid", b"pid", "tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_caused_by", b"_caused_by", "_device", b"_device", "_pid", b"_pid", "_tenant", b"_tenant", "action", b"action", "at", b"at", "caused_by", b"caused_by", "code", b"code", "device", b"device", "fault_class", b"fault_class", "is_condition", b"is_condition", "is_trusted", b"is_trusted", "pid", b"pid", "process", b"process", "scope", b"scope", "severity", b"severity", "tenant", b"tenant", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__caused_by: _TypeAlias = _typing.Literal["caused_by"]  # noqa: Y015
+    _WhichOneofArgType__caused_by: _TypeAlias = _typing.Literal["_caused_by", b"_caused_by"]  # noqa: Y015
+    _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
+    _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
+    _WhichOneofReturnType__pid: _TypeAlias = _typing.Literal["pid"]  # noqa: Y015
+    _WhichOneofArgType__pid: _TypeAlias = _typing.Literal["_pid", b"_pid"]  # noqa: Y015
+    _WhichOneofReturnType__tenant: _TypeAlias = _typing.Literal["tenant"]  # noqa: Y015
+    _WhichOneofArgType__tenant: _TypeAlias = _typing.Literal["_tenant", b"_tenant"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__caused_by) -> _WhichOneofReturnType__caused_by | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__device) -> _WhichOneofReturnType__device | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pid) -> _WhichOneofReturnType__pid | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant) -> _WhichOneofReturnType__tenant | None: ...
+
+Global___Sign: _TypeAlias = Sign  # noqa: Y015
+
+@_typing.final
+class SignCount(_message.Message):
+    """How often a code was said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignCount: _TypeAlias = SignCount  # noqa: Y015
+
+@_typing.final
+class Fault(_message.Message):
+    """Signs of one cause on one device, or on the node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FIELD_NUMBER: _builtins.int
+    FIRST_AT_FIELD_NUMBER: _builtins.int
+    LAST_AT_FIELD_NUMBER: _builtins.int
+    FIRST_WALL_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    FOLLOWERS_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
+    ACCUSED_FIELD_NUMBER: _builtins.int
+    RECOVERY_FIELD_NUMBER: _builtins.int
+    IS_EXCUSED_FIELD_NUMBER: _builtins.int
+    TOLD_AT_FIELD_NUMBER: _builtins.int
+    REPAIRS_FIELD_NUMBER: _builtins.int
+    first_at: _builtins.float
+    last_at: _builtins.float
+    first_wall: _builtins.float
+    count: _builtins.int
+    accused: _builtins.str
+    recovery: _builtins.int
+    is_excused: _builtins.bool
+    told_at: _builtins.float
+    repairs: _builtins.int
+    @_builtins.property
+    def root(self) -> Global___Sign: ...
+    @_builtins.property
+    def followers(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignCount]: ...
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        root: Global___Sign | None = ...,
+        first_at: _builtins.float = ...,
+        last_at: _builtins.float = ...,
+        first_wall: _builtins.float = ...,
+        count: _builtins.int = ...,
+        followers: _abc.Iterable[Global___SignCount] | None = ...,
+        tenants: _abc.Iterable[_builtins.str] | None = ...,
+        accused: _builtins.str | None = ...,
+        recovery: _builtins.int = ...,
+        is_excused: _builtins.bool = ...,
+        told_at: _builtins.float = ...,
+        repairs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accused", b"_accused", "accused", b"accused", "root", b"root"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accused", b"_accused", "accused", b"accused", "count", b"count", "first_at", b"first_at", "first_wall", b"first_wall", "followers", b"followers", "is_excused", b"is_excused", "last_at", b"last_at", "recovery", b"recovery", "repairs", b"repairs", "root", b"root", "tenants", b"tenants", "told_at", b"told_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__accused: _TypeAlias = _typing.Literal["accused"]  # noqa: Y015
+    _WhichOneofArgType__accused: _TypeAlias = _typing.Literal["_accused", b"_accused"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accused) -> _WhichOneofReturnType__accused | None: ...
+
+Global___Fault: _TypeAlias = Fault  # noqa: Y015
+
+@_typing.final
+class Attempt(_message.Message):
+    """A step of a repair that was tried."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    WALL_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    FAULT_CLASS_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    wall: _builtins.float
+    result: _builtins.str
+    fault_class: _builtins.str
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        wall: _builtins.float = ...,
+        result: _builtins.str = ...,
+        fault_class: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "fault_class", b"fault_class", "result", b"result", "step", b"step", "wall", b"wall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
+class Repair(_message.Message):
+    """How far the repair of a device, or of the node, has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    FAULT_CLASS_FIELD_NUMBER: _builtins.int
+    INCIDENT_FIELD_NUMBER: _builtins.int
+    LADDER_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    RUNG_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    OPENED_AT_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    IS_UNSURE_FIELD_NUMBER: _builtins.int
+    BOOT_ID_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    IS_POLLED_FIELD_NUMBER: _builtins.int
+    IS_OVERDUE_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    device: _builtins.str
+    fault_class: _builtins.str
+    incident: _builtins.str
+    phase: _builtins.str
+    rung: _builtins.int
+    """Index in the ladder."""
+    since: _builtins.float
+    opened_at: _builtins.float
+    is_unsure: _builtins.bool
+    boot_id: _builtins.str
+    is_polled: _builtins.bool
+    is_overdue: _builtins.bool
+    @_builtins.property
+    def ladder(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Steps in the order in which they are tried."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
+    @_builtins.property
+    def withheld(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        device: _builtins.str | None = ...,
+        fault_class: _builtins.str = ...,
+        incident: _builtins.str = ...,
+        ladder: _abc.Iterable[_builtins.str] | None = ...,
+        phase: _builtins.str = ...,
+        rung: _builtins.int = ...,
+        since: _builtins.float = ...,
+        opened_at: _builtins.float = ...,
+        attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        is_unsure: _builtins.bool = ...,
+        boot_id: _builtins.str = ...,
+        withheld: _abc.Iterable[_builtins.str] | None = ...,
+        is_polled: _builtins.bool = ...,
+        is_overdue: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "device", b"device"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "attempts", b"attempts", "boot_id", b"boot_id", "device", b"device", "fault_class", b"fault_class", "incident", b"incident", "is_overdue", b"is_overdue", "is_polled", b"is_polled", "is_unsure", b"is_unsure", "ladder", b"ladder", "opened_at", b"opened_at", "phase", b"phase", "rung", b"rung", "since", b"since", "subject", b"subject", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
+    _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__device) -> _WhichOneofReturnType__device | None: ...
+
+Global___Repair: _TypeAlias = Repair  # noqa: Y015
 
 @_typing.final
 class SizePoint(_message.Message):
