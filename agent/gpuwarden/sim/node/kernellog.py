@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.kernel_line import KernelLine
 from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
-from gpuwarden.model.views import KernelView
 from gpuwarden.model.snapshot import Gap
+from gpuwarden.model.views import KernelView
 from gpuwarden.sim.node.clock import SimClock
 
 FORGERY_EVERY_S = 60.0
