@@ -61,6 +61,8 @@ class SimProbe:
         self.history: list[Listed] = []
         self.handed_over: dict[DeviceId, list[tuple[float, float]]] = {}
         """Device -> when a newer list of it was handed to the agent, and when that had been taken."""
+        self.told: list[tuple[float, DriverEvent]] = []
+        """The driver's events, with when they were handed to the agent."""
         self.ever_listed: set[Pid] = set()
         self.left_out: dict[int, int] = {}
         """Pid -> how many of the next lists leave it out although it lives."""
@@ -135,6 +137,7 @@ class SimProbe:
             self._note_handed(now, ready[1])
         devices, listings = self._handed
         events, self._events = tuple(self._events), []
+        self.told += [(now, event) for event in events]
         fresh_s = self.plan.period_s + 2 * self._sampling.fast_deadline_s
         seen = tuple(self._judged(d, now, max(fresh_s, BEAT_S + fresh_s)) for d in devices)
         gaps = tuple(
