@@ -65,7 +65,10 @@ LAYERS: dict[str, Layer] = {
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
     "ports": Layer(own=frozenset({"model"}), third=NOTHING),
-    "config": Layer(own=frozenset({"model", "errors", "config_types", "config_addresses"})),
+    "config": Layer(
+        own=frozenset({"model", "errors", "config_types", "config_addresses", "config_health"})
+    ),
+    "config_health": Layer(own=frozenset({"config_types"})),
     "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
     "config_files": Layer(
@@ -76,7 +79,7 @@ LAYERS: dict[str, Layer] = {
     ),
     "toml_places": Layer(own=frozenset({"errors"})),
     "policy": Layer(
-        own=frozenset({"model", "config", "config_types", "evaluate.fast"}),
+        own=frozenset({"model", "config", "config_health", "config_types", "evaluate.fast"}),
         third=NOTHING,
         is_pure=True,
     ),

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, SecretUrl, UnixUrl
+from gpuwarden.config_health import HealthConfig
 from gpuwarden.config_types import Bytes, Class, Ratio, Seconds
 from gpuwarden.model.tenant import TenantClass
 
@@ -271,6 +272,24 @@ class Rules(Section):
     labels: Rule = Rule()
     pressure: Rule = Rule()
     cordon: Rule = Rule()
+    ecc: Rule = Rule()
+    remap: Rule = Rule()
+    retired: Rule = Rule()
+    nvlink: Rule = Rule()
+    pcie: Rule = Rule()
+    throttle: Rule = Rule()
+    thermal: Rule = Rule()
+    power: Rule = Rule()
+    persistence: Rule = Rule()
+    fabric: Rule = Rule()
+    recovery: Rule = Rule()
+    inforom: Rule = Rule()
+    count: Rule = Rule()
+    mismatch: Rule = Rule()
+    dstate: Rule = Rule()
+    zombie: Rule = Rule()
+    services: Rule = Rule()
+    wallclock: Rule = Rule()
 
 
 AT_START = (
@@ -278,6 +297,7 @@ AT_START = (
     *("agent.journal_max_bytes", "agent.operator_gids"),
     *("nvml", "docker", "kmsg", "page", "service"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
+    *(f"health.{key}" for key in ("root", "surroundings_every_s", "clock_events")),
 )
 """Settings that are read once, when the agent starts; a reload takes over all the others."""
 
@@ -296,6 +316,7 @@ class Config(Section):
     reserve: ReserveConfig = ReserveConfig()
     ladder: LadderConfig = LadderConfig()
     host: HostConfig = HostConfig()
+    health: HealthConfig = HealthConfig()
     nvml: NvmlConfig = NvmlConfig()
     docker: DockerConfig = DockerConfig()
     kmsg: KmsgConfig = KmsgConfig()

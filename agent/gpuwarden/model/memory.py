@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from gpuwarden.model.action import Kind, Outcome, Result, Target
 from gpuwarden.model.device import Sight
+from gpuwarden.model.health_memory import HealthMemory
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 
 
@@ -196,6 +197,7 @@ class Memory:
     ``failed <at>``."""
     released: Mapping[DeviceId, float] = field(default_factory=dict)
     """Device -> when the last eviction on it ended."""
+    health: HealthMemory = field(default_factory=HealthMemory)
 
     def after(self, outcomes: tuple[Outcome, ...]) -> "Memory":
         """Fold what became of the actions. Unknown and failed outcomes settle nothing but the

@@ -35,6 +35,7 @@ from gpuwarden.policy import (
     verdict,
 )
 from gpuwarden.policy.desk import Desk
+from gpuwarden.policy.health import standing
 from gpuwarden.policy.scene import Scene
 
 Rule = Callable[[Config, Memory, Scene], list[Finding]]
@@ -52,7 +53,9 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("limits", limits.find),
     ("labels", labels.find),
     ("cordon", cordon.find),
+    ("health", standing.find),
 )
+"""``health`` stands for the rules of ``policy.health``, each with a mode of its own."""
 
 MAX_FINDINGS = 512
 """Of more findings in one pass the worst are judged (costs research: cap findings a pass)."""

@@ -3,7 +3,7 @@
 from collections.abc import Set as AbstractSet
 
 from gpuwarden.model.action import Kind
-from gpuwarden.model.finding import Finding, Severity
+from gpuwarden.model.finding import Finding, Scope, Severity
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import Rung
 from gpuwarden.policy import guard
@@ -18,7 +18,7 @@ monitoring that measures them."""
 def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     """Order a page for every due claim; what has been paged, for memory."""
     now = desk.scene.snap.at
-    standing = {f.key for f in findings}
+    standing = {_topic(f) for f in findings}
     again = desk.cfg.ladder.page_again_s
     paged = {
         key: at for key, at in desk.memory.paged.items() if key in standing or now - at < again
@@ -26,9 +26,9 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     in_hand = {device for device, _ in desk.busy()}
     in_hand |= {c.device for c in desk.cases.values() if c.rung is Rung.STUCK}
     for finding in findings:
-        if finding.key in paged or not _is_due(desk, finding, in_hand):
+        if _topic(finding) in paged or not _is_due(desk, finding, in_hand):
             continue
-        paged[finding.key] = now
+        paged[_topic(finding)] = now
         desk.order(
             Kind.PAGE,
             desk.incident(subject_of(desk, finding), finding),
@@ -41,7 +41,7 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
 
 def _is_due(desk: Desk, finding: Finding, in_hand: AbstractSet[DeviceId]) -> bool:
     """``in_hand``: devices on which an eviction is under way, or has failed and paged itself."""
-    if finding.rule not in PAGED_RULES or finding.severity < Severity.ERROR:
+    if not _is_paged(desk, finding) or finding.severity < Severity.ERROR:
         return False
     if not finding.is_confirmed or finding.device in in_hand:
         return False
@@ -52,3 +52,15 @@ def _is_due(desk: Desk, finding: Finding, in_hand: AbstractSet[DeviceId]) -> boo
         return False
     # A quota claim that the node merely observes is in status; it wakes nobody.
     return finding.rule != "quota" or guard.is_enforcing(desk.cfg, "quota")
+
+
+def _topic(finding: Finding) -> str:
+    """What is paged about once: a fault of the node shows on every device of it."""
+    return finding.fault if finding.scope is Scope.NODE and finding.device else finding.key
+
+
+def _is_paged(desk: Desk, finding: Finding) -> bool:
+    """Every fault of the hardware is; what the driver asks for, ``locked`` pages about."""
+    if finding.rule == "recovery" and guard.is_on(desk.cfg, "locked"):
+        return False
+    return bool(finding.fault) or finding.rule in PAGED_RULES

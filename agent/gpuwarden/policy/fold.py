@@ -9,6 +9,7 @@ from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import DeviceMemory, Episode, Memory, episode_key
 from gpuwarden.model.tenant import Use
 from gpuwarden.policy import lockup
+from gpuwarden.policy.health import watch
 from gpuwarden.policy.scene import Limits, Scene
 
 
@@ -28,6 +29,7 @@ def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
         last_wall=snap.wall,
         episodes=_episodes(cfg, memory, scene),
         devices=_devices(cfg, memory, scene),
+        health=watch.fold(cfg, memory, scene),
     )
 
 
@@ -61,6 +63,7 @@ def _reborn(cfg: Config, memory: Memory, scene: Scene) -> Memory:
             for device, old in memory.devices.items()
             if old.cordoned_by is not None
         },
+        health=watch.reborn(memory.health),
     )
 
 
@@ -88,7 +91,8 @@ def _rebased(memory: Memory, at: float, wall: float) -> Memory:
     debts = tuple(
         d if d.due_wall is None else replace(d, due_wall=d.due_wall + jump) for d in memory.debts
     )
-    return replace(memory, tombstones=stones, debts=debts)
+    health = watch.moved(memory.health, jump)
+    return replace(memory, tombstones=stones, debts=debts, health=health)
 
 
 def _unconfirmed(memory: Memory) -> dict[str, Episode]:

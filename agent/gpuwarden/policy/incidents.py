@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gpuwarden.model.decision import NoteKind
-from gpuwarden.model.finding import Finding
+from gpuwarden.model.finding import Finding, Scope
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT, Case
 from gpuwarden.policy.desk import Desk
@@ -59,6 +59,8 @@ def subject_of(desk: Desk, finding: Finding) -> str:
     lasts: a device that is still locked up after its offender has gone is no new incident."""
     if finding.rule in ("quota", "tombstone", "pressure") and finding.tenant is not None:
         return f"tenant/{finding.tenant}"
+    if finding.scope is Scope.NODE and finding.device is not None:
+        return f"node/{finding.fault}"
     devices: list[DeviceId] = []
     if finding.device is not None:
         devices = [finding.device]
