@@ -13,6 +13,7 @@ from typing import Protocol
 from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
 from gpuwarden.model.device import Device, DriverEvent, Listing
+from gpuwarden.model.health import DriverVersions
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
@@ -37,6 +38,7 @@ class ProbeView:
     gaps: tuple[Gap, ...] = ()
     epoch: int = 0
     """Changes when the driver was reloaded or the set of devices changed."""
+    driver: DriverVersions | None = None
 
 
 class Probe(Protocol):

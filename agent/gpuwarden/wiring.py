@@ -207,7 +207,8 @@ def build(
     journal = FileJournal(cfg.agent.state_dir / "journal", cfg.agent.journal_max_bytes)
     recovered = _recover(cfg)
     cgroups = CgroupFs()
-    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now())
+    clock_events = cfg.health.clock_events
+    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now(), has_clock_events=clock_events)
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
     workers = ThreadWorkers()

@@ -22,7 +22,11 @@ START_S = 1.0
 
 @contextlib.contextmanager
 def seated(
-    host: SimHost, sampling: SamplingConfig = QUICK, library: str | None = None
+    host: SimHost,
+    sampling: SamplingConfig = QUICK,
+    library: str | None = None,
+    *,
+    has_clock_events: bool = False,
 ) -> Iterator[Seat]:
     """A probe that looks at this host. Children that the host's faults hold are let go at the end."""
     with pytest.MonkeyPatch.context() as patch:
@@ -33,6 +37,7 @@ def seated(
             time.monotonic(),
             start_deadline_s=START_S,
             init_deadline_s=START_S,
+            has_clock_events=has_clock_events,
         )
         seat = Seat(probe)
         try:

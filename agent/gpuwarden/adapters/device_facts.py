@@ -74,6 +74,7 @@ _NVLINK_BYTES = "gpu_nvlink_bytes_total", "Bytes over NVLink by direction, all l
 _NVLINK_ERRORS = "gpu_nvlink_errors_total", "NVLink errors by type, all links."
 _ECC = "gpu_ecc_errors_total", "ECC errors; volatile since the driver loaded, aggregate for life."
 _REMAPS = "gpu_row_remaps_total", "Rows of device memory that were remapped, by cause."
+_SPARES = "gpu_row_remap_banks", "Memory banks by how many spare rows they have left."
 _RETIRED = "gpu_retired_pages_total", "Retired pages of device memory, by cause."
 
 FACTS: tuple[Fact, ...] = (
@@ -96,9 +97,11 @@ FACTS: tuple[Fact, ...] = (
     ),
     _gauge("temperature_slowdown_c", *_THRESHOLD, threshold="slowdown"),
     _gauge("temperature_shutdown_c", *_THRESHOLD, threshold="shutdown"),
+    _gauge("temperature_memory_max_c", *_THRESHOLD, threshold="memory_max"),
     _gauge("power_w", "gpu_power_watts", "Power drawn by the board, averaged by the driver."),
     _gauge("power_instant_w", "gpu_power_instant_watts", "Power drawn by the board right now."),
     _gauge("power_limit_w", "gpu_power_limit_watts", "The power limit in force."),
+    _gauge("power_limit_set_w", "gpu_power_limit_set_watts", "The power limit that was set."),
     _total("energy_joules_total", "gpu_energy_joules_total", "Energy since the driver loaded."),
     _gauge("graphics_clock_hz", *_CLOCK, domain="graphics"),
     _gauge("sm_clock_hz", *_CLOCK, domain="sm"),
@@ -130,6 +133,12 @@ FACTS: tuple[Fact, ...] = (
     _total("pcie_transmit_bytes_total", *_PCIE_BYTES, direction="transmit"),
     _total("pcie_receive_bytes_total", *_PCIE_BYTES, direction="receive"),
     _gauge("nvlink_links", "gpu_nvlink_links", "NVLinks of the device."),
+    Fact(
+        key="nvlink_up",
+        metric="gpu_nvlink_up",
+        help="Whether a link is up; one the device does not have is absent.",
+        varying="link",
+    ),
     _total("nvlink_transmit_bytes_total", *_NVLINK_BYTES, direction="transmit"),
     _total("nvlink_receive_bytes_total", *_NVLINK_BYTES, direction="receive"),
     _total("nvlink_crc_flit_errors_total", *_NVLINK_ERRORS, error="crc_flit"),
@@ -137,13 +146,20 @@ FACTS: tuple[Fact, ...] = (
     _total("nvlink_replay_errors_total", *_NVLINK_ERRORS, error="replay"),
     _total("nvlink_recovery_errors_total", *_NVLINK_ERRORS, error="recovery"),
     _total("nvlink_receive_errors_total", *_NVLINK_ERRORS, error="receive"),
+    _total("nvlink_integrity_errors_total", *_NVLINK_ERRORS, error="integrity"),
     _total("nvlink_recovery_failures_total", *_NVLINK_ERRORS, error="recovery_failed"),
     _gauge(
         "fabric_status", "gpu_fabric_status", "NVML code of the fabric registration: 0 is good."
     ),
     _gauge("fabric_state", "gpu_fabric_state", "Fabric registration: 3 is completed."),
     _gauge("fabric_health_mask", "gpu_fabric_health_mask", "NVML's fabric health bits."),
+    _gauge(
+        "fabric_has_cluster",
+        "gpu_fabric_has_cluster",
+        "Whether it belongs to an NVLink domain of several hosts.",
+    ),
     _gauge("ecc_enabled", "gpu_ecc_enabled", "Whether ECC is on."),
+    _gauge("ecc_default", "gpu_ecc_default", "Whether ECC is on when nobody changed it."),
     _gauge("ecc_pending", "gpu_ecc_pending", "Whether ECC will be on after the next reset."),
     _total("ecc_corrected_volatile_total", *_ECC, severity="corrected", scope="volatile"),
     _total("ecc_corrected_aggregate_total", *_ECC, severity="corrected", scope="aggregate"),
@@ -160,6 +176,8 @@ FACTS: tuple[Fact, ...] = (
         "row_remap_pending", "gpu_row_remap_pending", "Whether a remap waits for the next reset."
     ),
     _gauge("row_remap_failed", "gpu_row_remap_failed", "Whether a remap has failed: replace it."),
+    _gauge("row_remap_banks_low", *_SPARES, availability="low"),
+    _gauge("row_remap_banks_none", *_SPARES, availability="none"),
     _gauge(
         "pending_bank_remapping",
         "gpu_bank_remap_pending",
@@ -168,6 +186,7 @@ FACTS: tuple[Fact, ...] = (
     _total("retired_pages_single_bit_total", *_RETIRED, cause="single_bit"),
     _total("retired_pages_double_bit_total", *_RETIRED, cause="double_bit"),
     _gauge("retired_pages_pending", "gpu_retired_pages_pending", "Whether a page waits to retire."),
+    _gauge("inforom_corrupted", "gpu_inforom_corrupted", "Whether the InfoROM does not check."),
     _gauge("persistence_enabled", "gpu_persistence_enabled", "Whether the driver stays loaded."),
     _gauge("compute_mode", "gpu_compute_mode", "0 default, 2 prohibited, 3 exclusive process."),
     _gauge("mig_enabled", "gpu_mig_enabled", "Whether the device is cut into MIG slices."),

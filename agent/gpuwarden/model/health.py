@@ -61,9 +61,8 @@ class Errors:
     nvlink_replay_errors_total: int | None = None
     nvlink_recovery_errors_total: int | None = None
     nvlink_receive_errors_total: int | None = None
-    """This and the following three: fifth generation, all links together."""
+    """This and the following two: fifth generation, all links together."""
     nvlink_integrity_errors_total: int | None = None
-    nvlink_recoveries_total: int | None = None
     nvlink_recovery_failures_total: int | None = None
 
 

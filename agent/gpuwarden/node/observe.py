@@ -110,6 +110,7 @@ class Observer:
             limiter=self._ports.limiter.name,
             gaps=gaps,
             unattributed=tuple(sorted(self._attribution.unattributed.items())),
+            driver=view.driver,
             can_record=not journal_fault,
         )
 

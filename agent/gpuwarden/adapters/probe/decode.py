@@ -16,22 +16,25 @@ _FIELD_FORMATS = tuple(struct.Struct("=" + letter) for letter in "dIQQqiH")
 """nvmlValueType_t: double, unsigned int, unsigned long, unsigned long long, signed long long, signed
 int, unsigned short."""
 _BITS = struct.Struct("=Q")
-_FACT_FORMATS = {letter: struct.Struct("=" + letter) for letter in "BIQi"}
+_FACT_FORMATS = {letter: struct.Struct("=" + letter) for letter in ("B", "I", "Q", "i", "16s")}
 _FIELD_BY_ID = {(field.id, field.scope): field for field in FIELDS}
 _UUID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/")
 
 _EVENTS = {
-    0x1: "ecc",
-    0x2: "ecc",
+    0x1: "ecc-corrected",
+    0x2: "ecc-uncorrected",
     0x8: "xid",
-    0x200: "ecc",
-    0x400: "ecc",
-    0x800: "ecc",
-    0x1000: "ecc",
-    0x2000: "ecc",
+    0x10: "clock",
+    0x100: "mig",
+    0x200: "ecc-storm",
+    0x400: "retirement",
+    0x800: "retirement-failed",
+    0x1000: "poison-contained",
+    0x2000: "poison",
     0x4000: "lost",
     0x8000: "recovery-action",
 }
+"""nvmlEventType* of nvml.h."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,14 +175,20 @@ def facts(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
         offset += length
         if number >= len(NUMBERED):
             continue
-        for out in NUMBERED[number].outs:
+        spec = NUMBERED[number]
+        for out in spec.outs:
             is_told = code == layout.SUCCESS
             values[out.key] = _judge(out, answer, faults) if is_told else None
+        if spec.verdict is not None:
+            key, bad = spec.verdict
+            values[key] = {layout.SUCCESS: 0.0, bad: 1.0}.get(code)
     return values, faults
 
 
 def _judge(out: Out, answer: bytes, faults: list[str]) -> float | None:
     (raw,) = _FACT_FORMATS[out.format].unpack_from(answer, out.offset)
+    if isinstance(raw, bytes):
+        return float(any(raw))
     if raw in (0xFFFFFFFF, layout.NOT_AVAILABLE):
         return None
     value = float(raw * out.scale)
@@ -198,7 +207,7 @@ def fields(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
         field = _FIELD_BY_ID.get((number, scope))
         if field is None:
             continue
-        values[field.key] = None
+        values.setdefault(field.key, None)
         if code != layout.SUCCESS:
             continue
         if kind >= len(_FIELD_FORMATS):
@@ -209,7 +218,7 @@ def fields(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
             continue
         value = float(raw) * field.scale
         if 0.0 <= value <= field.high:
-            values[field.key] = value
+            values[field.key] = value + (values[field.key] or 0.0)
         else:
             faults.append(f"{field.key} of {value:g}")
     return values, faults
@@ -244,4 +253,4 @@ def utilization(payload: bytes) -> Mapping[int, tuple[float, float, float, float
 
 def event_kind(kind: int) -> str:
     """The word for an NVML event type."""
-    return _EVENTS.get(kind, "clock" if kind == 0x10 else "other")
+    return _EVENTS.get(kind, "other")

@@ -7,7 +7,7 @@ import struct
 
 from gpuwarden.adapters.probe import layout
 from gpuwarden.adapters.probe.library import Handle, Library, Marks
-from gpuwarden.adapters.probe.specs import CLASSES_S, FIELDS, NUMBERED, SPECS, TEXTS
+from gpuwarden.adapters.probe.specs import CLASSES_S, DEEP_S, FIELDS, NUMBERED, SPECS, TEXTS
 from gpuwarden.adapters.probe.symbols import NUMBERS
 
 _FINAL = frozenset({layout.NOT_SUPPORTED, layout.FUNCTION_NOT_FOUND})
@@ -65,7 +65,7 @@ class Facts:
             ]
             for ordinal, handle in enumerate(handles)
             if handle.is_open
-            for every_s in CLASSES_S
+            for every_s in (*CLASSES_S, DEEP_S)
         }
         """What is asked of each device: a call that it can never answer leaves the list."""
         self._final_fields: set[tuple[int, int]] = set()
@@ -90,8 +90,8 @@ class Facts:
                 code = call.make(self._marks, ordinal)
             answer = call.buffer.raw if code == layout.SUCCESS else b""
             parts += (layout.FACT.pack(call.number, code & 0xFFFF, len(answer)), answer)
-            if code in _FINAL:
-                never.append(call)
+            if code in _FINAL or (code == layout.INVALID_ARGUMENT and call.spec.ints):
+                never.append(call)  # no such function, or no such link
         self._marks.leave()
         for call in never:
             calls.remove(call)
@@ -125,7 +125,8 @@ class Facts:
         for n, (_, _, _, _, _, field_code, _) in zip(
             asked, layout.FIELD_VALUE.iter_unpack(raw), strict=True
         ):
-            if field_code in _FINAL or (FIELDS[n].scope and field_code == layout.INVALID_ARGUMENT):
+            # A field that this driver does not know yet, or a link that this device does not have.
+            if field_code in _FINAL or field_code == layout.INVALID_ARGUMENT:
                 self._final_fields.add((ordinal, n))
         return raw
 
