@@ -12,6 +12,14 @@ from gpuwarden.model.snapshot import (
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits, Standing, Tenant, TenantClass, Use
+from gpuwarden.wire.convert_health import (
+    from_driver,
+    from_health,
+    from_surroundings,
+    to_driver,
+    to_health,
+    to_surroundings,
+)
 from gpuwarden.wire.fields import (
     from_cgroup,
     from_enum,
@@ -47,6 +55,10 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
         ],
         has_fleet_permit=snapshot.fleet_permit,
         can_record=snapshot.can_record,
+        driver=None if snapshot.driver is None else to_driver(snapshot.driver),
+        surroundings=None
+        if snapshot.surroundings is None
+        else to_surroundings(snapshot.surroundings),
     )
 
 
@@ -68,6 +80,8 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         unattributed=tuple((DeviceId(entry.device), entry.bytes) for entry in message.unattributed),
         fleet_permit=message.has_fleet_permit,
         can_record=message.can_record,
+        driver=from_driver(known(message, "driver")),
+        surroundings=from_surroundings(known(message, "surroundings")),
     )
 
 
@@ -86,6 +100,7 @@ def to_device(device: Device) -> pb.Device:
         parent=text_or_none(device.parent),
         is_mig_parent=device.is_mig_parent,
         recovery_action=device.recovery_action,
+        health=None if device.health is None else to_health(device.health),
     )
 
 
@@ -104,6 +119,7 @@ def from_device(message: pb.Device) -> Device:
         parent=known(message, "parent"),
         is_mig_parent=message.is_mig_parent,
         recovery_action=known(message, "recovery_action"),
+        health=from_health(known(message, "health")),
     )
 
 

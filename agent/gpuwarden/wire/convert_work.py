@@ -2,7 +2,7 @@
 
 from gpuwarden.model.action import Kind, Outcome, Result, Target, Withheld
 from gpuwarden.model.decision import Incident, IncidentStep
-from gpuwarden.model.finding import Finding, Severity
+from gpuwarden.model.finding import Finding, Scope, Severity
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.memory import Case, Debt, Rung, Tombstone
 from gpuwarden.wire.fields import (
@@ -18,6 +18,7 @@ from gpuwarden.wire.fields import (
     to_pairs,
     to_pids,
 )
+from gpuwarden.wire.v1 import health_pb2 as health_pb
 from gpuwarden.wire.v1 import node_pb2 as pb
 
 
@@ -34,6 +35,8 @@ def to_finding(finding: Finding) -> pb.Finding:
         used_bytes=finding.used_bytes,
         limit_bytes=finding.limit_bytes,
         evidence=to_pairs(finding.evidence),
+        fault=text(finding.fault),
+        scope=None if finding.scope is None else to_enum(health_pb.Scope, "SCOPE", finding.scope),
     )
 
 
@@ -50,7 +53,14 @@ def from_finding(message: pb.Finding) -> Finding:
         used_bytes=known(message, "used_bytes"),
         limit_bytes=known(message, "limit_bytes"),
         evidence=from_pairs(message.evidence),
+        fault=message.fault,
+        scope=_scope(message),
     )
+
+
+def _scope(message: pb.Finding) -> Scope | None:
+    number = known(message, "scope")
+    return None if number is None else from_enum(health_pb.Scope, "SCOPE", number, Scope)
 
 
 def to_withheld(withheld: Withheld) -> pb.Withheld:
