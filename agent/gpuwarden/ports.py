@@ -13,7 +13,7 @@ from typing import Protocol
 from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
 from gpuwarden.model.device import Device, DriverEvent, Listing
-from gpuwarden.model.health import DriverVersions
+from gpuwarden.model.health import DriverVersions, Surroundings
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
@@ -242,6 +242,20 @@ class Host(Protocol):
     def boot_id(self) -> str: ...
 
 
+class Senses(Protocol):
+    """What surrounds the GPUs: tasks, services, versions, the bus, the wall clock."""
+
+    def watch(self, listings: Sequence[Listing]) -> None:
+        """What the driver says of who holds bytes, for the next look; never blocks."""
+        ...
+
+    def surroundings(self) -> Surroundings | None:
+        """The newest sample, with its own time; None before the first. Never blocks."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Services(Protocol):
     """Objectives of protected services, scraped by a thread of their own."""
 
@@ -336,6 +350,7 @@ class Ports:
     runtimes: Runtimes
     limiter: Audited
     host: Host
+    senses: Senses
     services: Services
     journal: Journal
     pager: Pager

@@ -25,6 +25,7 @@ from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.sdnotify import SdNotify
 from gpuwarden.adapters.services import ServiceWatch
+from gpuwarden.adapters.surroundings import HostSenses
 from gpuwarden.adapters.tenancy import tenant_id
 from gpuwarden.adapters.wakeups import Wakeups
 from gpuwarden.clock import Clock, SystemClock
@@ -106,6 +107,7 @@ class Parts:
     probe: NvmlProbe
     runtimes: HostRuntimes
     services: ServiceWatch
+    senses: HostSenses
     workers: ThreadWorkers
     board: Board
     api: NodeApi
@@ -117,6 +119,7 @@ class Parts:
         self.api.stop()
         self.metrics.stop()
         self.services.close()
+        self.senses.close()
         self.runtimes.close()
         self.workers.close()
         try:
@@ -211,6 +214,12 @@ def build(
     probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now(), has_clock_events=clock_events)
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
+    senses = HostSenses(
+        str(cfg.health.root),
+        cfg.health.surroundings_every_s,
+        clock,
+        library=cfg.nvml.library,
+    )
     workers = ThreadWorkers()
     board = Board(sources=_no_sources())
     ports = Ports(
@@ -220,6 +229,7 @@ def build(
         runtimes=runtimes,
         limiter=AuditedLimiter(choose_limiter(cfg, probe)),
         host=PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir),
+        senses=senses,
         services=services,
         journal=journal,
         pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
@@ -251,6 +261,7 @@ def build(
         probe=probe,
         runtimes=runtimes,
         services=services,
+        senses=senses,
         workers=workers,
         board=board,
         api=api,
@@ -305,6 +316,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts["dropped", "workers"] = parts.workers.dropped
         counts["dropped", "journal"] = parts.journal.failures
         counts["errors", "services"] = parts.services.failures
+        counts["errors", "senses"] = parts.senses.failures
         counts["config_reloads", "accepted"] = reloader.accepted
         counts["config_reloads", "rejected"] = reloader.rejected
         counts.update((("api", k), v) for k, v in parts.api.counts().items())

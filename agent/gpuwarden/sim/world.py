@@ -24,6 +24,7 @@ from gpuwarden.sim.node.ledger import Ledger
 from gpuwarden.sim.node.owners import SimRuntimes
 from gpuwarden.sim.node.probe import SimProbe
 from gpuwarden.sim.node.process import Habit, Process
+from gpuwarden.sim.node.senses import SimSenses
 from gpuwarden.sim.node.surroundings import (
     AgentDied,
     SimBoard,
@@ -96,6 +97,7 @@ class World:
         self.runtimes = SimRuntimes(self.kernel, self.docker)
         self.limiter = SimLimiter(self.cards, self.ledger, self.docker, limiter)
         self.host = SimHost(self.clock)
+        self.senses = SimSenses(self.clock, self.cards)
         self.services = SimServices(self.clock, self.cards)
         self.pager = SimPager(self.ledger)
         self.board = SimBoard()
@@ -146,6 +148,7 @@ class World:
             runtimes=self.runtimes,
             limiter=self.limiter,
             host=self.host,
+            senses=self.senses,
             services=self.services,
             journal=journal,
             pager=self.pager,
