@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from gpuwarden.model.health import EVERY_S
 from gpuwarden.policy import guard
 from gpuwarden.policy.decide import decide
 from gpuwarden.policy.health import watch
+from gpuwarden.policy.health.advice import OF_RULE
 from gpuwarden.policy.health.rules import HOST_RULES, NAMES, RULES
 from tests.policy.builders import NOW, Story, config, gpu, memory, snap
 from tests.policy.health.ward import Ward, sampled
@@ -34,6 +36,13 @@ def test_every_rule_has_its_settings_and_a_mode() -> None:
         assert name in HealthConfig.model_fields, name
         assert guard.is_on(config(), name)
         assert not guard.is_on(config(rules={name: {"mode": "off"}}), name)
+
+
+def test_every_rule_says_what_to_do_next_and_stands_in_the_readme() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        assert OF_RULE[name], name
+        assert f"| `{name}` |" in readme, name
 
 
 def test_no_two_rules_claim_the_same_fault() -> None:
