@@ -244,6 +244,14 @@ class DockerConfig(Section):
     timeout_s: Seconds = 3.0
 
 
+class CriConfig(Section):
+    """The CRI of pods (containerd, CRI-O)."""
+
+    endpoint: UnixUrl | None = None
+    """The kubelet's own; unset: those of the places where runtimes listen by default."""
+    timeout_s: Seconds = 3.0
+
+
 class KmsgConfig(Section):
     """The kernel log."""
 
@@ -295,7 +303,7 @@ class Rules(Section):
 AT_START = (
     *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
     *("agent.journal_max_bytes", "agent.operator_gids"),
-    *("nvml", "docker", "kmsg", "page", "service"),
+    *("nvml", "docker", "cri", "kmsg", "page", "service"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
     *(f"health.{key}" for key in ("root", "surroundings_every_s", "clock_events")),
 )
@@ -319,6 +327,7 @@ class Config(Section):
     health: HealthConfig = HealthConfig()
     nvml: NvmlConfig = NvmlConfig()
     docker: DockerConfig = DockerConfig()
+    cri: CriConfig = CriConfig()
     kmsg: KmsgConfig = KmsgConfig()
     page: PageConfig = PageConfig()
     rules: Rules = Rules()

@@ -70,18 +70,21 @@ def _refresh(desk: Desk, case: Case, finding: Finding | None) -> Case:
     tenant = desk.scene.tenants.get(case.tenant)
     if case.rung in IN_FLIGHT or tenant is None or finding is None or finding.device is None:
         return case
+    reason = reason_of(finding)
     grace = ladder.grace_s(desk.cfg, tenant, is_emergency=case.is_emergency)
     limit = tenant.hard_bytes or case.limit_bytes
     used = finding.used_bytes or case.bytes_at_open
-    if (finding.device, used, limit, grace) == (
+    if (finding.device, used, limit, grace, reason) == (
         case.device,
         case.bytes_at_open,
         case.limit_bytes,
         case.grace_s,
+        case.reason,
     ):
         return case
     return replace(
         case,
+        reason=reason,
         limit_bytes=limit,
         device=finding.device,
         bytes_at_open=used,
@@ -265,15 +268,18 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
         state = desk.device(device)
         wait = desk.cfg.ladder.cooldown_s if event is Event.GONE else 0.0
         desk.devices[device] = replace(state, cooldown_until=now + wait)
-    is_evicted = before.rung in AFTER_EVICTION and event is not Event.OBEYED
-    if is_evicted:
+    is_told = ladder.is_told_to_stop(before)
+    is_gone = (before.rung in AFTER_EVICTION or is_told) and event is not Event.OBEYED
+    # Else it had left before anything reached it.
+    is_evicted = is_gone and (is_told or bool(before.acted))
+    if is_gone:
         desk.memory = replace(
             desk.memory,
             released={**desk.memory.released, **dict.fromkeys(before.devices, now)},
             # Whoever comes back under its name is judged by lists of its own.
             episodes={k: e for k, e in desk.memory.episodes.items() if e.tenant != before.tenant},
         )
-        if before.owner_key is not None:
+        if is_evicted and before.owner_key is not None:
             key = before.owner_key
             began = wall - (now - (now if before.began_at is None else before.began_at))
             there = tombstone.there_since_before(began, key, desk.scene)
@@ -312,8 +318,7 @@ def open_cases(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> N
     for tenant_id in sorted(newcomers, key=lambda t: _newcomer_turn(desk, t, said[t])):
         verdict, finding = said[tenant_id]
         tenant = desk.scene.tenants[tenant_id]
-        reason = "quota-soft" if finding.key.startswith("quota-soft") else "quota-hard"
-        reason = reason if finding.rule == "quota" else finding.rule
+        reason = reason_of(finding)
         case = new_case(desk, tenant, finding, reason, is_emergency=verdict.is_emergency)
         desk.cases[tenant_id] = case
         move(desk, case, Event.NOTICED)
@@ -326,6 +331,13 @@ def _newcomer_turn(
 ) -> tuple[bool, tuple[float, ...], TenantId]:
     verdict, finding = said
     return not verdict.is_convicted, _order_of(desk, tenant_id, finding.device), tenant_id
+
+
+def reason_of(finding: Finding) -> str:
+    """What a case is for, by its finding; the guard asks the rule behind it for its mode."""
+    if finding.rule != "quota":
+        return finding.rule
+    return "quota-soft" if finding.key.startswith("quota-soft") else "quota-hard"
 
 
 def new_case(

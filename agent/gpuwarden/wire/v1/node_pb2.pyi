@@ -1734,7 +1734,7 @@ class Case(_message.Message):
     def target(self) -> Global___Target: ...
     @_builtins.property
     def acted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Kinds already ordered on this rung."""
+        """What may have reached it: kinds of orders to end it that were not refused."""
 
     @_builtins.property
     def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -1816,6 +1816,7 @@ class Debt(_message.Message):
     SINCE_WALL_FIELD_NUMBER: _builtins.int
     DUE_WALL_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    ORDERED_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     kind: Global___ActionKind.ValueType
     """The undo that settles it."""
@@ -1824,6 +1825,8 @@ class Debt(_message.Message):
     due_wall: _builtins.float
     """Absent: when its case ends."""
     device: _builtins.str
+    ordered: _builtins.str
+    """Id of the newest action about it, the deed or its undo."""
     @_builtins.property
     def target(self) -> Global___Target: ...
     @_builtins.property
@@ -1839,10 +1842,11 @@ class Debt(_message.Message):
         since_wall: _builtins.float = ...,
         due_wall: _builtins.float | None = ...,
         device: _builtins.str | None = ...,
+        ordered: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_due_wall", b"_due_wall", "device", b"device", "due_wall", b"due_wall", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_due_wall", b"_due_wall", "device", b"device", "due_wall", b"due_wall", "incident", b"incident", "kind", b"kind", "old", b"old", "since_wall", b"since_wall", "target", b"target", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_due_wall", b"_due_wall", "device", b"device", "due_wall", b"due_wall", "incident", b"incident", "kind", b"kind", "old", b"old", "ordered", b"ordered", "since_wall", b"since_wall", "target", b"target", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
     _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
