@@ -64,10 +64,21 @@ LAYERS: dict[str, Layer] = {
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
-    "ports": Layer(own=frozenset({"model"}), third=NOTHING),
+    "ports": Layer(own=frozenset({"model", "ports_host"}), third=NOTHING),
+    "ports_host": Layer(own=frozenset({"model"}), third=NOTHING),
     "config": Layer(
-        own=frozenset({"model", "errors", "config_types", "config_addresses", "config_health"})
+        own=frozenset(
+            {
+                "model",
+                "errors",
+                "config_types",
+                "config_addresses",
+                "config_health",
+                "config_rules",
+            }
+        )
     ),
+    "config_rules": Layer(own=NOTHING),
     "config_health": Layer(own=frozenset({"config_types"})),
     "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
@@ -96,12 +107,32 @@ LAYERS: dict[str, Layer] = {
     "client": Layer(own=frozenset({"wire"})),
     "adapters": Layer(
         own=frozenset(
-            {"ports", "model", "config", "config_types", "wire", "errors", "clock", "log"}
+            {
+                "ports",
+                "ports_host",
+                "model",
+                "config",
+                "config_types",
+                "wire",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "sim": Layer(
         own=frozenset(
-            {"ports", "model", "config", "config_types", "wire", "errors", "clock", "log"}
+            {
+                "ports",
+                "ports_host",
+                "model",
+                "config",
+                "config_types",
+                "wire",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "node": Layer(

@@ -12,33 +12,19 @@ from typing import Protocol
 
 from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
-from gpuwarden.model.device import Device, DriverEvent, Listing
-from gpuwarden.model.health import DriverVersions, Surroundings
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
+from gpuwarden.model.repair import Subject
 from gpuwarden.model.snapshot import (
     Gap,
-    HostSample,
     LimitReading,
     ServiceState,
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeView:
-    """The newest thing the probe knows of every device. ``listings``: newest per device."""
-
-    devices: tuple[Device, ...]
-    listings: tuple[Listing, ...]
-    events: tuple[DriverEvent, ...] = ()
-    """Events since the last drain."""
-    gaps: tuple[Gap, ...] = ()
-    epoch: int = 0
-    """Changes when the driver was reloaded or the set of devices changed."""
-    driver: DriverVersions | None = None
+from gpuwarden.model.views import KernelView, ProbeView
+from gpuwarden.ports_host import Host, Senses
 
 
 class Probe(Protocol):
@@ -51,6 +37,14 @@ class Probe(Protocol):
     def steer(self, plan: ProbePlan) -> None:
         """Tell the child how to look; unchanged plans cost nothing."""
         ...
+
+    def pause(self) -> None:
+        """Let go of every device: the children are told to end and none is started until ``resume``. A
+        reset needs it. Meanwhile every device is blind, and a Gap says why. Never blocks.
+        """
+        ...
+
+    def resume(self) -> None: ...
 
     def filenos(self) -> Sequence[int]:
         """Descriptors that become readable when there is something to drain."""
@@ -122,9 +116,7 @@ class Cgroups(Protocol):
         ...
 
     def is_frozen(self, cgroup: CgroupId) -> bool: ...
-
     def freeze(self, cgroup: CgroupId) -> None: ...
-
     def thaw(self, cgroup: CgroupId) -> None: ...
 
     def kill(self, cgroup: CgroupId) -> int:
@@ -204,7 +196,6 @@ class Runtimes(Protocol):
         ...
 
     def filenos(self) -> Sequence[int]: ...
-
     def gaps(self) -> Sequence[Gap]: ...
 
     def close(self) -> None: ...
@@ -233,30 +224,6 @@ class Audited(Limiter, Protocol):
         ...
 
 
-class Host(Protocol):
-    """The host's own CPU, memory, disks, network and pressure."""
-
-    def sample(self, now: float) -> HostSample:
-        """The newest sample; refreshed on its own slow schedule; never blocks."""
-        ...
-
-    def boot_id(self) -> str: ...
-
-
-class Senses(Protocol):
-    """What surrounds the GPUs: tasks, services, versions, the bus, the wall clock."""
-
-    def watch(self, listings: Sequence[Listing]) -> None:
-        """What the driver says of who holds bytes, for the next look; never blocks."""
-        ...
-
-    def surroundings(self) -> Surroundings | None:
-        """The newest sample, with its own time; None before the first. Never blocks."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class Services(Protocol):
     """Objectives of protected services, scraped by a thread of their own."""
 
@@ -269,6 +236,30 @@ class Services(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class KernelLog(Protocol):
+    """The kernel log, followed by a thread of its own."""
+
+    def drain(self, now: float) -> KernelView:
+        """Records since the last drain; never blocks."""
+        ...
+
+    def settle(self) -> None:
+        """What was drained has been dealt with: the next agent goes on after it."""
+        ...
+
+    def filenos(self) -> Sequence[int]:
+        """Descriptors that become readable when a line came that may name a fault."""
+        ...
+
+    def counters(self) -> Mapping[tuple[str, str], int]:
+        """Totals since start, as in ``View.counters``."""
+        ...
+
+    def close(self) -> None:
+        """Stop following; remember how far was settled."""
+        ...
 
 
 class Journal(Protocol):
@@ -294,6 +285,40 @@ class Pager(Protocol):
 
     def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
         """Blocks up to its deadline; ``Unavailable`` when it was not accepted."""
+        ...
+
+
+class Remedies(Protocol):
+    """Steps of a repair. Each blocks up to its deadline and says when it returns that it was done, not that
+    it has helped. ``Refused``: somebody uses the device; ``Unsupported``: not possible here."""
+
+    def restart_services(self) -> str:
+        """Restart what the hardware needs of services, of those installed; which, in words."""
+        ...
+
+    def reset_gpu(self, subject: Subject) -> str:
+        """Reset one device nobody has open."""
+        ...
+
+    def reload_driver(self) -> str: ...
+
+    def reboot(self, reason: str) -> str:
+        """Have the host started anew after the configured delay; ordered once however often it is called."""
+        ...
+
+
+class Cordons(Protocol):
+    """Whoever places jobs on this node (Slurm, Kubernetes, Docker, an operator's command) is told that a
+    device, or all of it, is out of use, and when that is over. Only what was cordoned by us is undone."""
+
+    def cordon(self, subject: Subject, incident: str, reason: str) -> Mapping[str, str]:
+        """Tell all; the same twice is the same. What each said, by its name; empty: nobody to tell.
+        ``Unavailable``: one of them could not be told (the others were)."""
+        ...
+
+    def uncordon(self, subject: Subject, incident: str, still: Sequence[str]) -> Mapping[str, str]:
+        """Tell all that the cordon of an incident is over; ``still``: incidents of cordons of ours that
+        stand on: what is cordoned as a whole stays so until the last of them is over."""
         ...
 
 
@@ -353,8 +378,11 @@ class Ports:
     host: Host
     senses: Senses
     services: Services
+    kernel_log: KernelLog
     journal: Journal
     pager: Pager
+    remedies: Remedies
+    cordons: Cordons
     status: Status
     watchdog: Watchdog
     workers: Workers

@@ -12,15 +12,19 @@ import gpuwarden
 from gpuwarden import config_files
 from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
+from gpuwarden.adapters.cordon.host import HostCordons
 from gpuwarden.adapters.host import PsutilHost
+from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
 from gpuwarden.adapters.limiter_audit import AuditedLimiter
+from gpuwarden.adapters.metrics_page import PageOptions
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.own_cost import OwnCost
 from gpuwarden.adapters.pager import WebhookPager
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
+from gpuwarden.adapters.remedies import HostRemedies
 from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.sdnotify import SdNotify
@@ -40,7 +44,7 @@ from gpuwarden.node.recover import Recovered, recover, resume
 from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
-from gpuwarden.ports import Ports, Steps
+from gpuwarden.ports import KernelLog, Ports, Steps
 
 EXIT_OK = 0
 EXIT_PROBLEM = 1
@@ -108,6 +112,7 @@ class Parts:
     runtimes: HostRuntimes
     services: ServiceWatch
     senses: HostSenses
+    kernel_log: KernelLog
     workers: ThreadWorkers
     board: Board
     api: NodeApi
@@ -121,6 +126,7 @@ class Parts:
         self.services.close()
         self.senses.close()
         self.runtimes.close()
+        self.kernel_log.close()
         self.workers.close()
         try:
             self.journal.remember(self.node.memory)
@@ -173,6 +179,7 @@ def run_agent(
             parts.node.ports.processes.filenos,
             parts.runtimes.filenos,
             parts.services.filenos,
+            parts.kernel_log.filenos,
             parts.workers.filenos,
         )
     )
@@ -210,16 +217,23 @@ def build(
     journal = FileJournal(cfg.agent.state_dir / "journal", cfg.agent.journal_max_bytes)
     recovered = _recover(cfg)
     cgroups = CgroupFs()
-    clock_events = cfg.health.clock_events
-    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now(), has_clock_events=clock_events)
+    probe = NvmlProbe(
+        cfg.nvml,
+        cfg.sampling,
+        clock.now(),
+        process_top=cfg.agent.metrics_processes,
+        has_clock_events=cfg.health.clock_events,
+    )
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
+    host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
     senses = HostSenses(
         str(cfg.health.root),
         cfg.health.surroundings_every_s,
         clock,
         library=cfg.nvml.library,
     )
+    kernel = kernel_log(cfg, host, clock)
     workers = ThreadWorkers()
     board = Board(sources=_no_sources())
     ports = Ports(
@@ -228,11 +242,14 @@ def build(
         cgroups=cgroups,
         runtimes=runtimes,
         limiter=AuditedLimiter(choose_limiter(cfg, probe)),
-        host=PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir),
+        host=host,
         senses=senses,
         services=services,
+        kernel_log=kernel,
         journal=journal,
         pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
+        remedies=HostRemedies(cfg.repair, clock),
+        cordons=HostCordons(),
         status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
@@ -250,7 +267,12 @@ def build(
         # A full disk stops harm, not the watch: the loop withholds and keeps trying.
         get_log().error("journal_failed", detail=node.journal_fault)
     api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
-    metrics = MetricsServer(cfg.agent.metrics_listen, board, clock=clock)
+    metrics = MetricsServer(
+        cfg.agent.metrics_listen,
+        board,
+        clock=clock,
+        options=PageOptions(process_top=cfg.agent.metrics_processes),
+    )
     return Parts(
         cfg=cfg,
         clock=clock,
@@ -262,6 +284,7 @@ def build(
         runtimes=runtimes,
         services=services,
         senses=senses,
+        kernel_log=kernel,
         workers=workers,
         board=board,
         api=api,
@@ -306,6 +329,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             limiter=node.ports.limiter.name,
             driver_version=parts.probe.driver_version,
             nvml_version=parts.probe.nvml_version,
+            cuda_version=_version(parts.probe.cuda_version),
             journal_ok=not fault,
             degraded=tuple(degraded),
         )
@@ -322,6 +346,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts.update((("api", k), v) for k, v in parts.api.counts().items())
         counts.update((("metrics", k), v) for k, v in parts.metrics.counts().items())
         counts.update(parts.probe.counters())
+        counts.update(parts.kernel_log.counters())
         return counts
 
     return Sources(
@@ -334,6 +359,11 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             **parts.node.durations,
         },
     )
+
+
+def _version(cuda: int) -> str:
+    """13040 is CUDA 13.4; empty: not told."""
+    return f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else ""
 
 
 def _no_sources() -> Sources:

@@ -25,6 +25,7 @@ def seated(
     host: SimHost,
     sampling: SamplingConfig = QUICK,
     library: str | None = None,
+    process_top: int = 0,
     *,
     has_clock_events: bool = False,
 ) -> Iterator[Seat]:
@@ -35,6 +36,7 @@ def seated(
             NvmlConfig(library=library or str(host.built.library)),
             sampling,
             time.monotonic(),
+            process_top=process_top,
             start_deadline_s=START_S,
             init_deadline_s=START_S,
             has_clock_events=has_clock_events,

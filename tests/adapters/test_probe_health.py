@@ -13,7 +13,7 @@ from gpuwarden.adapters.probe.book import Book
 from gpuwarden.adapters.probe.specs import (
     DEEP_S,
     FIELDS,
-    LINKS,
+    LINKS_MAX,
     MEDIUM_S,
     NUMBERED,
     SLOW_S,
@@ -101,8 +101,7 @@ def test_nothing_told_is_no_health() -> None:
 
 
 def link(number: int, state: int | None) -> bytes:
-    key = f"nvlink_up:{number}"
-    return fact(key, b"", code=3) if state is None else fact(key, word(state))
+    return field(165, state or 0, number, code=3 if state is None else 0)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,7 @@ def test_links_are_told_one_by_one(
 ) -> None:
     parent = Parent()
     payload = b"".join(link(n, state) for n, state in enumerate(states))
-    parent.take(layout.FACTS, payload, 2.0, MEDIUM)
+    parent.take(layout.FIELDS, payload, 2.0, MEDIUM)
     errors = parent.health(2.0).errors
     assert errors is not None
     assert (errors.nvlink_up_mask, errors.nvlink_down_mask) == (up, down)
@@ -250,5 +249,5 @@ def test_what_takes_long_is_asked_of_one_device_at_a_time() -> None:
     assert [spec.symbol for spec in SPECS if spec.every_s == DEEP_S] == [
         "nvmlDeviceValidateInforom"
     ]
-    assert sum(spec.symbol == "nvmlDeviceGetNvLinkState" for spec in SPECS) == LINKS
+    assert sum(field.id == 165 for field in FIELDS) == LINKS_MAX
     assert {spec.every_s for spec in SPECS} == {5, MEDIUM_S, SLOW_S, DEEP_S}

@@ -32,6 +32,8 @@ QUICK = "".join(
     )
 )
 HASTE = f"""
+[agent]
+mode = "observe"
 [health]
 window_s = "2s"
 surroundings_every_s = "500ms"

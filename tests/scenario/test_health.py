@@ -43,7 +43,7 @@ WELL: dict[str, dict[str, Any]] = {
 
 def ward(**settings: Any) -> World:
     """Two devices that are well, a protected service on one and a tenant within quota on the other."""
-    world = node(settings)
+    world = node({"rules": {"repair": {"mode": "off"}}, **settings})
     for index in (0, 1):
         for part, values in WELL.items():
             world.cards.cards[card(index)].tell(part, **values)

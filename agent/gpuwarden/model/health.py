@@ -94,8 +94,8 @@ class Setup:
     """Banks with few spare rows left."""
     row_remap_banks_none: int | None = None
     """Banks without a spare row."""
-    retired_pages_single_bit_total: int | None = None
-    retired_pages_double_bit_total: int | None = None
+    retired_pages_single_bit: int | None = None
+    retired_pages_double_bit: int | None = None
     retired_pages_pending: bool | None = None
     fabric_state: int | None = None
     """0 not supported, 1 not started, 2 in progress, 3 completed."""

@@ -10,9 +10,13 @@ from gpuwarden.policy import guard
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.incidents import subject_of
 
-PAGED_RULES = frozenset({"quota", "reserve", "sight", "unattributed"})
+PAGED_RULES = frozenset({"quota", "reserve", "sight", "unattributed", "fault"})
 """``locked`` and ``tombstone`` page by themselves; a red service and a short host alone are left to the
 monitoring that measures them."""
+
+
+ONE_DEVICE = frozenset({"sight", "fault"})
+"""Rules that say of a device what another of them may have said: one page for all."""
 
 
 def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
@@ -25,10 +29,22 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     }
     in_hand = {device for device, _ in desk.busy()}
     in_hand |= {c.device for c in desk.cases.values() if c.rung is Rung.STUCK}
+    locked = {f.device for f in findings if f.rule == "locked"}  # the last resort tells of those
+    told = {f.device for f in findings if _topic(f) in paged and f.device is not None}
+    # The driver itself has named what is wrong there: what is polled of it afterwards says the same.
+    signed = {f.device for f in findings if f.rule == "fault" and f.key in paged} - {None}
     for finding in findings:
         if _topic(finding) in paged or not _is_due(desk, finding, in_hand):
             continue
+        if finding.fault and finding.device is not None and finding.device in locked:
+            continue
         paged[_topic(finding)] = now
+        if finding.device in told and finding.rule in ONE_DEVICE:
+            continue  # somebody has been told of this device already, in other words
+        if finding.device in signed and finding.fault:
+            continue
+        if finding.device is not None:
+            told.add(finding.device)
         desk.order(
             Kind.PAGE,
             desk.incident(subject_of(desk, finding), finding),
@@ -45,6 +61,8 @@ def _is_due(desk: Desk, finding: Finding, in_hand: AbstractSet[DeviceId]) -> boo
         return False
     if not finding.is_confirmed or finding.device in in_hand:
         return False
+    if finding.fault and finding.tenant in desk.cases:
+        return False  # its eviction pages when it does not succeed
     since = desk.memory.claims.get(finding.key, desk.scene.snap.at)
     due = since + desk.cfg.ladder.page_after_s
     if desk.scene.snap.at < due:
@@ -55,8 +73,9 @@ def _is_due(desk: Desk, finding: Finding, in_hand: AbstractSet[DeviceId]) -> boo
 
 
 def _topic(finding: Finding) -> str:
-    """What is paged about once: a fault of the node shows on every device of it."""
-    return finding.fault if finding.scope is Scope.NODE and finding.device else finding.key
+    """What is paged about once: a polled fault of the node shows on every device of it."""
+    is_nodes = finding.scope is Scope.NODE and finding.device is not None
+    return finding.fault if is_nodes and finding.rule != "fault" else finding.key
 
 
 def _is_paged(desk: Desk, finding: Finding) -> bool:

@@ -20,6 +20,13 @@ from gpuwarden.wire.convert_health import (
     to_health,
     to_surroundings,
 )
+from gpuwarden.wire.convert_kernel import (
+    from_kernel_forgery,
+    from_kernel_record,
+    from_kernel_trust,
+    to_kernel_forgery,
+    to_kernel_record,
+)
 from gpuwarden.wire.fields import (
     from_cgroup,
     from_enum,
@@ -59,6 +66,9 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
         surroundings=None
         if snapshot.surroundings is None
         else to_surroundings(snapshot.surroundings),
+        kernel=[to_kernel_record(record) for record in snapshot.kernel],
+        kernel_log=to_enum(pb.KernelTrust, "KERNEL_TRUST", snapshot.kernel_log),
+        kernel_forgery=to_kernel_forgery(snapshot.kernel_forgery),
     )
 
 
@@ -82,6 +92,9 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         can_record=message.can_record,
         driver=from_driver(known(message, "driver")),
         surroundings=from_surroundings(known(message, "surroundings")),
+        kernel=tuple(from_kernel_record(record) for record in message.kernel),
+        kernel_log=from_kernel_trust(message.kernel_log),
+        kernel_forgery=from_kernel_forgery(known(message, "kernel_forgery")),
     )
 
 

@@ -5,6 +5,7 @@ from gpuwarden.model.decision import Incident, IncidentStep
 from gpuwarden.model.finding import Finding, Scope, Severity
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.memory import Case, Debt, Rung, Tombstone
+from gpuwarden.wire.convert_fault import word
 from gpuwarden.wire.fields import (
     from_cgroup,
     from_enum,
@@ -18,7 +19,6 @@ from gpuwarden.wire.fields import (
     to_pairs,
     to_pids,
 )
-from gpuwarden.wire.v1 import health_pb2 as health_pb
 from gpuwarden.wire.v1 import node_pb2 as pb
 
 
@@ -36,7 +36,7 @@ def to_finding(finding: Finding) -> pb.Finding:
         limit_bytes=finding.limit_bytes,
         evidence=to_pairs(finding.evidence),
         fault=text(finding.fault),
-        scope=None if finding.scope is None else to_enum(health_pb.Scope, "SCOPE", finding.scope),
+        scope="" if finding.scope is None else finding.scope.value,
     )
 
 
@@ -54,13 +54,8 @@ def from_finding(message: pb.Finding) -> Finding:
         limit_bytes=known(message, "limit_bytes"),
         evidence=from_pairs(message.evidence),
         fault=message.fault,
-        scope=_scope(message),
+        scope=word(Scope, message.scope) if message.scope else None,
     )
-
-
-def _scope(message: pb.Finding) -> Scope | None:
-    number = known(message, "scope")
-    return None if number is None else from_enum(health_pb.Scope, "SCOPE", number, Scope)
 
 
 def to_withheld(withheld: Withheld) -> pb.Withheld:

@@ -20,8 +20,8 @@ def found(
     single: int | None, double: int | None, *pages: tuple[float, int], **setup: Any
 ) -> dict[str, Claim]:
     told = {
-        "retired_pages_single_bit_total": single,
-        "retired_pages_double_bit_total": double,
+        "retired_pages_single_bit": single,
+        "retired_pages_double_bit": double,
         **setup,
     }
     return ask(retired.JUDGES, sampled(setup=told), history=DeviceHistory(pages=pages))
@@ -72,14 +72,14 @@ def test_the_history_keeps_rises_and_forgets_another_boards() -> None:
 def worn(at: float) -> Device:
     return sampled(
         at=at,
-        setup={"retired_pages_single_bit_total": 63, "retired_pages_double_bit_total": 0},
+        setup={"retired_pages_single_bit": 63, "retired_pages_double_bit": 0},
     )
 
 
 def fresh(at: float) -> Device:
     return sampled(
         at=at,
-        setup={"retired_pages_single_bit_total": 0, "retired_pages_double_bit_total": 0},
+        setup={"retired_pages_single_bit": 0, "retired_pages_double_bit": 0},
     )
 
 
@@ -91,7 +91,7 @@ def test_it_enters_at_once_and_leaves_slowly() -> None:
 def counted(double: int, at: float) -> Device:
     return sampled(
         at=at,
-        setup={"retired_pages_single_bit_total": 14, "retired_pages_double_bit_total": double},
+        setup={"retired_pages_single_bit": 14, "retired_pages_double_bit": double},
     )
 
 

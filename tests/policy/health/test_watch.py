@@ -13,6 +13,7 @@ from gpuwarden.model.finding import Severity
 from gpuwarden.model.health import EVERY_S
 from gpuwarden.policy import guard
 from gpuwarden.policy.decide import decide
+from gpuwarden.policy.fault.polled import OF_FAULT
 from gpuwarden.policy.health import watch
 from gpuwarden.policy.health.advice import OF_RULE
 from gpuwarden.policy.health.rules import HOST_RULES, NAMES, RULES
@@ -43,6 +44,12 @@ def test_every_rule_says_what_to_do_next_and_stands_in_the_readme() -> None:
     for name in NAMES:
         assert OF_RULE[name], name
         assert f"| `{name}` |" in readme, name
+
+
+def test_every_fault_has_a_class_and_a_remedy() -> None:
+    faults = {fault for judge in RULES for fault in judge.needs}
+    faults |= {fault for judge in HOST_RULES for fault in judge.needs}
+    assert faults == set(OF_FAULT)
 
 
 def test_no_two_rules_claim_the_same_fault() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from gpuwarden.adapters.probe.specs import DEEP_S, FAST_S, LINKS, MEDIUM_S, SLOW_S, part_of
+from gpuwarden.adapters.probe.specs import DEEP_S, FAST_S, LINKS_MAX, MEDIUM_S, SLOW_S, part_of
 from gpuwarden.model.health import Deep, DeviceHealth, Errors, Setup, Vitals
 
 Values = Mapping[str, float | str | None]
@@ -27,7 +27,12 @@ def _spelt(kind: object) -> str:
 
 
 _FIELDS = {part: _casts(part) for part in (Vitals, Errors, Setup, Deep)}
-_LINK_KEYS = tuple(f"nvlink_up:{link}" for link in range(LINKS))
+_KEYS = {
+    "row_remap_banks_low": "row_remap_banks:low",
+    "row_remap_banks_none": "row_remap_banks:none",
+}
+"""Fields whose fact goes by another name."""
+_LINK_KEYS = tuple(f"nvlink_up:{link}" for link in range(LINKS_MAX))
 CLASSES: tuple[tuple[str, type[Any], int], ...] = (
     ("vitals", Vitals, part_of(FAST_S)),
     ("errors", Errors, part_of(MEDIUM_S)),
@@ -41,7 +46,7 @@ def typed(part: type[Part], at: float, values: Values) -> Part:
     """One class of samples. What is not told, or is no number, is None."""
     told: dict[str, Any] = {}
     for name, cast in _FIELDS[part]:
-        value = values.get(name)
+        value = values.get(_KEYS.get(name, name))
         if isinstance(value, float | int):
             told[name] = cast(value)
     if part is Errors:

@@ -48,6 +48,13 @@ class Text(NamedTuple):
     size: int
 
 
+class Metric(NamedTuple):
+    """One metric of GPM, a percentage."""
+
+    key: str
+    id: int
+
+
 class Field(NamedTuple):
     """One entry of nvmlDeviceGetFieldValues. Those of one key are added up (one for each link)."""
 
@@ -61,8 +68,8 @@ class Field(NamedTuple):
 
 FAST_S, MEDIUM_S, SLOW_S, DEEP_S = 5, 15, 60, 3600
 ALL_LINKS = 0xFFFFFFFF
-LINKS = 18
-"""NVML_NVLINK_MAX_LINKS of nvml.h."""
+LINKS_MAX = 18  # NVML_NVLINK_MAX_LINKS
+FANS_MAX = 4
 CORRUPTED_INFOROM = 14
 _MHZ = 1e6
 _PERCENT = 0.01
@@ -149,7 +156,26 @@ SPECS: tuple[Spec, ...] = (
         (Out("decoder_ratio", 0, "I", _PERCENT, high=1.0),),
         pointers=(0, 4),
     ),
-    _u32("fan_ratio", "nvmlDeviceGetFanSpeed", MEDIUM_S, _PERCENT, 2.0),
+    *(
+        Spec(
+            f"nvmlDeviceGet{engine}Utilization",
+            FAST_S,
+            8,
+            (Out(f"{engine.lower()}_ratio", 0, "I", _PERCENT, high=1.0),),
+            pointers=(0, 4),
+        )
+        for engine in ("Jpg", "Ofa")
+    ),
+    *(
+        Spec(
+            "nvmlDeviceGetFanSpeed_v2",
+            MEDIUM_S,
+            4,
+            (Out(f"fan_ratio:{fan}", 0, "I", _PERCENT, high=2.0),),
+            ints=(fan,),
+        )
+        for fan in range(FANS_MAX)
+    ),
     Spec(
         "nvmlDeviceGetBAR1MemoryInfo",
         MEDIUM_S,
@@ -172,6 +198,15 @@ SPECS: tuple[Spec, ...] = (
         ),
         pointers=(0, 4, 8, 12),
     ),
+    Spec(
+        "nvmlDeviceGetRowRemapperHistogram",
+        SLOW_S,
+        20,
+        tuple(
+            Out(f"row_remap_banks:{left}", place * 4, "I")
+            for place, left in enumerate(("max", "high", "partial", "low", "none"))
+        ),
+    ),
     _u32("pcie_replays_total", "nvmlDeviceGetPcieReplayCounter", MEDIUM_S),
     Spec(
         "nvmlDeviceGetMarginTemperature",
@@ -180,28 +215,12 @@ SPECS: tuple[Spec, ...] = (
         (Out("temperature_margin_c", 4, "i", low=-200.0, high=200.0),),
         version=0x01000008,
     ),
-    *(
-        Spec(
-            "nvmlDeviceGetNvLinkState",
-            MEDIUM_S,
-            4,
-            (Out(f"nvlink_up:{link}", 0, "I", high=1.0),),
-            ints=(link,),
-        )
-        for link in range(LINKS)
-    ),
     Spec(
         "nvmlDeviceGetSramEccErrorStatus",
         SLOW_S,
         104,
         (Out("sram_ecc_threshold_exceeded", 96, "I", high=1.0),),
         version=0x01000068,
-    ),
-    Spec(
-        "nvmlDeviceGetRowRemapperHistogram",
-        SLOW_S,
-        20,
-        (Out("row_remap_banks_low", 12, "I"), Out("row_remap_banks_none", 16, "I")),
     ),
     _u32("power_limit_w", "nvmlDeviceGetEnforcedPowerLimit", SLOW_S, _MILLI, 1e5),
     _u32("power_limit_set_w", "nvmlDeviceGetPowerManagementLimit", SLOW_S, _MILLI, 1e5),
@@ -280,16 +299,35 @@ FIELDS: tuple[Field, ...] = (
     Field("nvlink_crc_data_errors_total", 45, MEDIUM_S),
     Field("nvlink_replay_errors_total", 52, MEDIUM_S),
     Field("nvlink_recovery_errors_total", 59, MEDIUM_S),
-    *(Field("nvlink_receive_errors_total", 208, MEDIUM_S, scope=n) for n in range(LINKS)),
-    *(Field("nvlink_integrity_errors_total", 211, MEDIUM_S, scope=n) for n in range(LINKS)),
-    *(Field("nvlink_recovery_failures_total", 214, MEDIUM_S, scope=n) for n in range(LINKS)),
+    *(Field("nvlink_receive_errors_total", 208, MEDIUM_S, scope=n) for n in range(LINKS_MAX)),
+    *(Field("nvlink_integrity_errors_total", 211, MEDIUM_S, scope=n) for n in range(LINKS_MAX)),
+    *(Field("nvlink_recovery_failures_total", 214, MEDIUM_S, scope=n) for n in range(LINKS_MAX)),
     Field("pcie_correctable_errors_total", 173, MEDIUM_S),
     Field("pcie_non_fatal_errors_total", 179, MEDIUM_S),
     Field("pcie_fatal_errors_total", 180, MEDIUM_S),
     Field("pending_bank_remapping", 307, MEDIUM_S),
-    Field("retired_pages_single_bit_total", 29, SLOW_S),
-    Field("retired_pages_double_bit_total", 30, SLOW_S),
+    *(Field(f"nvlink_up:{link}", 165, MEDIUM_S, high=1.0, scope=link) for link in range(LINKS_MAX)),
+    Field("power_limit_min_w", 187, SLOW_S, _MILLI, 1e5),
+    Field("power_limit_max_w", 188, SLOW_S, _MILLI, 1e5),
+    Field("power_limit_default_w", 189, SLOW_S, _MILLI, 1e5),
+    Field("retired_pages_single_bit", 29, SLOW_S),
+    Field("retired_pages_double_bit", 30, SLOW_S),
 )
+
+GPM_METRICS: tuple[Metric, ...] = (
+    Metric("graphics_active_ratio", 1),
+    Metric("sm_active_ratio", 2),
+    Metric("sm_occupancy_ratio", 3),
+    Metric("tensor_active_ratio", 5),
+    Metric("dram_active_ratio", 10),
+    Metric("pipe_active_ratio:fp64", 11),
+    Metric("pipe_active_ratio:fp32", 12),
+    Metric("pipe_active_ratio:fp16", 13),
+)
+"""NVML_GPM_METRIC_*: what profilers show, without a profiler's lock on the device."""
+
+OF_SLICES = frozenset({"nvmlDeviceGetBAR1MemoryInfo"})
+"""All that a MIG slice has of its own; the rest it answers with its GPU's numbers, or not at all."""
 
 CLASSES_S = (FAST_S, MEDIUM_S, SLOW_S)
 """Those that are polled; ``DEEP_S`` is asked of one device after the other."""

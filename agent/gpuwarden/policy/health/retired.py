@@ -27,7 +27,7 @@ def _setup(look: Look) -> Iterator[Claim]:
             "has a page of memory to be retired, which the next reset does",
             evidence=(("page retirement", "pending"),),
         )
-    single, double = setup.retired_pages_single_bit_total, setup.retired_pages_double_bit_total
+    single, double = setup.retired_pages_single_bit, setup.retired_pages_double_bit
     if single is None or double is None:
         return
     pages, recent = single + double, in_week(cfg, look.history, look.wall)
@@ -71,8 +71,8 @@ JUDGES = (
         {
             "page-retirement-pending": ("setup.retired_pages_pending",),
             "retired-pages": (
-                "setup.retired_pages_single_bit_total",
-                "setup.retired_pages_double_bit_total",
+                "setup.retired_pages_single_bit",
+                "setup.retired_pages_double_bit",
             ),
         },
     ),

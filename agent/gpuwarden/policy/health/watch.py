@@ -14,7 +14,7 @@ from gpuwarden.model.health import EVERY_S, SPEAKS_PERIODS, DeviceHealth, Surrou
 from gpuwarden.model.health_memory import DeviceHistory, HealthMemory, Sign
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import Memory
-from gpuwarden.policy import guard
+from gpuwarden.policy import guard, sight
 from gpuwarden.policy.health import dwell, retired, window
 from gpuwarden.policy.health.rule import Claim, HostLook, Judge, Look, is_told
 from gpuwarden.policy.health.rules import BY_PART, HOST_RULES, ON_EVENT, PARTS
@@ -48,7 +48,9 @@ def fold(cfg: Config, memory: Memory, scene: Scene) -> HealthMemory:
     judged_at, around_at = old.host_judged_at, old.surroundings_at
     around = snap.surroundings
     is_new = around is not None and around.at != around_at
-    if is_new or judged_at is None or not 0 <= snap.at - judged_at < HOST_EVERY_S:
+    is_due = is_new or judged_at is None or not 0 <= snap.at - judged_at < HOST_EVERY_S
+    # While the agent lets go of every device for a repair it sees none, and misses none.
+    if is_due and not sight.is_let_go(memory):
         book.host(around)
         judged_at, around_at = snap.at, around.at if around is not None else around_at
     for event in snap.events:
@@ -131,7 +133,7 @@ class _Book:
             errors = window.over_errors(errors, health.errors, window_s)
             mask |= health.errors.nvlink_up_mask or 0
         if 2 in fresh and health.setup is not None:
-            double = health.setup.retired_pages_double_bit_total
+            double = health.setup.retired_pages_double_bit
             pages = retired.noted(pages, double, self.scene.snap.wall)
         return DeviceHistory(
             judged=tuple(times[n] if n in fresh else old.judged[n] for n in range(4)),

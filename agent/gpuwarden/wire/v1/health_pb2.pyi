@@ -9,7 +9,6 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,28 +19,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _Scope:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    SCOPE_UNSPECIFIED: _Scope.ValueType  # 0
-    SCOPE_APP: _Scope.ValueType  # 1
-    SCOPE_GPU: _Scope.ValueType  # 2
-    SCOPE_LINK: _Scope.ValueType  # 3
-    SCOPE_NODE: _Scope.ValueType  # 4
-
-class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
-    """How far a fault reaches: what has to be given up to be rid of it."""
-
-SCOPE_UNSPECIFIED: Scope.ValueType  # 0
-SCOPE_APP: Scope.ValueType  # 1
-SCOPE_GPU: Scope.ValueType  # 2
-SCOPE_LINK: Scope.ValueType  # 3
-SCOPE_NODE: Scope.ValueType  # 4
-Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final
 class Vitals(_message.Message):
@@ -338,8 +315,8 @@ class Setup(_message.Message):
     SRAM_ECC_THRESHOLD_EXCEEDED_FIELD_NUMBER: _builtins.int
     ROW_REMAP_BANKS_LOW_FIELD_NUMBER: _builtins.int
     ROW_REMAP_BANKS_NONE_FIELD_NUMBER: _builtins.int
-    RETIRED_PAGES_SINGLE_BIT_TOTAL_FIELD_NUMBER: _builtins.int
-    RETIRED_PAGES_DOUBLE_BIT_TOTAL_FIELD_NUMBER: _builtins.int
+    RETIRED_PAGES_SINGLE_BIT_FIELD_NUMBER: _builtins.int
+    RETIRED_PAGES_DOUBLE_BIT_FIELD_NUMBER: _builtins.int
     RETIRED_PAGES_PENDING_FIELD_NUMBER: _builtins.int
     FABRIC_STATE_FIELD_NUMBER: _builtins.int
     FABRIC_STATUS_FIELD_NUMBER: _builtins.int
@@ -362,8 +339,8 @@ class Setup(_message.Message):
     sram_ecc_threshold_exceeded: _builtins.bool
     row_remap_banks_low: _builtins.int
     row_remap_banks_none: _builtins.int
-    retired_pages_single_bit_total: _builtins.int
-    retired_pages_double_bit_total: _builtins.int
+    retired_pages_single_bit: _builtins.int
+    retired_pages_double_bit: _builtins.int
     retired_pages_pending: _builtins.bool
     fabric_state: _builtins.int
     fabric_status: _builtins.int
@@ -389,17 +366,17 @@ class Setup(_message.Message):
         sram_ecc_threshold_exceeded: _builtins.bool | None = ...,
         row_remap_banks_low: _builtins.int | None = ...,
         row_remap_banks_none: _builtins.int | None = ...,
-        retired_pages_single_bit_total: _builtins.int | None = ...,
-        retired_pages_double_bit_total: _builtins.int | None = ...,
+        retired_pages_single_bit: _builtins.int | None = ...,
+        retired_pages_double_bit: _builtins.int | None = ...,
         retired_pages_pending: _builtins.bool | None = ...,
         fabric_state: _builtins.int | None = ...,
         fabric_status: _builtins.int | None = ...,
         fabric_health_mask: _builtins.int | None = ...,
         fabric_has_cluster: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ecc_default", b"_ecc_default", "_ecc_enabled", b"_ecc_enabled", "_ecc_pending", b"_ecc_pending", "_fabric_has_cluster", b"_fabric_has_cluster", "_fabric_health_mask", b"_fabric_health_mask", "_fabric_state", b"_fabric_state", "_fabric_status", b"_fabric_status", "_pcie_link_generation", b"_pcie_link_generation", "_pcie_link_generation_max", b"_pcie_link_generation_max", "_pcie_link_width", b"_pcie_link_width", "_pcie_link_width_max", b"_pcie_link_width_max", "_persistence_enabled", b"_persistence_enabled", "_power_limit_set_w", b"_power_limit_set_w", "_power_limit_w", b"_power_limit_w", "_retired_pages_double_bit_total", b"_retired_pages_double_bit_total", "_retired_pages_pending", b"_retired_pages_pending", "_retired_pages_single_bit_total", b"_retired_pages_single_bit_total", "_row_remap_banks_low", b"_row_remap_banks_low", "_row_remap_banks_none", b"_row_remap_banks_none", "_sram_ecc_threshold_exceeded", b"_sram_ecc_threshold_exceeded", "_temperature_memory_max_c", b"_temperature_memory_max_c", "_temperature_shutdown_c", b"_temperature_shutdown_c", "_temperature_slowdown_c", b"_temperature_slowdown_c", "ecc_default", b"ecc_default", "ecc_enabled", b"ecc_enabled", "ecc_pending", b"ecc_pending", "fabric_has_cluster", b"fabric_has_cluster", "fabric_health_mask", b"fabric_health_mask", "fabric_state", b"fabric_state", "fabric_status", b"fabric_status", "pcie_link_generation", b"pcie_link_generation", "pcie_link_generation_max", b"pcie_link_generation_max", "pcie_link_width", b"pcie_link_width", "pcie_link_width_max", b"pcie_link_width_max", "persistence_enabled", b"persistence_enabled", "power_limit_set_w", b"power_limit_set_w", "power_limit_w", b"power_limit_w", "retired_pages_double_bit_total", b"retired_pages_double_bit_total", "retired_pages_pending", b"retired_pages_pending", "retired_pages_single_bit_total", b"retired_pages_single_bit_total", "row_remap_banks_low", b"row_remap_banks_low", "row_remap_banks_none", b"row_remap_banks_none", "sram_ecc_threshold_exceeded", b"sram_ecc_threshold_exceeded", "temperature_memory_max_c", b"temperature_memory_max_c", "temperature_shutdown_c", b"temperature_shutdown_c", "temperature_slowdown_c", b"temperature_slowdown_c"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ecc_default", b"_ecc_default", "_ecc_enabled", b"_ecc_enabled", "_ecc_pending", b"_ecc_pending", "_fabric_has_cluster", b"_fabric_has_cluster", "_fabric_health_mask", b"_fabric_health_mask", "_fabric_state", b"_fabric_state", "_fabric_status", b"_fabric_status", "_pcie_link_generation", b"_pcie_link_generation", "_pcie_link_generation_max", b"_pcie_link_generation_max", "_pcie_link_width", b"_pcie_link_width", "_pcie_link_width_max", b"_pcie_link_width_max", "_persistence_enabled", b"_persistence_enabled", "_power_limit_set_w", b"_power_limit_set_w", "_power_limit_w", b"_power_limit_w", "_retired_pages_double_bit", b"_retired_pages_double_bit", "_retired_pages_pending", b"_retired_pages_pending", "_retired_pages_single_bit", b"_retired_pages_single_bit", "_row_remap_banks_low", b"_row_remap_banks_low", "_row_remap_banks_none", b"_row_remap_banks_none", "_sram_ecc_threshold_exceeded", b"_sram_ecc_threshold_exceeded", "_temperature_memory_max_c", b"_temperature_memory_max_c", "_temperature_shutdown_c", b"_temperature_shutdown_c", "_temperature_slowdown_c", b"_temperature_slowdown_c", "ecc_default", b"ecc_default", "ecc_enabled", b"ecc_enabled", "ecc_pending", b"ecc_pending", "fabric_has_cluster", b"fabric_has_cluster", "fabric_health_mask", b"fabric_health_mask", "fabric_state", b"fabric_state", "fabric_status", b"fabric_status", "pcie_link_generation", b"pcie_link_generation", "pcie_link_generation_max", b"pcie_link_generation_max", "pcie_link_width", b"pcie_link_width", "pcie_link_width_max", b"pcie_link_width_max", "persistence_enabled", b"persistence_enabled", "power_limit_set_w", b"power_limit_set_w", "power_limit_w", b"power_limit_w", "retired_pages_double_bit", b"retired_pages_double_bit", "retired_pages_pending", b"retired_pages_pending", "retired_pages_single_bit", b"retired_pages_single_bit", "row_remap_banks_low", b"row_remap_banks_low", "row_remap_banks_none", b"row_remap_banks_none", "sram_ecc_threshold_exceeded", b"sram_ecc_threshold_exceeded", "temperature_memory_max_c", b"temperature_memory_max_c", "temperature_shutdown_c", b"temperature_shutdown_c", "temperature_slowdown_c", b"temperature_slowdown_c"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ecc_default", b"_ecc_default", "_ecc_enabled", b"_ecc_enabled", "_ecc_pending", b"_ecc_pending", "_fabric_has_cluster", b"_fabric_has_cluster", "_fabric_health_mask", b"_fabric_health_mask", "_fabric_state", b"_fabric_state", "_fabric_status", b"_fabric_status", "_pcie_link_generation", b"_pcie_link_generation", "_pcie_link_generation_max", b"_pcie_link_generation_max", "_pcie_link_width", b"_pcie_link_width", "_pcie_link_width_max", b"_pcie_link_width_max", "_persistence_enabled", b"_persistence_enabled", "_power_limit_set_w", b"_power_limit_set_w", "_power_limit_w", b"_power_limit_w", "_retired_pages_double_bit_total", b"_retired_pages_double_bit_total", "_retired_pages_pending", b"_retired_pages_pending", "_retired_pages_single_bit_total", b"_retired_pages_single_bit_total", "_row_remap_banks_low", b"_row_remap_banks_low", "_row_remap_banks_none", b"_row_remap_banks_none", "_sram_ecc_threshold_exceeded", b"_sram_ecc_threshold_exceeded", "_temperature_memory_max_c", b"_temperature_memory_max_c", "_temperature_shutdown_c", b"_temperature_shutdown_c", "_temperature_slowdown_c", b"_temperature_slowdown_c", "at", b"at", "ecc_default", b"ecc_default", "ecc_enabled", b"ecc_enabled", "ecc_pending", b"ecc_pending", "fabric_has_cluster", b"fabric_has_cluster", "fabric_health_mask", b"fabric_health_mask", "fabric_state", b"fabric_state", "fabric_status", b"fabric_status", "pcie_link_generation", b"pcie_link_generation", "pcie_link_generation_max", b"pcie_link_generation_max", "pcie_link_width", b"pcie_link_width", "pcie_link_width_max", b"pcie_link_width_max", "persistence_enabled", b"persistence_enabled", "power_limit_set_w", b"power_limit_set_w", "power_limit_w", b"power_limit_w", "retired_pages_double_bit_total", b"retired_pages_double_bit_total", "retired_pages_pending", b"retired_pages_pending", "retired_pages_single_bit_total", b"retired_pages_single_bit_total", "row_remap_banks_low", b"row_remap_banks_low", "row_remap_banks_none", b"row_remap_banks_none", "sram_ecc_threshold_exceeded", b"sram_ecc_threshold_exceeded", "temperature_memory_max_c", b"temperature_memory_max_c", "temperature_shutdown_c", b"temperature_shutdown_c", "temperature_slowdown_c", b"temperature_slowdown_c"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ecc_default", b"_ecc_default", "_ecc_enabled", b"_ecc_enabled", "_ecc_pending", b"_ecc_pending", "_fabric_has_cluster", b"_fabric_has_cluster", "_fabric_health_mask", b"_fabric_health_mask", "_fabric_state", b"_fabric_state", "_fabric_status", b"_fabric_status", "_pcie_link_generation", b"_pcie_link_generation", "_pcie_link_generation_max", b"_pcie_link_generation_max", "_pcie_link_width", b"_pcie_link_width", "_pcie_link_width_max", b"_pcie_link_width_max", "_persistence_enabled", b"_persistence_enabled", "_power_limit_set_w", b"_power_limit_set_w", "_power_limit_w", b"_power_limit_w", "_retired_pages_double_bit", b"_retired_pages_double_bit", "_retired_pages_pending", b"_retired_pages_pending", "_retired_pages_single_bit", b"_retired_pages_single_bit", "_row_remap_banks_low", b"_row_remap_banks_low", "_row_remap_banks_none", b"_row_remap_banks_none", "_sram_ecc_threshold_exceeded", b"_sram_ecc_threshold_exceeded", "_temperature_memory_max_c", b"_temperature_memory_max_c", "_temperature_shutdown_c", b"_temperature_shutdown_c", "_temperature_slowdown_c", b"_temperature_slowdown_c", "at", b"at", "ecc_default", b"ecc_default", "ecc_enabled", b"ecc_enabled", "ecc_pending", b"ecc_pending", "fabric_has_cluster", b"fabric_has_cluster", "fabric_health_mask", b"fabric_health_mask", "fabric_state", b"fabric_state", "fabric_status", b"fabric_status", "pcie_link_generation", b"pcie_link_generation", "pcie_link_generation_max", b"pcie_link_generation_max", "pcie_link_width", b"pcie_link_width", "pcie_link_width_max", b"pcie_link_width_max", "persistence_enabled", b"persistence_enabled", "power_limit_set_w", b"power_limit_set_w", "power_limit_w", b"power_limit_w", "retired_pages_double_bit", b"retired_pages_double_bit", "retired_pages_pending", b"retired_pages_pending", "retired_pages_single_bit", b"retired_pages_single_bit", "row_remap_banks_low", b"row_remap_banks_low", "row_remap_banks_none", b"row_remap_banks_none", "sram_ecc_threshold_exceeded", b"sram_ecc_threshold_exceeded", "temperature_memory_max_c", b"temperature_memory_max_c", "temperature_shutdown_c", b"temperature_shutdown_c", "temperature_slowdown_c", b"temperature_slowdown_c"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ecc_default: _TypeAlias = _typing.Literal["ecc_default"]  # noqa: Y015
     _WhichOneofArgType__ecc_default: _TypeAlias = _typing.Literal["_ecc_default", b"_ecc_default"]  # noqa: Y015
@@ -429,12 +406,12 @@ class Setup(_message.Message):
     _WhichOneofArgType__power_limit_set_w: _TypeAlias = _typing.Literal["_power_limit_set_w", b"_power_limit_set_w"]  # noqa: Y015
     _WhichOneofReturnType__power_limit_w: _TypeAlias = _typing.Literal["power_limit_w"]  # noqa: Y015
     _WhichOneofArgType__power_limit_w: _TypeAlias = _typing.Literal["_power_limit_w", b"_power_limit_w"]  # noqa: Y015
-    _WhichOneofReturnType__retired_pages_double_bit_total: _TypeAlias = _typing.Literal["retired_pages_double_bit_total"]  # noqa: Y015
-    _WhichOneofArgType__retired_pages_double_bit_total: _TypeAlias = _typing.Literal["_retired_pages_double_bit_total", b"_retired_pages_double_bit_total"]  # noqa: Y015
+    _WhichOneofReturnType__retired_pages_double_bit: _TypeAlias = _typing.Literal["retired_pages_double_bit"]  # noqa: Y015
+    _WhichOneofArgType__retired_pages_double_bit: _TypeAlias = _typing.Literal["_retired_pages_double_bit", b"_retired_pages_double_bit"]  # noqa: Y015
     _WhichOneofReturnType__retired_pages_pending: _TypeAlias = _typing.Literal["retired_pages_pending"]  # noqa: Y015
     _WhichOneofArgType__retired_pages_pending: _TypeAlias = _typing.Literal["_retired_pages_pending", b"_retired_pages_pending"]  # noqa: Y015
-    _WhichOneofReturnType__retired_pages_single_bit_total: _TypeAlias = _typing.Literal["retired_pages_single_bit_total"]  # noqa: Y015
-    _WhichOneofArgType__retired_pages_single_bit_total: _TypeAlias = _typing.Literal["_retired_pages_single_bit_total", b"_retired_pages_single_bit_total"]  # noqa: Y015
+    _WhichOneofReturnType__retired_pages_single_bit: _TypeAlias = _typing.Literal["retired_pages_single_bit"]  # noqa: Y015
+    _WhichOneofArgType__retired_pages_single_bit: _TypeAlias = _typing.Literal["_retired_pages_single_bit", b"_retired_pages_single_bit"]  # noqa: Y015
     _WhichOneofReturnType__row_remap_banks_low: _TypeAlias = _typing.Literal["row_remap_banks_low"]  # noqa: Y015
     _WhichOneofArgType__row_remap_banks_low: _TypeAlias = _typing.Literal["_row_remap_banks_low", b"_row_remap_banks_low"]  # noqa: Y015
     _WhichOneofReturnType__row_remap_banks_none: _TypeAlias = _typing.Literal["row_remap_banks_none"]  # noqa: Y015
@@ -476,11 +453,11 @@ class Setup(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__power_limit_w) -> _WhichOneofReturnType__power_limit_w | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__retired_pages_double_bit_total) -> _WhichOneofReturnType__retired_pages_double_bit_total | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retired_pages_double_bit) -> _WhichOneofReturnType__retired_pages_double_bit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retired_pages_pending) -> _WhichOneofReturnType__retired_pages_pending | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__retired_pages_single_bit_total) -> _WhichOneofReturnType__retired_pages_single_bit_total | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retired_pages_single_bit) -> _WhichOneofReturnType__retired_pages_single_bit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__row_remap_banks_low) -> _WhichOneofReturnType__row_remap_banks_low | None: ...
     @_typing.overload
