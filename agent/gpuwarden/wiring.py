@@ -266,13 +266,14 @@ def build(
     if node.journal_fault:
         # A full disk stops harm, not the watch: the loop withholds and keeps trying.
         get_log().error("journal_failed", detail=node.journal_fault)
-    api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
     metrics = MetricsServer(
         cfg.agent.metrics_listen,
         board,
         clock=clock,
         options=PageOptions(process_top=cfg.agent.metrics_processes),
     )
+    # Last: its socket is a file that stays where something after it cannot be had.
+    api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
     return Parts(
         cfg=cfg,
         clock=clock,

@@ -62,15 +62,15 @@ def test_a_line_wakes_the_loop_and_is_in_its_tick_alone() -> None:
     assert snapshot.at - world.began == pytest.approx(5.0, abs=0.01)
 
 
-def test_a_line_is_not_judged() -> None:
-    """An Xid of the log alone convicts nobody: what judges it comes with its own rules."""
+def test_an_applications_line_is_told_and_convicts_nobody() -> None:
     world, witness = watched()
     low = hog(world, used_mib=4_000, grow_mib_s=0)
     at(world, 5.0, lambda: world.kernel_log.say(XID))
     world.run_for(30.0)
     assert witness.texts() == [XID]
     assert world.is_alive(low.tenant)
-    assert witness.incidents == ()
+    assert [i.rule for i in witness.incidents] == ["fault"]
+    assert not list(world.ledger.harm())
 
 
 def test_a_forgery_is_told_once_a_minute_and_is_no_record() -> None:

@@ -96,7 +96,7 @@ def test_loss_is_counted_and_what_the_ring_kept_is_seen(
     printed(host, xid(31))
     printed(host, NOISE, 100)
     printed(host, xid(79))
-    texts = awaited(opened, 2)
+    texts = awaited(opened, 2, last=xid(79))
     assert [t for t in texts if t != xid(13)] == [xid(31), xid(79)]
     assert until(lambda: not opened.texts() and _accounted(opened) - before == 10_103)
     assert opened.counts.lost > 0

@@ -30,12 +30,14 @@ from gpuwarden.wire.convert_kernel import (
 from gpuwarden.wire.fields import (
     from_cgroup,
     from_enum,
+    from_pairs,
     from_pids,
     known,
     text,
     text_or_none,
     to_cgroup,
     to_enum,
+    to_pairs,
     to_pids,
 )
 from gpuwarden.wire.v1 import node_pb2 as pb
@@ -157,6 +159,7 @@ def to_tenant(tenant: Tenant) -> pb.Tenant:
         is_never_victim=tenant.is_never_victim,
         is_described=tenant.is_described,
         cannot_act=text_or_none(tenant.cannot_act),
+        identity=to_pairs(tenant.identity),
         policy_faults=[text(fault) for fault in tenant.policy_faults],
         memory_full_avg10=tenant.memory_full_avg10,
     )
@@ -186,6 +189,7 @@ def from_tenant(message: pb.Tenant) -> Tenant:
         is_never_victim=message.is_never_victim,
         is_described=message.is_described,
         cannot_act=known(message, "cannot_act"),
+        identity=from_pairs(message.identity),
         policy_faults=tuple(message.policy_faults),
         memory_full_avg10=known(message, "memory_full_avg10"),
     )

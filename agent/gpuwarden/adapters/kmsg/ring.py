@@ -19,7 +19,6 @@ from gpuwarden.adapters.kmsg.record import (
     unescape,
 )
 from gpuwarden.adapters.kmsg.sieve import (
-    DRIVER,
     STARTS,
     Sieve,
     is_of_a_process,
@@ -27,7 +26,6 @@ from gpuwarden.adapters.kmsg.sieve import (
     kind_of,
     mentions,
     pretends,
-    speaks_of_tasks,
 )
 from gpuwarden.adapters.kmsg.source import CannotRead, Kept, Place, Pull, Reach
 from gpuwarden.model.kernel_record import KernelRecord, KernelTrust
@@ -39,6 +37,7 @@ SLICE = 512
 _SHORTEST = len(b"0,0,0,-;")
 _COMMA = ord(",")
 """After a priority of one digit, which is a record of facility 0."""
+NOISE = b";NVRM: "
 _LOST_MAX = 2**40
 """More than any ring ever printed: a number so far ahead is none."""
 
@@ -158,13 +157,13 @@ class Ring:
             self._head = None
 
     def _is_noise(self, batch: Sequence[bytes], blob: bytes, now: float) -> bool:
-        """Whether all that matters in a batch are lines of the driver that are not urgent, when those have
-        no allowance left; they are then counted as dropped."""
-        if not self._sieve.is_muted(now) or is_urgent(blob) or speaks_of_tasks(blob):
+        """Whether a batch holds nothing but lines of the driver that are not urgent, when those have no
+        allowance left; they are then counted as dropped."""
+        if not self._sieve.is_muted(now) or is_urgent(blob):
             return False
-        if any(raw[1] != _COMMA for raw in batch):
+        if blob.count(NOISE) != len(batch) or [raw for raw in batch if raw[1] != _COMMA]:
             return False
-        self._sieve.counts.dropped += sum(blob.count(b";" + start) for start in DRIVER)
+        self._sieve.counts.dropped += len(batch)
         return True
 
     def _start(self, now: float, kept: list[Kept]) -> tuple[int, Reach]:

@@ -29,12 +29,10 @@ KERNEL = (
 URGENT = (
     b"Xid (",  # of an SXid, too
     b"fallen off the bus",
-    b"RmInitAdapter",
-    b"rm_init_adapter",
+    b"dapter",  # RmInitAdapter failed!, rm_init_adapter failed
     b"RESET_REQUIRED",
     b"RC all channels",
     b"Heartbeat timed out",
-    b"ecovery action",
 )
 """Words of a line that may name a fault: it wakes the loop."""
 STARTS = (*DRIVER, *KERNEL)
@@ -50,7 +48,7 @@ _OF_A_PROCESS = re.compile(
     re.DOTALL,
 )
 """What the kernel says of a process begins with the name that the process gave itself, 15 bytes long."""
-MENTIONS = (b"NVRM", b"nvidia", XID, *OF_TASKS)
+MENTIONS = (b"NVRM", b"nvidia", *OF_TASKS)
 """One of these is in every line that matters."""
 PRETENCES = tuple(
     b";" + start
@@ -165,11 +163,6 @@ class Sieve:
 def mentions(text: bytes) -> bool:
     """Whether any line in it may matter."""
     return any(text.find(word) >= 0 for word in MENTIONS)
-
-
-def speaks_of_tasks(text: bytes) -> bool:
-    """Whether any line in it may be the kernel's about a task."""
-    return any(text.find(word) >= 0 for word in OF_TASKS)
 
 
 def is_urgent(text: bytes) -> bool:

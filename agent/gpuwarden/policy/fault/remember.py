@@ -21,35 +21,31 @@ def remember(cfg: Config, memory: Memory, scene: Scene, findings: list[Finding])
     told = signs.of_look(cfg, memory, scene, findings)
     if not told and not memory.faults:
         return memory
-    faults = fold.fold(cfg, memory.faults, told, scene, memory.mended)
-    faults = {
-        k: _excused(cfg, scene, f)
-        for k, f in faults.items()
-        if not _is_taken_back(cfg, memory, scene, f)
-    }
+    faults: dict[str, Fault] = {}
+    for key, fault in fold.fold(cfg, memory.faults, told, scene, memory.mended).items():
+        kept = _by_the_driver(cfg, memory, scene, fault)
+        if kept is not None:
+            faults[key] = kept
     return memory if faults == memory.faults else replace(memory, faults=faults)
 
 
-def _excused(cfg: Config, scene: Scene, fault: Fault) -> Fault:
-    """The driver's own number, read after the fault, says that nothing is to be recovered: then the
-    catalogue's general advice does not count. A driver that tells no number says nothing."""
+def _by_the_driver(cfg: Config, memory: Memory, scene: Scene, fault: Fault) -> Fault | None:
+    """The fault as the driver's own number leaves it. While that says that nothing is to be recovered, the
+    catalogue's general advice does not count; said after the fault, by a number read since, it is over. A
+    driver that tells no number says nothing."""
     if fault.root.cls not in BY_RECOVERY or fault.root.device is None or fault.root.is_condition:
         return fault
     device = scene.devices.get(fault.root.device)
-    number = device.recovery_action if device is not None else None
-    is_since = scene.snap.at - fault.last_at > cfg.sampling.slow_every_s + lockup.QUIET_S
-    is_excused = number == 0 and is_since and fault.recovery == 0
-    return fault if is_excused == fault.is_excused else replace(fault, is_excused=is_excused)
-
-
-def _is_taken_back(cfg: Config, memory: Memory, scene: Scene, fault: Fault) -> bool:
-    """Whether a recovery the driver asked for has been done, by whomever: it says that none is needed."""
-    if fault.recovery == 0 or fault.root.cls not in BY_RECOVERY or fault.root.device is None:
-        return False
-    device = scene.devices.get(fault.root.device)
     state = memory.devices.get(fault.root.device)
-    if device is None or state is None or device.recovery_action != 0:
-        return False
-    wait = cfg.sampling.slow_every_s + lockup.QUIET_S
-    is_old = scene.snap.at - fault.last_at > wait
-    return is_old and not lockup.is_asking(cfg, state, device, scene.snap.at)
+    if device is None or state is None or device.recovery_action is None:
+        return fault
+    if lockup.is_asking(cfg, state, device, scene.snap.at):
+        return replace(fault, is_excused=False) if fault.is_excused else fault
+    if scene.snap.at - fault.last_at > settle_s(cfg) and state.locked_since is None:
+        return None
+    return fault if fault.is_excused else replace(fault, is_excused=True)
+
+
+def settle_s(cfg: Config) -> float:
+    """How long after a fault the driver's number is certain to have been read since."""
+    return cfg.sampling.slow_every_s + lockup.QUIET_S

@@ -27,7 +27,7 @@ def _finding(fault: Fault, scene: Scene) -> Finding:
         severity = min(
             severity, Severity.WARNING
         )  # it is the application's, and nobody's to be woken for
-    if not root.is_trusted:
+    if not root.is_trusted or fault.is_excused:
         severity = min(severity, Severity.WARNING)
     return Finding(
         rule="fault",

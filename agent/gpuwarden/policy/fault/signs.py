@@ -15,6 +15,8 @@ from gpuwarden.policy import lockup, sight
 from gpuwarden.policy.fault import catalogue, classes, line_verdict, polled
 from gpuwarden.policy.scene import Scene
 
+RECOVERY_XID = 154
+"""Its number is told by an event of its own, by field 230 and by its line's text."""
 TWICE_S = 5.0
 """The driver tells an Xid twice, by an event and by a line: the second within this says nothing new."""
 BLIND_S = 30.0
@@ -61,7 +63,12 @@ def of_look(cfg: Config, memory: Memory, scene: Scene, findings: list[Finding]) 
 
 
 def _of_event(memory: Memory, scene: Scene, event: DriverEvent, told: list[Sign]) -> Iterable[Sign]:
-    if event.kind != "xid" or event.code is None:
+    if event.kind == "recovery-action":
+        number = event.code or 0
+        said = line_verdict.of_xid(RECOVERY_XID, number)
+        yield from _of_recovery(number, event.at, event.device, scene, said)
+        return
+    if event.kind != "xid" or event.code in (None, RECOVERY_XID):
         return
     code = f"xid {event.code}"
     if _is_told(memory, told, code, event.device, event.at):
@@ -222,7 +229,7 @@ def _of_device(cfg: Config, memory: Memory, scene: Scene, device: Device) -> Ite
         )
     number = device.recovery_action
     if number is not None and number > 0 and lockup.is_asking(cfg, state, device, now):
-        verdict = line_verdict.of_xid(154, number)
+        verdict = line_verdict.of_xid(RECOVERY_XID, number)
         yield from _of_recovery(number, now, device.id, scene, verdict, is_condition=True)
 
 

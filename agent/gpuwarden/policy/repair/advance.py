@@ -9,6 +9,7 @@ from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.repair import Attempt, Fault, Phase, Repair, Step
 from gpuwarden.policy import guard, incidents
 from gpuwarden.policy.desk import Desk
+from gpuwarden.policy.fault.remember import BY_RECOVERY, settle_s
 from gpuwarden.policy.guard import Refusal
 from gpuwarden.policy.repair import empty, ladders, report, verify
 from gpuwarden.policy.repair.permit import must_wait, permit
@@ -152,11 +153,20 @@ def _is_in_hand(desk: Desk, repair: Repair) -> bool:
     return state.locked_since is not None and not state.last_resort
 
 
+def _settle_s(desk: Desk, repair: Repair) -> float:
+    """Where the driver tells what it wants recovered, it is asked once more before anything is done."""
+    device = desk.scene.devices.get(repair.device) if repair.device is not None else None
+    if device is None or device.recovery_action is None or repair.cls not in BY_RECOVERY:
+        return 0.0
+    return settle_s(desk.cfg)
+
+
 def _may_begin(desk: Desk, repair: Repair) -> tuple[Event, str]:
     if _is_in_hand(desk, repair):
         return Event.NOTHING, ""
-    due = repair.opened_at + desk.cfg.ladder.page_after_s
-    if repair.is_polled and desk.scene.snap.at < due:
+    wait = desk.cfg.ladder.page_after_s if repair.is_polled else _settle_s(desk, repair)
+    due = repair.opened_at + wait
+    if desk.scene.snap.at < due:
         desk.wakes.append(due)  # what passes by itself (a driver loaded again) is no fault
         return Event.NOTHING, ""
     if repair.step is Step.HAND_OVER:

@@ -64,6 +64,10 @@ def ladder_of(fault: Fault, repeat_raises: int) -> tuple[Step, ...]:
         return ()
     own = LADDERS[fault.root.cls]
     start = OF_RECOVERY.get(fault.recovery) or OF_ACTION.get(fault.root.action)
+    if fault.root.cls is FaultClass.DRIVER and fault.recovery == 0:
+        start = own[
+            0
+        ]  # after an update the module that is loaded is the old one: loading it anew is the update
     if start is None:
         is_nothing = fault.root.action in NOTHING or fault.root.severity in ("info", "warning")
         if is_nothing or not own:
