@@ -64,8 +64,22 @@ LAYERS: dict[str, Layer] = {
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
-    "ports": Layer(own=frozenset({"model"}), third=NOTHING),
-    "config": Layer(own=frozenset({"model", "errors", "config_types", "config_addresses"})),
+    "ports": Layer(own=frozenset({"model", "ports_host"}), third=NOTHING),
+    "ports_host": Layer(own=frozenset({"model"}), third=NOTHING),
+    "config": Layer(
+        own=frozenset(
+            {
+                "model",
+                "errors",
+                "config_types",
+                "config_addresses",
+                "config_health",
+                "config_rules",
+            }
+        )
+    ),
+    "config_rules": Layer(own=NOTHING),
+    "config_health": Layer(own=frozenset({"config_types"})),
     "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
     "config_files": Layer(
@@ -76,7 +90,7 @@ LAYERS: dict[str, Layer] = {
     ),
     "toml_places": Layer(own=frozenset({"errors"})),
     "policy": Layer(
-        own=frozenset({"model", "config", "config_types", "evaluate.fast"}),
+        own=frozenset({"model", "config", "config_health", "config_types", "evaluate.fast"}),
         third=NOTHING,
         is_pure=True,
     ),
@@ -93,12 +107,32 @@ LAYERS: dict[str, Layer] = {
     "client": Layer(own=frozenset({"wire"})),
     "adapters": Layer(
         own=frozenset(
-            {"ports", "model", "config", "config_types", "wire", "errors", "clock", "log"}
+            {
+                "ports",
+                "ports_host",
+                "model",
+                "config",
+                "config_types",
+                "wire",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "sim": Layer(
         own=frozenset(
-            {"ports", "model", "config", "config_types", "wire", "errors", "clock", "log"}
+            {
+                "ports",
+                "ports_host",
+                "model",
+                "config",
+                "config_types",
+                "wire",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "node": Layer(

@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, SecretUrl, UnixUrl
+from gpuwarden.config_health import HealthConfig
+from gpuwarden.config_rules import Rules
 from gpuwarden.config_types import Bytes, Class, Ratio, Seconds
 from gpuwarden.model.tenant import TenantClass
 
@@ -175,14 +177,6 @@ class SamplingConfig(Section):
     slow_every_s: Seconds = 5.0
 
 
-class Rule(Section):
-    """Whether a rule acts (``enforce``), reports (``observe``) or is off; unset follows the
-    node.
-    """
-
-    mode: Literal["observe", "enforce", "off"] | None = None
-
-
 class HostConfig(Section):
     """Rules on the host itself."""
 
@@ -325,30 +319,12 @@ class PageConfig(Section):
     timeout_s: Seconds = 5.0
 
 
-class Rules(Section):
-    """Mode of each rule."""
-
-    quota: Rule = Rule()
-    reserve: Rule = Rule()
-    unattributed: Rule = Rule()
-    host: Rule = Rule()
-    locked: Rule = Rule()
-    sight: Rule = Rule()
-    slo: Rule = Rule()
-    limits: Rule = Rule()
-    tombstone: Rule = Rule()
-    labels: Rule = Rule()
-    pressure: Rule = Rule()
-    cordon: Rule = Rule()
-    fault: Rule = Rule()
-    repair: Rule = Rule()
-
-
 AT_START = (
     *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
     *("agent.metrics_processes", "agent.journal_max_bytes", "agent.operator_gids"),
     *("nvml", "docker", "cri", "kmsg", "page", "service"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
+    *(f"health.{key}" for key in ("root", "surroundings_every_s", "clock_events")),
 )
 """Settings that are read once, when the agent starts; a reload takes over all the others."""
 
@@ -367,6 +343,7 @@ class Config(Section):
     reserve: ReserveConfig = ReserveConfig()
     ladder: LadderConfig = LadderConfig()
     host: HostConfig = HostConfig()
+    health: HealthConfig = HealthConfig()
     nvml: NvmlConfig = NvmlConfig()
     docker: DockerConfig = DockerConfig()
     cri: CriConfig = CriConfig()

@@ -29,6 +29,7 @@ from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.sdnotify import SdNotify
 from gpuwarden.adapters.services import ServiceWatch
+from gpuwarden.adapters.surroundings import HostSenses
 from gpuwarden.adapters.tenancy import tenant_id
 from gpuwarden.adapters.wakeups import Wakeups
 from gpuwarden.clock import Clock, SystemClock
@@ -110,6 +111,7 @@ class Parts:
     probe: NvmlProbe
     runtimes: HostRuntimes
     services: ServiceWatch
+    senses: HostSenses
     kernel_log: KernelLog
     workers: ThreadWorkers
     board: Board
@@ -122,6 +124,7 @@ class Parts:
         self.api.stop()
         self.metrics.stop()
         self.services.close()
+        self.senses.close()
         self.runtimes.close()
         self.kernel_log.close()
         self.workers.close()
@@ -214,10 +217,22 @@ def build(
     journal = FileJournal(cfg.agent.state_dir / "journal", cfg.agent.journal_max_bytes)
     recovered = _recover(cfg)
     cgroups = CgroupFs()
-    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now(), process_top=cfg.agent.metrics_processes)
+    probe = NvmlProbe(
+        cfg.nvml,
+        cfg.sampling,
+        clock.now(),
+        process_top=cfg.agent.metrics_processes,
+        has_clock_events=cfg.health.clock_events,
+    )
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
     host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
+    senses = HostSenses(
+        str(cfg.health.root),
+        cfg.health.surroundings_every_s,
+        clock,
+        library=cfg.nvml.library,
+    )
     kernel = kernel_log(cfg, host, clock)
     workers = ThreadWorkers()
     board = Board(sources=_no_sources())
@@ -228,6 +243,7 @@ def build(
         runtimes=runtimes,
         limiter=AuditedLimiter(choose_limiter(cfg, probe)),
         host=host,
+        senses=senses,
         services=services,
         kernel_log=kernel,
         journal=journal,
@@ -268,6 +284,7 @@ def build(
         probe=probe,
         runtimes=runtimes,
         services=services,
+        senses=senses,
         kernel_log=kernel,
         workers=workers,
         board=board,
@@ -324,6 +341,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts["dropped", "workers"] = parts.workers.dropped
         counts["dropped", "journal"] = parts.journal.failures
         counts["errors", "services"] = parts.services.failures
+        counts["errors", "senses"] = parts.senses.failures
         counts["config_reloads", "accepted"] = reloader.accepted
         counts["config_reloads", "rejected"] = reloader.rejected
         counts.update((("api", k), v) for k, v in parts.api.counts().items())
