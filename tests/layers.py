@@ -65,7 +65,10 @@ LAYERS: dict[str, Layer] = {
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
     "ports": Layer(own=frozenset({"model"}), third=NOTHING),
-    "config": Layer(own=frozenset({"model", "errors", "config_types", "config_addresses"})),
+    "config": Layer(
+        own=frozenset({"model", "errors", "config_types", "config_addresses", "config_cordon"})
+    ),
+    "config_cordon": Layer(own=frozenset({"config_types"})),
     "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
     "config_files": Layer(
@@ -93,7 +96,17 @@ LAYERS: dict[str, Layer] = {
     "client": Layer(own=frozenset({"wire"})),
     "adapters": Layer(
         own=frozenset(
-            {"ports", "model", "config", "config_types", "wire", "errors", "clock", "log"}
+            {
+                "ports",
+                "model",
+                "config",
+                "config_cordon",
+                "config_types",
+                "wire",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "sim": Layer(

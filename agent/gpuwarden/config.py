@@ -7,20 +7,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, SecretUrl, UnixUrl
-from gpuwarden.config_types import Bytes, Class, Ratio, Seconds
+from gpuwarden.config_cordon import CordonConfig
+from gpuwarden.config_types import Bytes, Class, Ratio, Seconds, Section
 from gpuwarden.model.tenant import TenantClass
 
 MIB = 2**20
 GIB = 2**30
-
-
-class Section(BaseModel):
-    """One table of the file: frozen, and an unknown key is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class QuotaConfig(Section):
@@ -338,6 +333,7 @@ AT_START = (
     *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
     *("agent.journal_max_bytes", "agent.operator_gids"),
     *("nvml", "docker", "kmsg", "page", "service"),
+    *("cordon.slurm", "cordon.kubernetes", "cordon.exec"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
 )
 """Settings that are read once, when the agent starts; a reload takes over all the others."""
@@ -363,6 +359,7 @@ class Config(Section):
     page: PageConfig = PageConfig()
     fault: FaultConfig = FaultConfig()
     repair: RepairConfig = RepairConfig()
+    cordon: CordonConfig = CordonConfig()
     rules: Rules = Rules()
     default: DefaultPolicy = DefaultPolicy()
     tenant: tuple[TenantPolicy, ...] = ()

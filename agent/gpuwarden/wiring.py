@@ -12,7 +12,7 @@ import gpuwarden
 from gpuwarden import config_files
 from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
-from gpuwarden.adapters.cordon.host import HostCordons
+from gpuwarden.adapters.cordon.make import make_cordons
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
@@ -232,7 +232,7 @@ def build(
         journal=journal,
         pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
         remedies=HostRemedies(cfg.repair, clock),
-        cordons=HostCordons(),
+        cordons=make_cordons(cfg.cordon, clock, environ),
         status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
