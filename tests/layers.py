@@ -64,7 +64,8 @@ LAYERS: dict[str, Layer] = {
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
-    "ports": Layer(own=frozenset({"model"}), third=NOTHING),
+    "ports": Layer(own=frozenset({"model", "ports_operator"}), third=NOTHING),
+    "ports_operator": Layer(own=frozenset({"model"}), third=NOTHING),
     "config": Layer(
         own=frozenset({"model", "errors", "config_types", "config_addresses", "config_cordon"})
     ),

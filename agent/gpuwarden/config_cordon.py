@@ -11,7 +11,10 @@ from gpuwarden.config_types import Seconds, Section, shown
 # gpu-07, gpu07.example.org
 _NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z", re.ASCII)
 # gpuwarden.io/cordoned
-_TAINT = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,198}[a-z0-9])?/[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z", re.ASCII)
+_TAINT = re.compile(
+    r"[a-z0-9](?:[a-z0-9.-]{0,198}[a-z0-9])?/[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z",
+    re.ASCII,
+)
 ARGUMENTS_MAX = 64
 
 
@@ -26,7 +29,9 @@ def parse_taint(value: object) -> str:
     """A taint's key with a prefix: one of our own, for it is set and taken away without asking."""
     if isinstance(value, str) and _TAINT.match(value) and "kubernetes.io/" not in value:
         return value
-    raise ValueError(f"expected the key of a taint such as gpuwarden.io/cordoned, got {shown(value)}")
+    raise ValueError(
+        f"expected the key of a taint such as gpuwarden.io/cordoned, got {shown(value)}"
+    )
 
 
 def parse_command(value: object) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from gpuwarden.model.snapshot import (
 )
 from gpuwarden.model.tenant import HostLimits
 from gpuwarden.model.views import KernelView, ProbeView
+from gpuwarden.ports_operator import Commands, Cordons
 
 
 class Probe(Protocol):
@@ -317,21 +318,6 @@ class Remedies(Protocol):
         ...
 
 
-class Cordons(Protocol):
-    """Whoever places jobs on this node (Slurm, Kubernetes, Docker, an operator's command) is told that a
-    device, or all of it, is out of use, and when that is over. Only what was cordoned by us is undone."""
-
-    def cordon(self, subject: Subject, incident: str, reason: str) -> Mapping[str, str]:
-        """Tell all; the same twice is the same. What each said, by its name; empty: nobody to tell.
-        ``Unavailable``: one of them could not be told (the others were)."""
-        ...
-
-    def uncordon(self, subject: Subject, incident: str, still: Sequence[str]) -> Mapping[str, str]:
-        """Tell all that the cordon of an incident is over; ``still``: incidents of cordons of ours that
-        stand on: what is cordoned as a whole stays so until the last of them is over."""
-        ...
-
-
 class Status(Protocol):
     """Where readers (metrics, gRPC) get an immutable picture of the last tick."""
 
@@ -392,6 +378,7 @@ class Ports:
     pager: Pager
     remedies: Remedies
     cordons: Cordons
+    commands: Commands
     status: Status
     watchdog: Watchdog
     workers: Workers

@@ -12,6 +12,7 @@ import gpuwarden
 from gpuwarden import config_files
 from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
+from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.cordon.make import make_cordons
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.kmsg.choose import kernel_log
@@ -112,6 +113,7 @@ class Parts:
     kernel_log: KernelLog
     workers: ThreadWorkers
     board: Board
+    commands: CommandQueue
     api: NodeApi
     metrics: MetricsServer
     node: Node
@@ -119,6 +121,7 @@ class Parts:
     def close(self) -> None:
         """Readers first, then the journal, then the probe (politely)."""
         self.api.stop()
+        self.commands.close()
         self.metrics.stop()
         self.services.close()
         self.runtimes.close()
@@ -177,6 +180,7 @@ def run_agent(
             parts.services.filenos,
             parts.kernel_log.filenos,
             parts.workers.filenos,
+            parts.commands.filenos,
         )
     )
     wakeups.catch_signals()
@@ -220,6 +224,7 @@ def build(
     kernel = kernel_log(cfg, host, clock)
     workers = ThreadWorkers()
     board = Board(sources=_no_sources())
+    commands = CommandQueue()
     ports = Ports(
         probe=probe,
         processes=ProcFs(cgroups),
@@ -233,6 +238,7 @@ def build(
         pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
         remedies=HostRemedies(cfg.repair, clock),
         cordons=make_cordons(cfg.cordon, clock, environ),
+        commands=commands,
         status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
@@ -249,7 +255,9 @@ def build(
     if node.journal_fault:
         # A full disk stops harm, not the watch: the loop withholds and keeps trying.
         get_log().error("journal_failed", detail=node.journal_fault)
-    api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
+    api = NodeApi(
+        claim, board, clock=clock, operator_gids=cfg.agent.operator_gids, commands=commands
+    )
     metrics = MetricsServer(cfg.agent.metrics_listen, board, clock=clock)
     return Parts(
         cfg=cfg,
@@ -264,6 +272,7 @@ def build(
         kernel_log=kernel,
         workers=workers,
         board=board,
+        commands=commands,
         api=api,
         metrics=metrics,
         node=node,
@@ -313,6 +322,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
     def counters() -> Mapping[tuple[str, str], int]:
         counts = {("errors", k): v for k, v in parts.node.observer.port_errors.items()}
         counts["errors", "act"] = parts.node.actor.port_errors
+        counts["dropped", "commands"] = parts.commands.dropped
         counts["dropped", "workers"] = parts.workers.dropped
         counts["dropped", "journal"] = parts.journal.failures
         counts["errors", "services"] = parts.services.failures

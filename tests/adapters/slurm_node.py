@@ -25,12 +25,12 @@ def scontrol(*args: str) -> str:
 
 
 def node_name() -> str:
-    return re.findall(r"NodeName=(\S+)", scontrol("show", "node"))[0]
+    return str(re.findall(r"NodeName=(\S+)", scontrol("show", "node"))[0])
 
 
 def state() -> str:
     """``IDLE+DRAIN``"""
-    return re.findall(r"State=(\S+)", scontrol("show", "node", node_name()))[0]
+    return str(re.findall(r"State=(\S+)", scontrol("show", "node", node_name()))[0])
 
 
 def reason() -> str:

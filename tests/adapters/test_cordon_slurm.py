@@ -226,7 +226,7 @@ def test_a_host_that_is_no_node() -> None:
 @pytest.mark.parametrize(
     "why",
     [
-        'quotes " and \' in it',
+        "quotes \" and ' in it",
         "line\nState=RESUME\nbreaks",
         "State=RESUME Reason=x",
         "| inc-1-1; another [root@2026]",

@@ -110,6 +110,17 @@ class NodeClient(AbstractContextManager["NodeClient"]):
             withheld=tuple(from_withheld(withheld) for withheld in answer.withheld),
         )
 
+    def command(self, verb: str, subject: str, reason: str) -> tuple[str, str]:
+        """Ask the agent to do something: what was done, and the incident it is on record in (may be
+        empty). ``Refused`` says why it is not done."""
+        request = pb.CommandRequest(verb=verb, subject=subject, reason=reason)
+        try:
+            answer = self._stub.Command(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise self._translated(error) from error
+        check_schema(answer.schema_version)
+        return answer.text, answer.incident
+
     def _translated(self, error: grpc.RpcError) -> Exception:
         code, text = error.code(), error.details() or ""
         if code in _ABSENT:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gpuwarden.model.command import Command
 from gpuwarden.model.device import Device, DriverEvent
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
@@ -115,6 +116,8 @@ class Snapshot:
     """Bytes on a device that no listed process holds: used minus the sum of its rows, by its
     last list.
     """
+    commands: tuple[Command, ...] = ()
+    """What operators have asked for since the last look."""
     can_record: bool = True
     """Whether the journal can be written: without it nothing harmful is decided."""
     fleet_permit: bool = True

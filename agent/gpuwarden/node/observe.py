@@ -120,6 +120,7 @@ class Observer:
             gaps=gaps,
             unattributed=tuple(sorted(self._attribution.unattributed.items())),
             can_record=not journal_fault,
+            commands=tuple(self._ask("commands", self._ports.commands.drain) or ()),
         )
 
     def _remember_dead(self, memory: Memory) -> None:

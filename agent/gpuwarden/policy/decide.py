@@ -22,6 +22,7 @@ from gpuwarden.policy import (
     lastresort,
     limits,
     locked,
+    obey,
     pressure,
     prevent,
     quota,
@@ -77,6 +78,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     room.restore_reserves(desk, findings)
     upkeep.hold_owners(desk, findings)
     lastresort.resort(desk, findings)
+    answers = obey.obey(desk)
     repair.advance(desk, findings)
     cordon.lift(desk)
     cordon.maintain(desk)
@@ -95,6 +97,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
         plan=cadence.plan(cfg, memory, scene, findings, stale),
         incidents=tuple(desk.notes),
         wake_at=min(desk.wakes) if desk.wakes else None,
+        answers=answers,
     )
 
 

@@ -107,9 +107,12 @@ def _close_incidents(desk: Desk, joined: dict[str, str]) -> None:
     """An incident is over when no case and no claim stands in it any more."""
     standing = set(joined.values())
     repaired = {repair.incident for repair in desk.repairs.values()}
+    cordons = {state.cordoned_by for state in desk.devices.values()}
     for subject, incident in list(desk.incidents.items()):
         kind, _, key = subject.partition("/")
         if subject in standing or incident in repaired:
+            continue
+        if kind == "cordon" and incident in cordons:
             continue
         if kind == "tenant" and any(str(t) == key for t in desk.cases):
             continue

@@ -63,7 +63,9 @@ class SlurmBackend:
             if incident in entries:
                 return "drained already"
         elif node.is_down:
-            raise Unavailable(f"node {name} is {node.words} ({node.reason}): drained when it is back")
+            raise Unavailable(
+                f"node {name} is {node.words} ({node.reason}): drained when it is back"
+            )
         else:
             entries = {}
         wanted = {**entries, incident: slurm_node.said(reason)}

@@ -13,7 +13,9 @@ _REASON_MAX = 1000
 #    State=MIXED+DRAIN+NOT_RESPONDING ThreadsPerCore=1 TmpDisk=0 Weight=1
 _STATE = re.compile(r"^\s+State=([A-Z_+*~#!%$@^-]{1,200})(?:\s|$)", re.MULTILINE)
 #    Reason=gpuwarden: inc-6985e9a1-4; GPU 0 is lost [root@2026-11-26T11:49:58]
-_REASON = re.compile(r"^\s+Reason=(.*) \[([^\[\]@\s]{1,64})@[^\[\]\s]{1,40}\]\s*$", re.MULTILINE | re.DOTALL)
+_REASON = re.compile(
+    r"^\s+Reason=(.*) \[([^\[\]@\s]{1,64})@[^\[\]\s]{1,40}\]\s*$", re.MULTILINE | re.DOTALL
+)
 # inc-6985e9a1-4; GPU 0 is lost
 _ENTRY = re.compile(r"(inc-[0-9a-f]{1,16}-[0-9]{1,10})(?:; (.*))?\Z", re.ASCII)
 

@@ -93,7 +93,10 @@ PLAYS: Mapping[str, Play] = MappingProxyType(
             Play(
                 name="uncontained",
                 help="Xid 95: an uncontained memory error; the driver asks for drain and reset.",
-                events=(_xid(95, "Uncontained: LTC TAG (0x2,0x0). RST: Yes, D-RST: No"), _recovery(4)),
+                events=(
+                    _xid(95, "Uncontained: LTC TAG (0x2,0x0). RST: Yes, D-RST: No"),
+                    _recovery(4),
+                ),
                 scope="gpu",
                 rungs=RESET,
                 verified=True,
@@ -115,7 +118,10 @@ PLAYS: Mapping[str, Play] = MappingProxyType(
                 help="Xid 79: the device is gone from the bus, with a burst of 45 after it.",
                 events=(
                     Event(command="lose"),
-                    *(_say(LINE + f"45, pid={9000 + n}, name=python3, Ch 0000000{n}") for n in range(5)),
+                    *(
+                        _say(LINE + f"45, pid={9000 + n}, name=python3, Ch 0000000{n}")
+                        for n in range(5)
+                    ),
                 ),
                 scope="node",
                 rungs=PEOPLE,
