@@ -325,6 +325,7 @@ class Rules(Section):
     labels: Rule = Rule()
     pressure: Rule = Rule()
     cordon: Rule = Rule()
+    arrival: Rule = Rule()
     fault: Rule = Rule()
     repair: Rule = Rule()
 

@@ -97,7 +97,7 @@ class CordonConfig(Section):
     """Whoever places jobs on this node, and is told which of its devices are out of use."""
 
     refuse_containers: bool = True
-    """Whether a container that starts on a cordoned device is stopped (rule cordon, in enforce mode)."""
+    """Whether a container that starts on a cordoned device is stopped (rule arrival, in enforce mode)."""
     slurm: SlurmCordon | None = None
     kubernetes: KubernetesCordon | None = None
     exec: ExecCordon | None = None

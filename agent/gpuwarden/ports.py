@@ -14,7 +14,7 @@ from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
-from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
+from gpuwarden.model.owner import CgroupOwner, GpuContainer, ProcessFacts, RuntimeFacts
 from gpuwarden.model.repair import Subject
 from gpuwarden.model.snapshot import (
     Gap,
@@ -197,6 +197,10 @@ class Runtimes(Protocol):
         ...
 
     def filenos(self) -> Sequence[int]: ...
+    def gpu_containers(self) -> Sequence[GpuContainer]:
+        """Containers that run and were given a GPU, as far as is known; asks in the background."""
+        ...
+
     def gaps(self) -> Sequence[Gap]: ...
 
     def close(self) -> None: ...

@@ -12,7 +12,7 @@ from gpuwarden.model.command import Answer, Command, Verb
 from gpuwarden.model.decision import Decision
 from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.memory import DeviceMemory, Memory
-from gpuwarden.model.repair import FaultClass, Phase, Repair, Step
+from gpuwarden.model.repair import Attempt, FaultClass, Phase, Repair, Step
 from gpuwarden.policy.cordon import NODE_ITSELF
 from gpuwarden.policy.decide import decide
 from tests.policy.builders import NOW, device_id, device_memory, gpu, snap
@@ -127,6 +127,7 @@ def repaired(phase: Phase, **more: object) -> Memory:
         rung=1,
         since=1.0,
         opened_at=1.0,
+        attempts=(Attempt(step=Step.REBOOT, wall=1.0),),
     )
     return Memory(
         boot_id=snap().boot_id,

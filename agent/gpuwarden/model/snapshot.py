@@ -88,6 +88,15 @@ class LimitReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A container that was given a GPU, whether or not it uses it yet."""
+
+    tenant: Tenant
+    devices: tuple[str, ...]
+    """As its creator named them: ``all``, an index, a UUID, a CDI name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One look. ``at`` is monotonic seconds, ``wall`` Unix seconds of the same tick."""
 
@@ -116,6 +125,8 @@ class Snapshot:
     """Bytes on a device that no listed process holds: used minus the sum of its rows, by its
     last list.
     """
+    guests: tuple[Guest, ...] = ()
+    """Docker's containers with a GPU; looked for while anything is cordoned."""
     commands: tuple[Command, ...] = ()
     """What operators have asked for since the last look."""
     can_record: bool = True

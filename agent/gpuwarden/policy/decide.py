@@ -10,6 +10,7 @@ from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT, Memory
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.policy import (
+    arrival,
     cadence,
     cordon,
     escalate,
@@ -56,6 +57,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("limits", limits.find),
     ("labels", labels.find),
     ("cordon", cordon.find),
+    ("arrival", arrival.find),
 )
 
 MAX_FINDINGS = 512
@@ -77,6 +79,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     evict.open_cases(desk, said)
     room.restore_reserves(desk, findings)
     upkeep.hold_owners(desk, findings)
+    arrival.turn_away(desk, findings)
     lastresort.resort(desk, findings)
     answers = obey.obey(desk)
     repair.advance(desk, findings)

@@ -61,7 +61,7 @@ def _move(desk: Desk, finding: Finding, subject: str) -> None:
 def subject_of(desk: Desk, finding: Finding) -> str:
     """Whose incident a finding belongs to. What once belonged to an offender's stays there while it
     lasts: a device that is still locked up after its offender has gone is no new incident."""
-    if finding.rule in ("quota", "tombstone", "pressure") and finding.tenant is not None:
+    if finding.rule in ("quota", "tombstone", "pressure", "arrival") and finding.tenant is not None:
         return f"tenant/{finding.tenant}"
     if finding.rule == "fault" and finding.scope is Scope.APP and finding.tenant is not None:
         return f"tenant/{finding.tenant}"
