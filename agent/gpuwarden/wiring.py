@@ -18,6 +18,7 @@ from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
 from gpuwarden.adapters.limiter_audit import AuditedLimiter
+from gpuwarden.adapters.metrics_page import PageOptions
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.own_cost import OwnCost
@@ -217,7 +218,7 @@ def build(
     journal = FileJournal(cfg.agent.state_dir / "journal", cfg.agent.journal_max_bytes)
     recovered = _recover(cfg)
     cgroups = CgroupFs()
-    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now())
+    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now(), process_top=cfg.agent.metrics_processes)
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
     host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
@@ -258,7 +259,12 @@ def build(
     api = NodeApi(
         claim, board, clock=clock, operator_gids=cfg.agent.operator_gids, commands=commands
     )
-    metrics = MetricsServer(cfg.agent.metrics_listen, board, clock=clock)
+    metrics = MetricsServer(
+        cfg.agent.metrics_listen,
+        board,
+        clock=clock,
+        options=PageOptions(process_top=cfg.agent.metrics_processes),
+    )
     return Parts(
         cfg=cfg,
         clock=clock,
@@ -315,6 +321,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             limiter=node.ports.limiter.name,
             driver_version=parts.probe.driver_version,
             nvml_version=parts.probe.nvml_version,
+            cuda_version=_version(parts.probe.cuda_version),
             journal_ok=not fault,
             degraded=tuple(degraded),
         )
@@ -344,6 +351,11 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             **parts.node.durations,
         },
     )
+
+
+def _version(cuda: int) -> str:
+    """13040 is CUDA 13.4; empty: not told."""
+    return f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else ""
 
 
 def _no_sources() -> Sources:

@@ -58,7 +58,7 @@ ROWS = (
     ("scrape_cpu_ms", "CPU of the agent for a scrape of /metrics", "ms"),
     ("flood_cpu_percent", "CPU over 250,000 kernel lines in 6 s, simulated driver", "%"),
     ("flood_xids_lost", "  Xid lines that the ring kept and the agent did not see", ""),
-    ("flood_xids_seen", "  Xid lines seen, of 50", ""),
+    ("flood_xids_kept", "  Xid lines that the ring kept, of 50", ""),
     ("flood_records_lost", "  lines overwritten before they were read, counted", ""),
     ("flood_kmsg_cpu_percent", "CPU over the same on /dev/kmsg", "%"),
     ("flood_kmsg_believed", "  forged Xid lines believed, of 50", ""),

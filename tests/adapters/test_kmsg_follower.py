@@ -206,6 +206,14 @@ def test_a_source_that_cannot_be_opened_says_why_and_is_tried_again(tmp_path: Pa
     assert len(tries) == 3
 
 
+def test_a_defect_in_opening_does_not_keep_the_agent_from_starting(tmp_path: Path) -> None:
+    def opens() -> None:
+        raise ValueError("embedded null byte")
+
+    with Followed(lambda sieve: Scripted(opens, empty), tmp_path) as followed:
+        assert followed.look().gaps[0].detail == "ValueError: embedded null byte"
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [(CannotRead("it is ill"), "it is ill"), (ValueError("a defect"), "ValueError: a defect")],

@@ -96,6 +96,13 @@ def test_a_new_boot_begins_with_its_first_entry(fake: FakeJournal, opens: Make) 
     assert not any("--after-cursor" in arg for arg in fake.calls()[0]["args"])
 
 
+@pytest.mark.parametrize("cursor", ["", "a\0b", "a\nb", "\u00e9", "\udcff", "x" * 5_000])
+def test_a_cursor_that_is_none_is_left(fake: FakeJournal, opens: Make, cursor: str) -> None:
+    fake.add("c1", xid(13))
+    assert awaited(opens(at(cursor)), 1) == [xid(13)]
+    assert not any("--after-cursor" in arg for arg in fake.calls()[0]["args"])
+
+
 def test_a_cursor_that_is_refused_is_left(fake: FakeJournal, tmp_path: Path) -> None:
     fake.set_mode("refuses cursors")
     fake.add("c1", xid(13))

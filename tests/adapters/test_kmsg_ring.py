@@ -210,6 +210,20 @@ def test_a_hostile_record_ends_nothing(feed: Feed, hostile: bytes) -> None:
     assert opened.counts.lost < 10
 
 
+def test_a_number_that_no_ring_ever_came_to_is_no_loss(feed: Feed) -> None:
+    opened = stream_of(feed)
+    feed.say(line(0, NOISE))
+    opened.all()
+    feed.say(line(2**63, xid(31)))
+    assert opened.texts() == [xid(31)]
+    feed.say(line(2, xid(79)), line(3, NOISE))
+    assert opened.texts() == [xid(79)]
+    assert (opened.counts.lost, opened.counts.garbage) == (0, 1)
+    place = opened.source.place()
+    assert place is not None
+    assert place.at == "3"
+
+
 def test_numbers_that_go_back_are_no_loss(feed: Feed) -> None:
     opened = stream_of(feed)
     feed.say(line(100, NOISE))
@@ -275,7 +289,9 @@ def test_lines_about_tasks_and_forgeries_are_seen_while_the_driver_is_muted(feed
     hung = "INFO: task x:1 blocked for more than 120 seconds."
     feed.say(line(1000, "NVRM: of no interest"), line(1001, hung))
     assert opened.texts() == [hung]
-    feed.say(line(1002, "NVRM: of no interest"), line(1003, xid(), priority=12))
+    feed.say(line(1002, NOISE))
+    assert opened.texts() == []
+    feed.say(line(1003, "NVRM: of no interest"), line(1004, "NVRM: forged", priority=12))
     assert opened.texts() == []
     assert opened.counts.forgeries == 1
     assert opened.counts.dropped == 1000 - PLAIN_BURST + 2

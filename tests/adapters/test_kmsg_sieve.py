@@ -135,7 +135,9 @@ def test_a_kind_has_a_burst_and_then_a_rate() -> None:
     assert not one.is_muted(10.0 + 1 / PLAIN_PER_S)
     later = [one.admits(OTHERS, 11.0, is_urgent=False) for _ in range(100)]
     assert later.count(True) == PLAIN_PER_S
-    assert one.counts.dropped == 1100 - PLAIN_BURST - PLAIN_PER_S
+    at_rest = [one.admits(OTHERS, 9_999.0, is_urgent=False) for _ in range(1000)]
+    assert at_rest.count(True) == PLAIN_BURST
+    assert one.counts.dropped == 2100 - 2 * PLAIN_BURST - PLAIN_PER_S
 
 
 def test_a_flood_of_one_kind_leaves_the_others_theirs() -> None:

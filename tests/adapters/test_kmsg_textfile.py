@@ -87,6 +87,17 @@ def test_the_next_agent_goes_on_at_its_offset(log: Log) -> None:
     assert again.texts() == ["NVRM: a beginning and an end", xid(79)]
 
 
+def test_where_it_began_is_a_place_though_nothing_came(log: Log, tmp_path: Path) -> None:
+    log.add("NVRM: the first half of a line", end=b"")
+    with Followed(lambda sieve: TextFile(log.path, sieve), tmp_path) as followed:
+        followed.look()
+        followed.port.settle()
+    log.add(" and its second", xid(79))
+    with Followed(lambda sieve: TextFile(log.path, sieve), tmp_path) as followed:
+        assert followed.has(1)
+        assert followed.texts() == [xid(79)]
+
+
 def test_each_record_has_its_own_place(log: Log) -> None:
     opened = log.reader()
     log.add(xid(13), "between", xid(31), xid(79))

@@ -12,6 +12,7 @@ from gpuwarden.model.device import Sight
 from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.memory import Rung
 from gpuwarden.model.snapshot import Guest
+from gpuwarden.model.tenant import Standing, TenantClass
 from gpuwarden.policy.arrival import is_given
 from gpuwarden.policy.cordon import NODE_ITSELF
 from gpuwarden.policy.decide import decide
@@ -94,7 +95,7 @@ def test_the_operator_may_turn_it_off() -> None:
     ("who", "mode", "budget"),
     [
         (guest(), "observe", "observe"),
-        (guest(cls=4), "enforce", "protected"),
+        (guest(cls=TenantClass.PROTECTED), "enforce", "protected"),
         (guest(cannot_act="no docker here"), "enforce", "cannot-act"),
     ],
 )
@@ -107,8 +108,6 @@ def test_what_is_withheld_is_said_once(who: Guest, mode: str, budget: str) -> No
 
 
 def test_it_is_over_when_nothing_of_it_lives_though_the_device_cannot_be_seen() -> None:
-    from gpuwarden.model.tenant import Standing
-
     who = guest().tenant
     stop = case(who, Rung.STOPPED, reason="arrival", held=())
     mem = memory(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,6 @@ def test_every_ladder_ends_with_people_or_is_none(cls: FaultClass, action: str) 
     ],
 )
 def test_the_drivers_number_rules_over_the_catalogue_and_that_over_the_class(
-    cls: FaultClass, action: str, rest: dict[str, int], expected: list[str]
+    cls: FaultClass, action: str, rest: dict[str, Any], expected: list[str]
 ) -> None:
     assert [s.value for s in ladders.ladder_of(fault(cls, action, **rest), 2)] == expected

@@ -195,7 +195,7 @@ class Observer:
     def _admit(
         self, tenant_id: TenantId, facts: ProcessFacts, first_seen: float, pids: tuple[Pid, ...]
     ) -> Tenant:
-        told = self._ports.runtimes.facts(facts.owner, tenant_id, facts.pid)
+        told = self._ports.runtimes.facts(facts.owner, tenant_id, facts.cgroup)
         known = self._admitted.get(tenant_id)
         if known is not None and known[0] is facts and known[1] == told and known[2] == pids:
             return known[3]
@@ -246,7 +246,7 @@ class Observer:
         return tuple(guests)
 
     def _admitted_afresh(self, name: TenantId, facts: ProcessFacts, now: float) -> Tenant:
-        told = self._ports.runtimes.facts(facts.owner, name, facts.pid)
+        told = self._ports.runtimes.facts(facts.owner, name, facts.cgroup)
         return self._judged(facts, told, (facts.pid,), now, is_group=name.startswith("pgrp:"))
 
     def _read_pressure(self, now: float) -> None:

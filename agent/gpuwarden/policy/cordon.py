@@ -28,7 +28,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
     findings = []
     names = {d.id: f"GPU {d.index}" for d in scene.snap.devices} | {NODE_ITSELF: "the node"}
     for place, state in memory.devices.items():
-        if state.cordoned_by is None or place not in names:
+        if state.cordoned_by is None:
             continue
         until = f"it is used again after {cfg.ladder.uncordon_after_s:.0f} s without a fault"
         if state.held_by:
@@ -38,7 +38,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
                 rule="cordon",
                 key=f"cordon {place}",
                 severity=Severity.WARNING,
-                summary=f"{names[place]} is cordoned ({state.cordoned_by}): {until}",
+                summary=f"{names.get(place, place)} is cordoned ({state.cordoned_by}): {until}",
                 device=None if place == NODE_ITSELF else place,
             )
         )

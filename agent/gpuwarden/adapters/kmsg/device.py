@@ -55,4 +55,4 @@ def cannot_open(path: Path, error: OSError) -> CannotRead:
         return CannotRead(
             f"{path}: {error.strerror}: in a container, pass /dev/kmsg in", GapKind.GONE
         )
-    return CannotRead(f"{path}: {error.strerror}")
+    return CannotRead(f"{path}: {error.strerror or error}")

@@ -61,10 +61,11 @@ class Journal:
         self._backlog_before = now if is_backlog else 0.0
         command = [self._program, "--dmesg", "--follow", "--no-tail", "--no-pager", "--quiet"]
         command += ["--output=export", f"--output-fields={FIELDS}"]
-        if place is not None and (place.source, place.stream) == (self.name, self._boot_id):
+        cursor = _cursor_of(place, self._boot_id)
+        if cursor is not None:
             self._had_cursor = True
-            self._cursor = place.at
-            command.append(f"--after-cursor={place.at}")
+            self._cursor = cursor
+            command.append(f"--after-cursor={cursor}")
         else:
             self._first_by = now + FIRST_S
         try:
@@ -178,6 +179,14 @@ class Journal:
             )
             self._sieve.keep(kept, Kept(key, record, cursor, urgent))
         return 1
+
+
+def _cursor_of(place: Place | None, boot_id: str) -> str | None:
+    if place is None or (place.source, place.stream) != (Journal.name, boot_id):
+        return None
+    cursor = place.at
+    is_sound = cursor.isascii() and cursor.isprintable() and 0 < len(cursor) <= _CURSOR_MAX_CHARS
+    return cursor if is_sound else None
 
 
 def _part(fd: int) -> bytes | None:

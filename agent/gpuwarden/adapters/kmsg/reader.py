@@ -62,10 +62,8 @@ class Reader:
                 continue
             try:
                 why = CannotRead(self._follow(self._source))
-            except CannotRead as error:
-                why = error
             except Exception as error:  # noqa: BLE001  a defect of a source must not end the watch in silence
-                why = CannotRead(f"{type(error).__name__}: {error}")
+                why = _told(error)
             self._go_blind(why)
             self._close()
         self._close()
@@ -76,11 +74,13 @@ class Reader:
         try:
             source = self._find(self.sieve)
             source.open(self._place, is_backlog=not self._has_read)
-        except CannotRead as error:
+        except Exception as error:  # noqa: BLE001  nor keep the agent from starting
             if source is not None:
                 source.close()
-            self._go_blind(error)
+            self._go_blind(_told(error))
             return None
+        self._place = source.place() or self._place
+        self._inbox.put((), self._place, None)
         self._inbox.sees(source.trust)
         return source
 
@@ -125,3 +125,10 @@ class Reader:
         poller = select.poll()
         poller.register(self._stop, select.POLLIN)
         poller.poll(seconds * 1000)
+
+
+def _told(error: Exception) -> CannotRead:
+    """A reason in words."""
+    return (
+        error if isinstance(error, CannotRead) else CannotRead(f"{type(error).__name__}: {error}")
+    )

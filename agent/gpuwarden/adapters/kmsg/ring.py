@@ -54,8 +54,6 @@ class Ring:
 
     name: str
     trust: KernelTrust
-    can_seek = False
-    """Whether ``_begin``'s number can be asked for; otherwise what is below it is read and left out."""
 
     def __init__(self, sieve: Sieve) -> None:
         self._sieve = sieve
@@ -193,8 +191,6 @@ class Ring:
                 self._look((raw,), now, kept)
                 self._number(raw, 1)
                 return count + 1, Reach.MORE
-            if self.can_seek:
-                return count + 1, self._astray()
         return SLICE, Reach.MORE
 
     def _nothing_wanted(self, last: int | None) -> Reach:

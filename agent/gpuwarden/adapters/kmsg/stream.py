@@ -29,7 +29,6 @@ class SimulatedStream(Ring):
 
     name = "simulated"
     trust = KernelTrust.SIMULATED
-    can_seek = True
 
     def __init__(self, path: Path, boot_id: str, sieve: Sieve) -> None:
         super().__init__(sieve)

@@ -43,13 +43,13 @@ class TextFile:
 
     def open(self, place: Place | None, *, is_backlog: bool) -> None:
         self._is_backlog = is_backlog
-        status = self._reopen()
+        size = self._reopen()
         known = _known(place, str(self._path))
         if known is None:
-            self._offset = status.st_size
-            self._is_cut = self._offset > 0 and os.pread(self._fd, 1, self._offset - 1) != b"\n"
-        elif known[:2] == self._identity and known[2] <= status.st_size:
+            self._offset = size
+        elif known[:2] == self._identity:
             self._offset = known[2]
+        self._is_cut = self._offset > 0 and os.pread(self._fd, 1, self._offset - 1) != b"\n"
         os.lseek(self._fd, self._offset, os.SEEK_SET)
 
     def filenos(self) -> Sequence[int]:
@@ -78,8 +78,8 @@ class TextFile:
             os.close(self._fd)
             self._fd = -1
 
-    def _reopen(self) -> os.stat_result:
-        """From its beginning, as it is now."""
+    def _reopen(self) -> int:
+        """From its beginning, as it is now; its size."""
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -93,7 +93,7 @@ class TextFile:
         self._identity = (status.st_dev, status.st_ino)
         self._offset, self._pending, self._is_cut = 0, b"", False
         self._sieve.counts.opens += 1
-        return status
+        return status.st_size
 
     def _has_moved(self, now: float) -> bool:
         """Whether there is another file at the path, or less of this one: then that is read from now on."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.kernel_line import KernelLine
 from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
+from gpuwarden.model.snapshot import Gap
 from gpuwarden.model.views import KernelView
 from gpuwarden.sim.node.clock import SimClock
 
@@ -23,6 +24,7 @@ class SimKernelLog:
     is_down: bool = False
     reads: Callable[[str], KernelLine | None] = lambda text: None
     """How a line is understood: the agent's own reader, given by whoever attaches one."""
+    gaps: tuple[Gap, ...] = ()
     lines: list[KernelRecord] = field(default_factory=list)
     _next: int = 0
     _settled: int = 0
@@ -67,7 +69,7 @@ class SimKernelLog:
         if self._forged and now - self._told_at >= FORGERY_EVERY_S:
             forgery = replace(self._forged[0], count=len(self._forged))
             self._forged, self._told_at = [], now
-        return KernelView(records=fresh, trust=self.trust, forgery=forgery)
+        return KernelView(records=fresh, trust=self.trust, gaps=self.gaps, forgery=forgery)
 
     def settle(self) -> None:
         self._settled = self._next
