@@ -65,7 +65,10 @@ LAYERS: dict[str, Layer] = {
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
     "ports": Layer(own=frozenset({"model"}), third=NOTHING),
-    "config": Layer(own=frozenset({"model", "errors", "config_types", "config_addresses"})),
+    "config": Layer(
+        own=frozenset({"model", "errors", "config_types", "config_addresses", "config_oncall"})
+    ),
+    "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
     "config_files": Layer(
@@ -76,7 +79,7 @@ LAYERS: dict[str, Layer] = {
     ),
     "toml_places": Layer(own=frozenset({"errors"})),
     "policy": Layer(
-        own=frozenset({"model", "config", "config_types", "evaluate.fast"}),
+        own=frozenset({"model", "config", "config_types", "config_oncall", "evaluate.fast"}),
         third=NOTHING,
         is_pure=True,
     ),
@@ -93,7 +96,17 @@ LAYERS: dict[str, Layer] = {
     "client": Layer(own=frozenset({"wire"})),
     "adapters": Layer(
         own=frozenset(
-            {"ports", "model", "config", "config_types", "wire", "errors", "clock", "log"}
+            {
+                "ports",
+                "model",
+                "config",
+                "config_types",
+                "config_oncall",
+                "wire",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "sim": Layer(
@@ -103,7 +116,18 @@ LAYERS: dict[str, Layer] = {
     ),
     "node": Layer(
         own=frozenset(
-            {"policy", "ports", "model", "wire", "config", "config_types", "errors", "clock", "log"}
+            {
+                "policy",
+                "ports",
+                "model",
+                "wire",
+                "config",
+                "config_types",
+                "config_oncall",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "aggregator": Layer(

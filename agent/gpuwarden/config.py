@@ -7,20 +7,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, SecretUrl, UnixUrl
-from gpuwarden.config_types import Bytes, Class, Ratio, Seconds
+from gpuwarden.config_addresses import HookAddress, ListenAddress, LoopbackUrl, UnixUrl
+from gpuwarden.config_oncall import OncallConfig
+from gpuwarden.config_types import Bytes, Class, Ratio, Seconds, Section
 from gpuwarden.model.tenant import TenantClass
 
 MIB = 2**20
 GIB = 2**30
-
-
-class Section(BaseModel):
-    """One table of the file: frozen, and an unknown key is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class QuotaConfig(Section):
@@ -252,7 +247,7 @@ class KmsgConfig(Section):
 class PageConfig(Section):
     """Where a page goes: a webhook (JSON by POST). Empty: the log alone."""
 
-    webhook: SecretUrl | None = None
+    webhook: HookAddress | None = None
     timeout_s: Seconds = 5.0
 
 
@@ -300,6 +295,7 @@ class Config(Section):
     docker: DockerConfig = DockerConfig()
     kmsg: KmsgConfig = KmsgConfig()
     page: PageConfig = PageConfig()
+    oncall: OncallConfig = OncallConfig()
     rules: Rules = Rules()
     default: DefaultPolicy = DefaultPolicy()
     tenant: tuple[TenantPolicy, ...] = ()

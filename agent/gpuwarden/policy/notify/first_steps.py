@@ -1,0 +1,83 @@
+"""The first three things to look at, for whoever was woken: by class of fault, else by rule."""
+
+from collections.abc import Mapping
+
+Steps = tuple[str, str, str]
+
+BY_RULE: Mapping[str, Steps] = {
+    "quota": (
+        "gpuwarden tenants: who holds how much of which GPU, against which quota",
+        "gpuwarden explain INCIDENT: what was done to it, and what was withheld and why",
+        "talk to its owner; end it by hand where gpuwarden may not (docker stop, scancel, systemctl stop)",
+    ),
+    "reserve": (
+        "gpuwarden tenants: who holds the GPU that is too full for its protected tenant",
+        "gpuwarden explain INCIDENT: who was to make room, and what stood in the way",
+        "move or end the largest tenant there that is not protected, or lower [reserve]",
+    ),
+    "locked": (
+        "gpuwarden gpus: which GPU, and what the driver asks for (reset, reboot)",
+        "dmesg -T | grep -i -e NVRM -e xid: the first Xid line is the cause, later ones follow from it",
+        "empty the GPU, then nvidia-smi --gpu-reset -i INDEX; where that fails, drain and reboot",
+    ),
+    "sight": (
+        "gpuwarden gpus: which GPU does not answer; the others are watched on",
+        "dmesg -T | grep -i -e NVRM -e xid, and lspci | grep -i nvidia: is it still on the bus?",
+        "drain the node and reboot it; do not kill -9 what uses the GPU",
+    ),
+    "unattributed": (
+        "nvidia-smi and gpuwarden tenants: which GPU holds bytes that no listed process holds",
+        "look for processes that have ended badly (ps -eo pid,stat,comm | grep -w Z) and for managed memory",
+        "end the suspect by hand and see whether the bytes come back; else reset the GPU once it is empty",
+    ),
+    "slo": (
+        "gpuwarden status: which service is red, and since when",
+        "gpuwarden tenants: who else is on its GPU, and who grows",
+        "look at the service itself: its load, its logs, what it depends on",
+    ),
+    "tombstone": (
+        "gpuwarden explain INCIDENT: whose owner was ended again and again",
+        "find who starts it (docker compose, cron, a scheduler, a unit) and have that stop",
+        "give it the quota it needs, or wait: it is held until its window is over",
+    ),
+    "pressure": (
+        "gpuwarden tenants: which tenant stalls on its own host memory",
+        "look at its memory.current and memory.events in its control group",
+        "give it more host memory, or have it use less",
+    ),
+    "host": (
+        "gpuwarden status: what the host is short of",
+        "top, free -m, df -h: who uses it up",
+        "end or move what does not belong there",
+    ),
+    "limits": (
+        "gpuwarden doctor: does the driver still take memory limits?",
+        "gpuwarden explain INCIDENT: which tenant is guarded by the reactive engine alone",
+        "look at the driver's version and at what else sets limits there",
+    ),
+}
+"""For the rules of this program. A class of fault has a table of its own."""
+
+TABLES: tuple[Mapping[str, Steps], ...] = (BY_RULE,)
+"""The first that knows the class or the rule is right."""
+
+OTHERWISE: Steps = (
+    "gpuwarden status: is all else well?",
+    "gpuwarden explain INCIDENT: what happened, what was done, what to do next",
+    "gpuwarden doctor: what is wrong with this host",
+)
+
+
+def first_steps(fault: str, rule: str, incident: str) -> Steps:
+    """What to do first; ``INCIDENT`` in them is the incident's id."""
+    for word in (fault, rule):
+        for table in TABLES:
+            if word in table:
+                a, b, c = table[word]
+                return _named(a, incident), _named(b, incident), _named(c, incident)
+    a, b, c = OTHERWISE
+    return _named(a, incident), _named(b, incident), _named(c, incident)
+
+
+def _named(line: str, incident: str) -> str:
+    return line.replace("INCIDENT", incident)
