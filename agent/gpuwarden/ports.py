@@ -15,6 +15,7 @@ from gpuwarden.model.decision import Decision, Incident, ProbePlan
 from gpuwarden.model.device import Device, DriverEvent, Listing
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
+from gpuwarden.model.oncall import Notice, Receipt
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
 from gpuwarden.model.snapshot import (
     Gap,
@@ -277,6 +278,25 @@ class Pager(Protocol):
 
     def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
         """Blocks up to its deadline; ``Unavailable`` when it was not accepted."""
+        ...
+
+
+class Sink(Protocol):
+    """One way to reach people."""
+
+    def deliver(self, notice: Notice) -> Receipt:
+        """Hand one message over; blocks up to its deadline. ``Unavailable``: not this time (it says
+        after how long to try again, where it was told); ``Refused``: the receiver will not have it,
+        and why; ``Unsupported``: it can never be sent from here. No text of any of them holds a secret.
+        """
+        ...
+
+
+class Heartbeat(Protocol):
+    """A dead man's switch: somebody outside who acts when it is told nothing for long."""
+
+    def beat(self) -> None:
+        """Blocks up to its deadline; errors as those of a sink."""
         ...
 
 

@@ -232,7 +232,7 @@ def trial(name: str, host: str, wall: float) -> Notice:
     key = IncidentId(f"test-{int(wall):x}")
     return Notice(
         id=f"{key}/{name}/1",
-        key=f"{host}/{key}",
+        key=f"{host}/test-{name}",
         sink=name,
         reason=Reason.TEST,
         severity="info",
