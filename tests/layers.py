@@ -65,6 +65,7 @@ LAYERS: dict[str, Layer] = {
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
     "ports": Layer(own=frozenset({"model"}), third=NOTHING),
+    "ports_oncall": Layer(own=frozenset({"model"}), third=NOTHING),
     "config": Layer(
         own=frozenset({"model", "errors", "config_types", "config_addresses", "config_oncall"})
     ),
@@ -98,6 +99,7 @@ LAYERS: dict[str, Layer] = {
         own=frozenset(
             {
                 "ports",
+                "ports_oncall",
                 "model",
                 "config",
                 "config_types",
@@ -119,6 +121,7 @@ LAYERS: dict[str, Layer] = {
             {
                 "policy",
                 "ports",
+                "ports_oncall",
                 "model",
                 "wire",
                 "config",

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gpuwarden.config_addresses import HookAddress, ListenAddress, LoopbackUrl, UnixUrl
+from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, UnixUrl
 from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.config_types import Bytes, Class, Ratio, Seconds, Section
 from gpuwarden.model.tenant import TenantClass
@@ -244,13 +244,6 @@ class KmsgConfig(Section):
     path: Path = Path("/dev/kmsg")
 
 
-class PageConfig(Section):
-    """Where a page goes: a webhook (JSON by POST). Empty: the log alone."""
-
-    webhook: HookAddress | None = None
-    timeout_s: Seconds = 5.0
-
-
 class Rules(Section):
     """Mode of each rule."""
 
@@ -271,7 +264,7 @@ class Rules(Section):
 AT_START = (
     *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
     *("agent.journal_max_bytes", "agent.operator_gids"),
-    *("nvml", "docker", "kmsg", "page", "service"),
+    *("nvml", "docker", "kmsg", "service"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
 )
 """Settings that are read once, when the agent starts; a reload takes over all the others."""
@@ -294,7 +287,6 @@ class Config(Section):
     nvml: NvmlConfig = NvmlConfig()
     docker: DockerConfig = DockerConfig()
     kmsg: KmsgConfig = KmsgConfig()
-    page: PageConfig = PageConfig()
     oncall: OncallConfig = OncallConfig()
     rules: Rules = Rules()
     default: DefaultPolicy = DefaultPolicy()

@@ -13,9 +13,9 @@ from typing import Protocol
 from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
 from gpuwarden.model.device import Device, DriverEvent, Listing
-from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
+from gpuwarden.model.ids import CgroupId, DeviceId, IncidentId, Pid, TenantId
 from gpuwarden.model.memory import Memory
-from gpuwarden.model.oncall import Notice, Receipt
+from gpuwarden.model.oncall import Delivery, Page
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
 from gpuwarden.model.snapshot import (
     Gap,
@@ -274,29 +274,26 @@ class Journal(Protocol):
 
 
 class Pager(Protocol):
-    """Hands a page to on-call; deduplicated by incident by whoever implements it."""
+    """On-call: takes pages, tells people, and tells what became of it."""
 
-    def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
-        """Blocks up to its deadline; ``Unavailable`` when it was not accepted."""
+    def send(self, page: Page) -> None:
+        """Returns once the page is safe on disk; the same page again is none. ``Unavailable``: it is not
+        safe; ``Unsupported``: nobody is set to be told. Blocks for a disk at most."""
         ...
 
-
-class Sink(Protocol):
-    """One way to reach people."""
-
-    def deliver(self, notice: Notice) -> Receipt:
-        """Hand one message over; blocks up to its deadline. ``Unavailable``: not this time (it says
-        after how long to try again, where it was told); ``Refused``: the receiver will not have it,
-        and why; ``Unsupported``: it can never be sent from here. No text of any of them holds a secret.
-        """
+    def follow(
+        self,
+        incidents: Sequence[Incident],
+        subjects: Mapping[IncidentId, str],
+        *,
+        is_all: bool = False,
+    ) -> None:
+        """Incidents as they now read, with what each is about where that is known; ``is_all``: no other
+        is open. Never blocks."""
         ...
 
-
-class Heartbeat(Protocol):
-    """A dead man's switch: somebody outside who acts when it is told nothing for long."""
-
-    def beat(self) -> None:
-        """Blocks up to its deadline; errors as those of a sink."""
+    def delivered(self) -> Sequence[Delivery]:
+        """What became of messages since the last call; after a start, of those before it too."""
         ...
 
 

@@ -4,7 +4,7 @@ import ctypes
 import gc
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,14 @@ from gpuwarden.adapters.limiter_audit import AuditedLimiter
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.own_cost import OwnCost
-from gpuwarden.adapters.pager import WebhookPager
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
 from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.sdnotify import SdNotify
+from gpuwarden.adapters.secrets import Secrets
 from gpuwarden.adapters.services import ServiceWatch
+from gpuwarden.adapters.sinks.make import make_heartbeat, make_sinks
 from gpuwarden.adapters.tenancy import tenant_id
 from gpuwarden.adapters.wakeups import Wakeups
 from gpuwarden.clock import Clock, SystemClock
@@ -35,7 +36,9 @@ from gpuwarden.model.status import AgentInfo
 from gpuwarden.node.journal import FileJournal, Reading, read
 from gpuwarden.node.life import live
 from gpuwarden.node.loop import Node
+from gpuwarden.node.notifier import Notifier, Outfit
 from gpuwarden.node.recover import Recovered, recover, resume
+from gpuwarden.node.sent_log import SentLog
 from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
@@ -55,6 +58,8 @@ class Reloader:
     clock: Clock
     journal: FileJournal
     notify: SdNotify
+    oncall: Callable[[Config], None]
+    """Hands on-call its new settings."""
     started_with: Config
     waiting: tuple[str, ...] = ()
     """Settings of the newest configuration that only a restart puts in force."""
@@ -81,6 +86,7 @@ class Reloader:
         self.is_ok, self.error = True, ""
         self.waiting = waits_for_restart(self.started_with, fresh)
         self.loaded_wall = self.clock.wall()
+        self.oncall(fresh)
         try:
             self.journal.reconfigure(fresh.model_dump_json(by_alias=True))
         except Unavailable as error:
@@ -107,6 +113,7 @@ class Parts:
     runtimes: HostRuntimes
     services: ServiceWatch
     workers: ThreadWorkers
+    notifier: Notifier
     board: Board
     api: NodeApi
     metrics: MetricsServer
@@ -119,6 +126,7 @@ class Parts:
         self.services.close()
         self.runtimes.close()
         self.workers.close()
+        self.notifier.close()
         try:
             self.journal.remember(self.node.memory)
         except Unavailable as error:
@@ -160,6 +168,7 @@ def run_agent(
         clock=clock,
         journal=parts.journal,
         notify=parts.notify,
+        oncall=lambda fresh: parts.notifier.adopt(_outfit(fresh, clock, environ)),
         started_with=cfg,
         loaded_wall=clock.wall(),
     )
@@ -176,6 +185,7 @@ def run_agent(
     wakeups.catch_signals()
     parts.metrics.start()
     parts.api.start()
+    parts.notifier.start()
     get_log().info("agent_started", mode=cfg.agent.mode, version=gpuwarden.__version__)
     parts.notify.ready(f"{cfg.agent.mode}: started")
     _give_back_start_up_memory()
@@ -211,6 +221,12 @@ def build(
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
     workers = ThreadWorkers()
+    notifier = Notifier(
+        _outfit(cfg, clock, environ),
+        SentLog(cfg.agent.state_dir / "oncall"),
+        clock,
+        socket.gethostname(),
+    )
     board = Board(sources=_no_sources())
     ports = Ports(
         probe=probe,
@@ -221,7 +237,7 @@ def build(
         host=PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir),
         services=services,
         journal=journal,
-        pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
+        pager=notifier,
         status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
@@ -251,10 +267,21 @@ def build(
         runtimes=runtimes,
         services=services,
         workers=workers,
+        notifier=notifier,
         board=board,
         api=api,
         metrics=metrics,
         node=node,
+    )
+
+
+def _outfit(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Outfit:
+    """The sinks of a configuration; what their secrets are is read when a message is sent."""
+    secrets, host = Secrets(environ), socket.gethostname()
+    return Outfit(
+        cfg=cfg.oncall,
+        sinks=make_sinks(cfg.oncall, secrets, clock, host),
+        heartbeat=make_heartbeat(cfg.oncall, secrets, clock, host),
     )
 
 
@@ -282,6 +309,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         if reloader.waiting:
             settings = ", ".join(reloader.waiting)
             degraded.append(f"the configuration has changed; a restart puts in force: {settings}")
+        degraded += parts.notifier.complaints
         return AgentInfo(
             version=gpuwarden.__version__,
             pid=os.getpid(),
@@ -308,6 +336,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts["config_reloads", "rejected"] = reloader.rejected
         counts.update((("api", k), v) for k, v in parts.api.counts().items())
         counts.update((("metrics", k), v) for k, v in parts.metrics.counts().items())
+        counts.update(parts.notifier.counters())
         counts.update(parts.probe.counters())
         return counts
 

@@ -24,7 +24,7 @@ from gpuwarden.clock import SystemClock
 from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable, Unsupported
 from gpuwarden.model.oncall import Reason
-from gpuwarden.ports import Sink
+from gpuwarden.ports_oncall import Sink
 from tests.adapters.sink_notices import evil, notice, over, secret_file
 
 PASSWORD = "sehr-geheim"

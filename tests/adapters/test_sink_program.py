@@ -14,7 +14,7 @@ from gpuwarden.adapters.sinks.make import make_sinks
 from gpuwarden.clock import SystemClock
 from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable, Unsupported
-from gpuwarden.ports import Sink
+from gpuwarden.ports_oncall import Sink
 from tests.adapters import sink_schemas
 from tests.adapters.sink_notices import evil, notice
 

@@ -21,7 +21,7 @@ from gpuwarden.clock import SystemClock
 from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable
 from gpuwarden.model.oncall import Notice, Reason
-from gpuwarden.ports import Sink
+from gpuwarden.ports_oncall import Sink
 from tests.adapters.receiver import Receiver, answer, drip
 from tests.adapters.sink_notices import EVIL, evil, notice, over, secret_file
 

@@ -71,12 +71,19 @@ class Duty:
     tried: list[tuple[float, Notice]] = field(default_factory=list)
     at: float = 0.0
 
-    def page(self, number: int | str = 1, *, has_incident: bool = True, **rest: Any) -> Duty:
+    def page(
+        self,
+        number: int | str = 1,
+        *,
+        has_incident: bool = True,
+        tenant_name: str = "",
+        **rest: Any,
+    ) -> Duty:
         """A page comes in now."""
         order = page(number, self.at, **rest)
-        known = brief(number, summary=order.summary, opened_wall=T0 + self.at)
-        if "tenant_name" in rest:
-            known = replace(known, tenant_name=rest["tenant_name"])
+        known = brief(
+            number, summary=order.summary, opened_wall=T0 + self.at, tenant_name=tenant_name
+        )
         self.book = fold.taken(self.cfg, self.book, order, known, has_incident=has_incident)
         return self
 

@@ -299,6 +299,8 @@ class Book:
     """Of silences."""
     dropped: int = 0
     """Pages there was no room for."""
+    dropped_wall: float = 0.0
+    """When that was last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

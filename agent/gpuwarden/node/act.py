@@ -8,6 +8,7 @@ from gpuwarden.clock import Clock
 from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import BLOCKING, Action, Kind, Outcome, Result, Target
 from gpuwarden.model.ids import CgroupId, Pid
+from gpuwarden.model.oncall import Page
 from gpuwarden.model.tenant import HostLimits
 from gpuwarden.ports import Ports
 
@@ -88,13 +89,7 @@ class Actor:
     def _execute(self, action: Action) -> Old:
         if action.kind is Kind.PAGE:
             self._ports.steps.reached(action, "checked")
-            params = dict(action.params)
-            self._ports.pager.send(
-                action.incident,
-                params.get("severity", "error"),
-                params.get("summary", action.why),
-                {"why": action.why, "device": action.device or ""},
-            )
+            self._ports.pager.send(_page(action, self._clock.wall()))
             return {}
         do = self._do.get(action.kind)
         if do is None or action.target is None:  # warn, cordon, uncordon: kept in the journal
@@ -255,6 +250,19 @@ class Actor:
             detail="".join(c if c.isprintable() else "?" for c in detail[:300]),
             old=tuple((old or {}).items()),
         )
+
+
+def _page(action: Action, wall: float) -> Page:
+    params = dict(action.params)
+    return Page(
+        id=action.id,
+        incident=action.incident,
+        severity=params.get("severity", "error"),
+        summary=params.get("summary", action.why),
+        wall=wall,
+        device=action.device or "",
+        fault=params.get("fault", ""),
+    )
 
 
 def _cgroup(target: Target) -> CgroupId:

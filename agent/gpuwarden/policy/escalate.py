@@ -26,7 +26,7 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     in_hand = {device for device, _ in desk.busy()}
     in_hand |= {c.device for c in desk.cases.values() if c.rung is Rung.STUCK}
     for finding in findings:
-        if finding.key in paged or not _is_due(desk, finding, in_hand):
+        if _is_known(desk, finding, paged) or not _is_due(desk, finding, in_hand):
             continue
         paged[finding.key] = now
         desk.order(
@@ -37,6 +37,20 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
             params=(("severity", finding.severity.name.lower()), ("summary", finding.summary)),
         )
     return paged
+
+
+def _is_known(desk: Desk, finding: Finding, paged: dict[str, float]) -> bool:
+    """Paged for as long as it stands without a break; one that came back, for a while."""
+    at = paged.get(finding.key)
+    if at is None:
+        return False
+    now = desk.scene.snap.at
+    again = at + desk.cfg.ladder.page_again_s
+    if desk.memory.claims.get(finding.key, now) <= at:
+        return True
+    if now < again:
+        desk.wakes.append(again)
+    return now < again
 
 
 def _is_due(desk: Desk, finding: Finding, in_hand: AbstractSet[DeviceId]) -> bool:

@@ -11,7 +11,7 @@ from gpuwarden.adapters.sinks.slack import SlackSink
 from gpuwarden.adapters.sinks.webhook import WebhookSink
 from gpuwarden.clock import Clock
 from gpuwarden.config_oncall import OncallConfig
-from gpuwarden.ports import Heartbeat, Sink
+from gpuwarden.ports_oncall import Heartbeat, Sink
 
 
 def make_sinks(cfg: OncallConfig, secrets: Secrets, clock: Clock, host: str) -> Mapping[str, Sink]:

@@ -48,12 +48,15 @@ def _advanced(cfg: OncallConfig, book: Book, entry: Entry, wall: float) -> Entry
     if any(post.sink not in sinks for post in entry.posts):
         entry = replace(entry, posts=tuple(p for p in entry.posts if p.sink in sinks))
     entry = _held(cfg, book, entry, wall)
-    if entry.brief.closed_wall is not None:
+    is_over = entry.brief.closed_wall is not None
+    if entry.begun_wall is None and (entry.held is None or is_over):
+        entry = replace(entry, begun_wall=wall)
+        if entry.held is None:  # over already or not: somebody was to be woken
+            entry = _escalated(cfg, entry, wall)
+    if is_over:
         return _ending(cfg, book, entry, wall)
     if entry.held is not None:
         return entry
-    if entry.begun_wall is None:
-        entry = replace(entry, begun_wall=wall)
     entry = _escalated(cfg, entry, wall)
     return entry if entry.is_message else _repeated(cfg, entry, wall)
 

@@ -40,7 +40,7 @@ def taken(cfg: OncallConfig, book: Book, page: Page, brief: Brief, *, has_incide
 def _opened(cfg: OncallConfig, book: Book, page: Page, brief: Brief, *, is_message: bool) -> Book:
     book = _with_room(book)
     if len(book.entries) >= ENTRIES_MAX:
-        return replace(book, dropped=book.dropped + 1)
+        return replace(book, dropped=book.dropped + 1, dropped_wall=page.wall)
     entry = Entry(
         incident=page.incident,
         brief=brief,

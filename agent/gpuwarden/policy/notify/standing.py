@@ -8,6 +8,8 @@ ALIVE_WITHIN_S = 60.0
 BUSY_LOOK_S = 5.0
 IDLE_LOOK_S = 60.0
 NAMED_MAX = 3
+TOLD_FOR_S = 86_400.0
+"""How long dropped pages are complained of."""
 
 
 def unreached(cfg: OncallConfig, book: Book, wall: float, after_s: float) -> list[Entry]:
@@ -43,7 +45,7 @@ def complaints(cfg: OncallConfig, book: Book, wall: float) -> tuple[str, ...]:
         for s in _failing(cfg, book)
         if s.failing_wall is not None and wall - s.failing_wall >= cfg.unreached_s
     ]
-    if book.dropped:
+    if book.dropped and wall - book.dropped_wall < TOLD_FOR_S:
         said.append(f"{book.dropped} pages were dropped: too many incidents at once")
     return tuple(said)
 
