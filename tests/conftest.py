@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import prerequisites
+from tests import machine, prerequisites
 from tests.kills import tally
 
 REQUIRED = pytest.StashKey[frozenset[str]]()
+MACHINE = pytest.StashKey[machine.Machine]()  # where the tests marked `systemd` run
 WITHHELD = pytest.StashKey[bool]()  # this module skipped the item, for a marker nobody required
 
 
@@ -55,6 +56,26 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_make_parametrize_id(val: object) -> str | None:
     """A test keeps its name in every process that collects it: pytest-xdist compares them."""
     return "own-pid" if isinstance(val, int) and val == os.getpid() else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    for item in filter(machine.goes_there, session.items):
+        item.add_marker(pytest.mark.timeout(machine.REPORT_TIMEOUT_S), append=False)
+
+
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    if not machine.goes_there(item):
+        return None
+    stash = item.session.stash
+    if MACHINE not in stash:
+        stash[MACHINE] = machine.Machine(item.session, item.config.stash[REQUIRED])
+    stash[MACHINE].show(item)
+    return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if MACHINE in session.stash:
+        session.stash[MACHINE].close()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

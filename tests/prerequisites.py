@@ -17,6 +17,8 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests import machine_inside
+
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES_ENV = ROOT / ".services" / "env"
 SERVICE_VARIABLES = (
@@ -25,7 +27,9 @@ SERVICE_VARIABLES = (
     "CONTAINERS_CONF",
     "CONTAINERS_STORAGE_CONF",
     "SLURM_CONF",
+    "GPUWARDEN_TEST_MACHINE",
 )
+MACHINE_PROGRAM = str(ROOT / "scripts" / "machine")
 
 ASK_TIMEOUT_S = 10.0
 
@@ -110,10 +114,25 @@ def _kubernetes() -> str | None:
 
 
 def _systemd() -> str | None:
-    # sd_booted(3): this folder exists exactly when systemd is the init that runs.
-    if Path("/run/systemd/system").is_dir():
-        return _programs("systemd-run", package="systemd")
-    return "systemd is not the running init"
+    """The private machine; inside it, systemd itself."""
+    if machine_inside.is_inside():
+        return _answers("systemctl", "is-system-running")
+    name = services_environment().get("GPUWARDEN_TEST_MACHINE", "")
+    if not name:
+        return "no private machine with systemd (as root: scripts/services up systemd)"
+    return _answers(MACHINE_PROGRAM, "enter", name, "systemctl", "is-system-running")
+
+
+def _answers(*command: str) -> str | None:
+    try:
+        asked = subprocess.run(
+            command, capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{command[0]}: {error}"
+    if asked.stdout.strip() in ("running", "degraded"):
+        return None
+    return f"{' '.join(command)}: {asked.stdout or asked.stderr}".strip()
 
 
 def _vm() -> str | None:

@@ -19,13 +19,13 @@ from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import CgroupId, DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner
-from tests.adapters.trees import wait_gone
+from tests.adapters.trees import soon, wait_gone
 
 
 @pytest.fixture
 def runtime() -> Systemd:
     clock = SystemClock()
-    return Systemd(Tool(name="systemctl", clock=clock, timeout_s=20.0), clock)
+    return Systemd(Tool(name="systemctl", clock=clock, timeout_s=20.0), clock, CgroupFs())
 
 
 @contextmanager
@@ -42,6 +42,7 @@ def unit(*options: str, command: str = "exec sleep 300") -> Iterator[tuple[str, 
     finally:
         subprocess.run(["systemctl", "kill", "--signal=KILL", name], check=False, timeout=60)
         subprocess.run(["systemctl", "stop", name], check=False, timeout=60)
+        subprocess.run(["systemctl", "reset-failed", name], check=False, timeout=60)
 
 
 def shown(name: str, key: str) -> str:
@@ -75,21 +76,45 @@ def test_describe(runtime: Systemd) -> None:
             runtime.describe(replace(owner, unit="gw-none.service", cgroup_path="/x"))
 
 
+RESTARTS = ("--property=Restart=always", "--property=RestartSec=0")
+DEAF = "trap '' TERM; sleep 300 & while :; do sleep 1; done"
+
+
 @pytest.mark.systemd
 @pytest.mark.parametrize("grace_s", [0.0, 1.0])
-@pytest.mark.parametrize(
-    "command", ["exec sleep 300", "trap '' TERM; sleep 300 & while :; do sleep 1; done"]
-)
-def test_stop_keeps_a_restarting_unit_down(runtime: Systemd, command: str, grace_s: float) -> None:
-    options = ("--property=Restart=always", "--property=RestartSec=0")
-    with unit(*options, command=command) as (name, pid, owner):
+@pytest.mark.parametrize("command", ["exec sleep 300", DEAF])
+@pytest.mark.parametrize("mode", ["control-group", "process", "none"])
+def test_stop_leaves_nothing_running(
+    runtime: Systemd, command: str, grace_s: float, mode: str
+) -> None:
+    with unit(*RESTARTS, f"--property=KillMode={mode}", command=command) as (name, pid, owner):
         target = target_of(owner)
-        with pytest.raises(Unsupported, match="daemon-reload"):
-            runtime.restart_off(target)
         runtime.stop(target, grace_s)
         assert wait_gone(pid)
         assert shown(name, "ActiveState") in ("inactive", "failed")
+        assert CgroupFs().locate(owner) is None
         runtime.stop(replace(target, cgroup=None), grace_s)
+
+
+@pytest.mark.systemd
+def test_unit_that_is_killed_after_its_restarts_are_off_stays_down(runtime: Systemd) -> None:
+    """The same without: systemd has started another one by the time anybody looks."""
+    with unit(*RESTARTS, command=DEAF) as (name, pid, owner):
+        target = target_of(owner)
+        assert target.cgroup is not None
+        CgroupFs().kill(target.cgroup)
+        assert soon(lambda: shown(name, "MainPID") not in ("0", str(pid)))
+        with pytest.raises(Refused, match="another one now"):
+            runtime.restart_off(target)
+
+        pid = int(shown(name, "MainPID"))
+        target = target_of(owner)
+        assert target.cgroup is not None
+        assert runtime.restart_off(target) == {"restart_policy": "always"}
+        CgroupFs().kill(target.cgroup)
+        assert wait_gone(pid)
+        assert soon(lambda: shown(name, "ActiveState") in ("inactive", "failed"))
+        runtime.restart_back(target, {"restart_policy": "always"})
 
 
 @pytest.mark.systemd
@@ -122,9 +147,11 @@ SERVICE = Target(
 )
 SHOW = """
 if [ "$1" = show ]; then
-    state=active; [ ! -e "$0.down" ] || state=inactive
+    state=active group=/system.slice/train@0.service
+    [ ! -e "$0.down" ] || { state=inactive group=; }
+    [ ! -e "$0.left" ] || state=inactive
     printf 'Id=train@0.service\\nLoadState=loaded\\nActiveState=%s\\n' $state
-    printf 'Restart=always\\nUser=alice\\nControlGroup=/system.slice/train@0.service\\n'
+    printf 'Restart=always\\nUser=alice\\nControlGroup=%s\\n' $group
     printf 'Description=x\\nActiveState=inactive\\n'
 fi
 """
@@ -149,6 +176,25 @@ def test_fake_systemctl_kills_who_does_not_stop(tmp_path: Path) -> None:
         "stop --no-block -- train@0.service",
         "kill --signal=SIGKILL -- train@0.service",
     ]
+
+
+def test_fake_systemctl_that_leaves_processes_behind(tmp_path: Path) -> None:
+    runtime = fake(
+        tmp_path, SHOW + '[ "$1" != stop ] || touch "$0.left"; [ "$1" != kill ] || touch "$0.down"'
+    )
+    runtime.stop(SERVICE, 0.2)
+    assert [call.split()[0] for call in calls(tmp_path)] == ["stop", "kill"]
+
+
+def test_fake_systemctl_takes_the_order_that_keeps_it_down(tmp_path: Path) -> None:
+    runtime = fake(tmp_path, SHOW)
+    assert runtime.restart_off(SERVICE) == {"restart_policy": "always"}
+    assert calls(tmp_path) == ["stop --no-block -- train@0.service"]
+    with pytest.raises(Refused, match="not in"):
+        runtime.restart_off(replace(SERVICE, cgroup=CgroupId(path="/elsewhere", inode=1)))
+    with pytest.raises(Refused, match="serves the whole host"):
+        runtime.restart_off(replace(SERVICE, tenant=TenantId("unit:docker.service")))
+    assert len(calls(tmp_path)) == 1
 
 
 def test_fake_systemctl_that_does_not_obey(tmp_path: Path) -> None:
@@ -203,17 +249,25 @@ def test_tenants_that_name_no_unit_to_stop(tmp_path: Path, tenant: str) -> None:
 
 def test_machine_is_stopped_by_its_unit(tmp_path: Path) -> None:
     path = "/machine.slice/systemd-nspawn@web.service"
-    body = SHOW.replace("/system.slice/train@0.service", path)
+    body = SHOW.replace("group=/system.slice/train@0.service", f"group={path}")
     runtime = fake(tmp_path, body + '[ "$1" != stop ] || touch "$0.down"')
     cgroup = CgroupId(path=path, inode=1)
     runtime.stop(Target(tenant=TenantId("nspawn:web"), runtime="nspawn", cgroup=cgroup), 1.0)
     assert calls(tmp_path) == ["stop --no-block -- systemd-nspawn@web.service"]
 
 
-def test_without_systemd(runtime: Systemd) -> None:
-    if Path("/run/systemd/system").is_dir():
-        pytest.skip("systemd is the init here")
-    with pytest.raises(Unsupported):
+@pytest.mark.systemd(outside=True)
+def test_real_systemctl_where_systemd_is_not_the_init(tmp_path: Path) -> None:
+    path = tmp_path / "systemctl"
+    hidden = 'mount -t tmpfs tmpfs /run; exec /usr/bin/systemctl "$@"'
+    path.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{hidden}' sh \"$@\"\n")
+    path.chmod(0o755)
+    clock = SystemClock()
+    tool = Tool(name="systemctl", clock=clock, timeout_s=20.0, path=f"{tmp_path}:/usr/bin:/bin")
+    runtime = Systemd(tool, clock)
+    with pytest.raises(Unsupported, match="not the running init"):
         runtime.stop(replace(SERVICE, cgroup=None), 0.1)
+    with pytest.raises(Unsupported, match="not the running init"):
+        runtime.restart_off(SERVICE)
     with pytest.raises(Unsupported):
         runtime.relocate(SERVICE, DeviceId("GPU-x"), 0)

@@ -173,7 +173,7 @@ def _adapters(
 
     docker = Docker(door, cgroups)
     pods = FirstOf((Cri(tool("crictl")), Containerd(tool("ctr"), clock, cgroups)))
-    systemd = Systemd(tool("systemctl"), clock)
+    systemd = Systemd(tool("systemctl"), clock, cgroups)
     groups = ProcessGroups(clock, timeout_s, open_proc)
     known: dict[str, Runtime] = {
         "docker": docker,

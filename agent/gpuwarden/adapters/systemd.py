@@ -1,7 +1,8 @@
 """The ``Runtime`` port for units of the host's systemd, nspawn machines among them.
 
 ``Restart=`` cannot be changed without a daemon-reload, which can take GPUs away from running
-containers (nvidia-container-toolkit#48); a unit that is stopped through systemctl stays stopped.
+containers (nvidia-container-toolkit#48). A queued stop job does what is needed: of a unit that has one
+systemd starts no other, however it dies (systemd.service(5)), and its settings stay as they are.
 """
 
 import re
@@ -15,6 +16,7 @@ from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
+from gpuwarden.ports import Cgroups
 
 _UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]{0,240}\.(?:service|scope)\Z", re.ASCII)
 _PROPERTIES = ("Id", "LoadState", "ActiveState", "Restart", "User", "ControlGroup", "Description")
@@ -25,9 +27,10 @@ _POLL_S = 0.1
 class Systemd:
     """Implements ``ports.Runtime``. A unit is compared by its control group before it is stopped."""
 
-    def __init__(self, systemctl: Tool, clock: Clock) -> None:
+    def __init__(self, systemctl: Tool, clock: Clock, cgroups: Cgroups | None = None) -> None:
         self._systemctl = systemctl
         self._clock = clock
+        self._cgroups = cgroups
 
     def describe(self, owner: CgroupOwner) -> RuntimeFacts:
         tenant = tenant_of_owner(owner)
@@ -45,20 +48,26 @@ class Systemd:
         )
 
     def restart_off(self, target: Target) -> Mapping[str, str]:
-        raise Unsupported("Restart= needs a daemon-reload; systemctl stop keeps the unit down")
+        """Queue its stop, which cannot be taken back: whoever gets here is convicted. It hears its TERM
+        as soon as it is not frozen any more. ``Refused`` when systemd has started another one since."""
+        unit = _stoppable(target)
+        if target.cgroup is not None and self._cgroups is not None:
+            self._cgroups.is_populated(target.cgroup)
+        shown = self._show(unit, target.cgroup.path if target.cgroup is not None else None)
+        self._order("stop", "--no-block", "--", unit)
+        return {"restart_policy": shown.get("Restart") or "no"}
 
     def restart_back(self, target: Target, old: Mapping[str, str]) -> None:
-        return
+        """Its settings were never touched: whoever starts it has what was there before."""
 
     def stop(self, target: Target, grace_s: float) -> None:
-        """``systemctl stop``; what is left after ``grace_s`` is killed. Down when this returns."""
-        unit = _unit_of(target)
-        if is_infrastructure(unit):
-            raise Refused(f"{unit} serves the whole host")
+        """``systemctl stop``; what is left after ``grace_s`` is killed, also what systemd would leave
+        behind (``KillMode=process``). Down and empty when this returns."""
+        unit = _stoppable(target)
         cgroup_path = target.cgroup.path if target.cgroup is not None else None
         if _is_unknown(self._properties(unit)):
             return  # a transient unit is forgotten as soon as it is down
-        if self._show(unit, cgroup_path).get("ActiveState") in _GONE:
+        if _is_over(self._show(unit, cgroup_path)):
             return
         self._order("stop", "--no-block", "--", unit)
         if grace_s > 0 and self._is_down(unit, grace_s):
@@ -96,7 +105,7 @@ class Systemd:
 
     def _is_down(self, unit: str, seconds: float) -> bool:
         until = self._clock.now() + seconds
-        while self._properties(unit).get("ActiveState") not in _GONE:
+        while not _is_over(self._properties(unit)):
             if self._clock.now() >= until:
                 return False
             self._clock.sleep(min(_POLL_S, max(0.01, until - self._clock.now())))
@@ -110,6 +119,18 @@ class Systemd:
 
 def _is_unknown(shown: Mapping[str, str]) -> bool:
     return shown.get("LoadState") == "not-found" and shown.get("ActiveState") in (None, *_GONE)
+
+
+def _is_over(shown: Mapping[str, str]) -> bool:
+    """Down, and its group removed: systemd does that as soon as the last process has left."""
+    return shown.get("ActiveState") in _GONE and not shown.get("ControlGroup")
+
+
+def _stoppable(target: Target) -> str:
+    unit = _unit_of(target)
+    if is_infrastructure(unit):
+        raise Refused(f"{unit} serves the whole host")
+    return unit
 
 
 def _unit_of(target: Target) -> str:

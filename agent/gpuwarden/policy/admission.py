@@ -88,13 +88,14 @@ def admit(
     hard = _memory(cfg, entry, labels, faults)
     soft = _soft(entry, labels, hard, faults)
     grace = _grace(cfg, entry, labels, cls, faults)
+    unit = None if who.runtime == "pgrp" else who.unit  # one job of many in its session
     service = entry.service if entry is not None else None
     if service is None and "service" in labels:
         service = _service(labels["service"], faults)
     return Tenant(
         id=facts.tenant,
         runtime=who.runtime,
-        name=_clean(facts.name or who.unit or who.comm or facts.tenant),
+        name=_clean(facts.name or unit or who.comm or facts.tenant),
         cls=cls,
         soft_bytes=soft,
         hard_bytes=hard,

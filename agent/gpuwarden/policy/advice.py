@@ -132,8 +132,8 @@ def _on_the_tenant(incident: Incident, done: set[str], results: Mapping[str, str
             advice.append(_OF_RULE.get(incident.rule, f"Talk to the owner of {who}."))
     if Kind.RESTART_OFF in done and Kind.RESTART_BACK not in done:
         advice.append(
-            "Its restart policy was switched off and will be given back by itself; start the "
-            f"container by hand ({who}) once the cause is gone."
+            "Its restart policy was switched off and will be given back by itself; start "
+            f"{who} by hand once the cause is gone."
         )
     elif results.get(Kind.RESTART_OFF) in (Result.FAILED, Result.UNSUPPORTED):
         advice.append(

@@ -265,7 +265,8 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
         state = desk.device(device)
         wait = desk.cfg.ladder.cooldown_s if event is Event.GONE else 0.0
         desk.devices[device] = replace(state, cooldown_until=now + wait)
-    is_evicted = before.rung in AFTER_EVICTION and event is not Event.OBEYED
+    has_begun = before.rung in AFTER_EVICTION or ladder.is_told_to_stop(before)
+    is_evicted = has_begun and event is not Event.OBEYED
     if is_evicted:
         desk.memory = replace(
             desk.memory,

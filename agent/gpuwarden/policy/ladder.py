@@ -69,9 +69,12 @@ TABLE: dict[tuple[Rung, Event], Rung] = {
 }
 
 STOP_WITH_TERM = frozenset({"systemd-service", "systemd-scope", "slurm", "containerd", "crio"})
-"""Owners whose manager would bring it back, and has no restart policy to switch off: it is asked to
-stop at the same time as TERM is sent."""
-HAS_RESTART_POLICY = frozenset({"docker", "podman", "unknown", "ecs"})
+"""Owners whose manager has to know that it ends: it is asked to stop at the same time as TERM is sent."""
+HAS_RESTART_POLICY = frozenset({"docker", "podman", "unknown", "ecs", "systemd-service"})
+"""Owners that are started again as soon as they die, unless that is switched off before. Of a unit with
+``RestartSec=0`` the next one runs before anybody could ask systemd to stop it."""
+STOPPED_BY_RESTART_OFF = frozenset({"systemd-service"})
+"""Of these, owners that are kept from being started again by the order to stop them."""
 
 
 def step(rung: Rung, event: Event) -> Rung:
@@ -100,7 +103,8 @@ def event_of(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
         return Event.GONE
     if has_gone(cfg, case, scene):
         return Event.FREED
-    if case.rung in (Rung.HELD, Rung.TERMED) and has_obeyed(cfg, case, scene):
+    is_free = case.rung in (Rung.HELD, Rung.TERMED) and not is_told_to_stop(case)
+    if is_free and has_obeyed(cfg, case, scene):
         return Event.OBEYED
     if case.rung is Rung.HELD:
         waited = now - case.since >= cfg.ladder.restart_wait_s
@@ -173,6 +177,19 @@ def _are_leaked(cfg: Config, case: Case, device: DeviceId, scene: Scene) -> bool
         return False
     margin = min(cfg.quota.unattributed_margin_bytes, held // 2)
     return now - dict(case.nobodys).get(device, 0) > margin
+
+
+def is_told_to_stop(case: Case) -> bool:
+    """Whether its manager has the order to stop it, which nobody takes back: it will not go on."""
+    if case.rung is not Rung.HELD:
+        return case.rung is Rung.TERMED and case.target.runtime in STOP_WITH_TERM
+    is_restarted = case.old_restart not in (None, "", "no")
+    return (
+        case.target.runtime in STOPPED_BY_RESTART_OFF
+        and is_restarted
+        and case.is_restart_settled
+        and case.is_restart_off
+    )
 
 
 def has_obeyed(cfg: Config, case: Case, scene: Scene) -> bool:

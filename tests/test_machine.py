@@ -1,0 +1,175 @@
+"""The machine with a systemd of its own: what it is, what it leaves, and how tests inside it are reported."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.agent import until
+
+ROOT = Path(__file__).resolve().parent.parent
+MACHINE = ROOT / "scripts" / "machine"
+SUITE = ROOT / "tests" / "data" / "machine_suite.py"
+CALL_TIMEOUT_S = 100
+
+
+def machine(*words: str, code: int = 0) -> str:
+    """`scripts/machine WORDS`; what it said."""
+    ran = subprocess.run(
+        [MACHINE, *words],
+        capture_output=True,
+        text=True,
+        timeout=CALL_TIMEOUT_S,
+        check=False,
+    )
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def suite(counts: Path, *options: str, require: str = "") -> str:
+    """Output of a pytest run on this side over the suite of every outcome."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", *options, str(SUITE)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "GPUWARDEN_TEST_REQUIRE": require,
+            "GPUWARDEN_TEST_COUNTS": str(counts),
+        },
+        capture_output=True,
+        text=True,
+        timeout=CALL_TIMEOUT_S,
+        check=False,
+    )
+    assert ran.returncode == pytest.ExitCode.TESTS_FAILED, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.systemd(outside=True)
+def test_outcomes_in_the_machine_are_shown_and_counted_here(tmp_path: Path) -> None:
+    output = suite(tmp_path / "counts", "-k", "not hangs and not run and not reached")
+    assert (tmp_path / "counts").read_text() == "4 2 1\n"
+    assert "FAILED tests/data/machine_suite.py::test_that_fails - AssertionError" in output
+    assert "ERROR tests/data/machine_suite.py::test_with_a_teardown_that_fails" in output
+    assert "a reason of its own" in output
+    assert "what the test printed" in output
+    assert "what the teardown raised" in output
+
+
+@pytest.mark.systemd(outside=True)
+def test_skip_in_the_machine_fails_where_systemd_is_required(tmp_path: Path) -> None:
+    output = suite(tmp_path / "counts", "-k", "skips", require="systemd")
+    assert (tmp_path / "counts").read_text() == "0 1 0\n"
+    assert "systemd was required, yet this test skipped: a reason of its own" in output
+
+
+@pytest.mark.systemd(outside=True)
+def test_hang_and_end_of_the_run_in_the_machine_are_failures(tmp_path: Path) -> None:
+    output = suite(tmp_path / "counts", "-k", "hangs or run or reached")
+    assert (tmp_path / "counts").read_text() == "0 3 0\n"
+    assert "Timeout (>1.0s)" in output
+    assert "signal.pause()" in output, "the place where it hung"
+    assert output.count("the run in the machine broke off") >= 2
+
+
+@pytest.mark.systemd
+def test_it_is_a_machine_of_its_own() -> None:
+    assert Path("/run/systemd/system").is_dir()
+    assert Path("/proc/1/comm").read_text() == "systemd\n"
+    assert (Path("/sys/fs/cgroup") / "init.scope" / "cgroup.procs").read_text() == "1\n"
+    assert os.listdir("/sys/class/net") == ["lo"]
+    units = ["dbus.socket", "systemd-logind.service", "multi-user.target"]
+    subprocess.run(["systemctl", "is-active", *units], timeout=CALL_TIMEOUT_S, check=True)
+
+
+@pytest.mark.systemd
+def test_it_may_not_write_to_this_clone_and_what_it_writes_elsewhere_is_not_seen() -> None:
+    with pytest.raises(OSError, match="Read-only"):
+        (ROOT / "written-by-a-test").touch()
+    Path("/etc/written-by-a-test").touch()
+
+
+@pytest.mark.systemd(outside=True)
+def test_nothing_it_writes_is_seen_here() -> None:
+    machine("run", "systemd", "touch", "/usr/bin/written-by-a-test")
+    machine("run", "systemd", "test", "-e", "/usr/bin/written-by-a-test")
+    assert not Path("/usr/bin/written-by-a-test").exists()
+
+
+@pytest.mark.systemd(outside=True)
+def test_second_machine_boots_beside_it_and_its_end_takes_all_along() -> None:
+    """With the plug pulled, not even a unit that hears no TERM lives on, nor anything of its groups."""
+    name = f"t{os.getpid()}"
+    booted = subprocess.Popen(
+        [MACHINE, "boot", name], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        until("it is up", lambda: is_up(name))
+        assert machine("run", name, "cat", "/proc/sys/kernel/hostname") == f"{name}\n"
+        assert "x y" in machine("run", name, "-E", "WORD=x y", "printenv", "WORD")
+        machine("run", name, "sh", "-c", "exit 7", code=7)
+        assert "runs already" in machine("boot", name, code=1)
+        machine(
+            "enter",
+            name,
+            "systemd-run",
+            "sh",
+            "-c",
+            f"trap '' TERM; : {name}; while :; do sleep 1; done",
+        )
+        until("the unit runs", lambda: len(of_it(f": {name};")) == 1)
+    finally:
+        machine("stop", name)
+        booted.kill()  # where it had not got so far as to have a group
+        booted.wait(CALL_TIMEOUT_S)
+        machine("stop", name)
+    assert of_it(f": {name};") == of_it(f"--machine={name}") == []
+    assert "does not run" in machine("enter", name, "true", code=1)
+    machine("stop", name)
+
+
+def is_up(name: str) -> bool:
+    asked = subprocess.run(
+        [MACHINE, "enter", name, "systemctl", "is-system-running"],
+        capture_output=True,
+        text=True,
+        timeout=CALL_TIMEOUT_S,
+        check=False,
+    )
+    return asked.stdout == "running\n"
+
+
+def of_it(word: str) -> list[int]:
+    """Processes with the word in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.systemd(outside=True)
+@pytest.mark.parametrize("name", ["", "-x", "../x", "A b", "x" * 40])
+def test_names_that_are_none(name: str) -> None:
+    assert "not a name for a machine" in machine("stop", name, code=1)
+
+
+@pytest.mark.systemd(outside=True)
+def test_where_no_machine_can_boot_it_says_so_in_one_line() -> None:
+    """Root without CAP_SYS_ADMIN, as in most containers; and a user who is not root."""
+    said = subprocess.run(
+        ["setpriv", "--bounding-set=-sys_admin", MACHINE, "lacks"],
+        capture_output=True,
+        text=True,
+        timeout=CALL_TIMEOUT_S,
+        check=True,
+    )
+    assert said.stdout.startswith("this machine does not let root mount what a container needs: ")
+    assert said.stdout.count("\n") == 1
+    assert said.stderr == ""
