@@ -37,6 +37,7 @@ from gpuwarden.node.journal import FileJournal, Reading, read
 from gpuwarden.node.life import live
 from gpuwarden.node.loop import Node
 from gpuwarden.node.notifier import Notifier, Outfit
+from gpuwarden.node.oncall_desk import OncallDesk
 from gpuwarden.node.recover import Recovered, recover, resume
 from gpuwarden.node.sent_log import SentLog
 from gpuwarden.node.status import Board, Sources
@@ -254,7 +255,13 @@ def build(
     if node.journal_fault:
         # A full disk stops harm, not the watch: the loop withholds and keeps trying.
         get_log().error("journal_failed", detail=node.journal_fault)
-    api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
+    api = NodeApi(
+        claim,
+        board,
+        clock=clock,
+        operator_gids=cfg.agent.operator_gids,
+        oncall=OncallDesk(notifier, journal, clock, socket.gethostname()),
+    )
     metrics = MetricsServer(cfg.agent.metrics_listen, board, clock=clock)
     return Parts(
         cfg=cfg,
@@ -349,6 +356,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             **parts.probe.durations(),
             **parts.node.durations,
         },
+        oncall=lambda: parts.notifier.state,
     )
 
 
