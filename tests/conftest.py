@@ -17,6 +17,7 @@ import pytest
 
 from tests import machine, prerequisites
 from tests.kills import tally
+from tests.properties import generated
 
 REQUIRED = pytest.StashKey[frozenset[str]]()
 MACHINE = pytest.StashKey[machine.Machine]()  # where the tests marked `systemd` run
@@ -119,6 +120,8 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
     if line := tally.killed(terminalreporter.stats.get("passed", [])):
+        terminalreporter.write_line(line)
+    for line in generated.told(terminalreporter.stats.get("passed", [])):
         terminalreporter.write_line(line)
     path = os.environ.get("GPUWARDEN_TEST_COUNTS")
     if not path or hasattr(

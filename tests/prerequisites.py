@@ -22,6 +22,8 @@ from tests import machine_inside
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES_ENV = ROOT / ".services" / "env"
 SERVICE_VARIABLES = (
+    "CONTAINERD_ADDRESS",
+    "CONTAINER_RUNTIME_ENDPOINT",
     "DOCKER_HOST",
     "PODMAN_HOST",
     "CONTAINERS_CONF",
@@ -76,24 +78,35 @@ def _pings(service: str, variable: str) -> str | None:
     return None if b" 200 " in answer else f"the private {service} at {address} is ill: {answer!r}"
 
 
+def _containerd() -> str | None:
+    address = services_environment().get("CONTAINERD_ADDRESS", "")
+    if not address:
+        return "no private containerd (as root: scripts/services up containerd)"
+    return _asked("ctr", "--address", address, "version")
+
+
 def _slurm() -> str | None:
     conf = services_environment().get("SLURM_CONF", "")
     if not conf:
         return "no private Slurm (as root: scripts/services up slurm)"
+    return _asked("scontrol", "ping", SLURM_CONF=conf)
+
+
+def _asked(*command: str, **env: str) -> str | None:
+    """What went wrong with a command that asks a service whether it is well."""
+    said = " ".join(command)
     try:
         asked = subprocess.run(
-            ["scontrol", "ping"],
-            env={**os.environ, "SLURM_CONF": conf},
+            command,
+            env={**os.environ, **env},
             capture_output=True,
             text=True,
             timeout=ASK_TIMEOUT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"scontrol ping: {error}"
-    return (
-        None if asked.returncode == 0 else f"scontrol ping: {asked.stdout or asked.stderr}".strip()
-    )
+        return f"{said}: {error}"
+    return None if asked.returncode == 0 else f"{said}: {asked.stdout or asked.stderr}".strip()
 
 
 def _gpu() -> str | None:
@@ -151,6 +164,7 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "alertmanager": lambda: _programs(
         "prometheus-alertmanager", "amtool", package="prometheus-alertmanager"
     ),
+    "containerd": _containerd,
     "docker": lambda: _pings("docker", "DOCKER_HOST"),
     "go": lambda: _programs("go", package="golang-go"),
     "gpu": _gpu,

@@ -103,7 +103,7 @@ def test_module_that_skips_itself_fails_where_something_is_required(tmp_path: Pa
 def test_unknown_requirement_names_the_known_ones(tmp_path: Path) -> None:
     code, output, _ = run(tmp_path, SUITE, "dokcer")
     assert code == pytest.ExitCode.USAGE_ERROR
-    assert "no such marker: dokcer (known: alertmanager, docker, go," in output
+    assert "no such marker: dokcer (known: alertmanager, containerd, docker, go," in output
 
 
 def test_counts_of_parallel_runs_are_not_doubled(tmp_path: Path) -> None:

@@ -59,6 +59,19 @@ def test_private_docker_shows_nothing_of_this_machine() -> None:
     client.close()
 
 
+@pytest.mark.containerd
+def test_private_containerd_shows_nothing_of_this_machine() -> None:
+    address = os.environ["CONTAINERD_ADDRESS"]
+    assert os.environ["CONTAINER_RUNTIME_ENDPOINT"] == f"unix://{address}"
+    assert address != "/run/containerd/containerd.sock"
+    images = run("ctr", "--address", address, "--namespace=k8s.io", "images", "list", "--quiet")
+    named = {line for line in images.splitlines() if not line.startswith("sha256:")}
+    assert named == {
+        "docker.io/library/gpuwarden-test:busybox",
+        "docker.io/library/gpuwarden-test:pause",
+    }
+
+
 @pytest.mark.slurm
 def test_slurm_runs_a_job_and_cancels_it(tmp_path: Path) -> None:
     started = tmp_path / "started"

@@ -217,6 +217,8 @@ class AgentConfig(Section):
     state_dir: Path = Path("/var/lib/gpuwarden")
     run_dir: Path = Path("/run/gpuwarden")
     metrics_listen: ListenAddress = "127.0.0.1:9420"
+    metrics_processes: int = Field(default=0, ge=0, le=1000)
+    """So many processes of each device, the largest, have series of their own on the metrics page."""
     log_format: Literal["console", "json"] = "console"
     expected_devices: int | None = Field(default=None, ge=0, le=64)
     journal_max_bytes: Bytes = 256 * MIB
@@ -235,6 +237,14 @@ class DockerConfig(Section):
     """Docker's API."""
 
     host: UnixUrl = "unix:///var/run/docker.sock"
+    timeout_s: Seconds = 3.0
+
+
+class CriConfig(Section):
+    """The CRI of pods (containerd, CRI-O)."""
+
+    endpoint: UnixUrl | None = None
+    """The kubelet's own; unset: those of the places where runtimes listen by default."""
     timeout_s: Seconds = 3.0
 
 
@@ -263,8 +273,8 @@ class Rules(Section):
 
 AT_START = (
     *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
-    *("agent.journal_max_bytes", "agent.operator_gids"),
-    *("nvml", "docker", "kmsg", "service"),
+    *("agent.metrics_processes", "agent.journal_max_bytes", "agent.operator_gids"),
+    *("nvml", "docker", "cri", "kmsg", "service"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
 )
 """Settings that are read once, when the agent starts; a reload takes over all the others."""
@@ -286,6 +296,7 @@ class Config(Section):
     host: HostConfig = HostConfig()
     nvml: NvmlConfig = NvmlConfig()
     docker: DockerConfig = DockerConfig()
+    cri: CriConfig = CriConfig()
     kmsg: KmsgConfig = KmsgConfig()
     oncall: OncallConfig = OncallConfig()
     rules: Rules = Rules()

@@ -187,9 +187,10 @@ class Runtime(Protocol):
 class Runtimes(Protocol):
     """All runtimes of the host: dispatches by ``runtime`` and caches descriptions."""
 
-    def facts(self, owner: CgroupOwner, tenant: TenantId, pid: Pid) -> RuntimeFacts:
-        """What is known now (possibly ``described=False``); asks in the background; never
-        blocks.
+    def facts(self, owner: CgroupOwner, tenant: TenantId, cgroup: CgroupId | None) -> RuntimeFacts:
+        """What is known now (possibly ``described=False``); asks in the background; never blocks.
+
+        Another ``cgroup`` of the same path is another run, of which nothing is known yet.
         """
         ...
 

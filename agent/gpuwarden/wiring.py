@@ -15,6 +15,7 @@ from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.limiter import choose_limiter
 from gpuwarden.adapters.limiter_audit import AuditedLimiter
+from gpuwarden.adapters.metrics_page import PageOptions
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.own_cost import OwnCost
@@ -218,7 +219,7 @@ def build(
     journal = FileJournal(cfg.agent.state_dir / "journal", cfg.agent.journal_max_bytes)
     recovered = _recover(cfg)
     cgroups = CgroupFs()
-    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now())
+    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now(), process_top=cfg.agent.metrics_processes)
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
     workers = ThreadWorkers()
@@ -262,7 +263,12 @@ def build(
         operator_gids=cfg.agent.operator_gids,
         oncall=OncallDesk(notifier, journal, clock, socket.gethostname()),
     )
-    metrics = MetricsServer(cfg.agent.metrics_listen, board, clock=clock)
+    metrics = MetricsServer(
+        cfg.agent.metrics_listen,
+        board,
+        clock=clock,
+        options=PageOptions(process_top=cfg.agent.metrics_processes),
+    )
     return Parts(
         cfg=cfg,
         clock=clock,
@@ -329,6 +335,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             limiter=node.ports.limiter.name,
             driver_version=parts.probe.driver_version,
             nvml_version=parts.probe.nvml_version,
+            cuda_version=_version(parts.probe.cuda_version),
             journal_ok=not fault,
             degraded=tuple(degraded),
         )
@@ -358,6 +365,11 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         },
         oncall=lambda: parts.notifier.state,
     )
+
+
+def _version(cuda: int) -> str:
+    """13040 is CUDA 13.4; empty: not told."""
+    return f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else ""
 
 
 def _no_sources() -> Sources:

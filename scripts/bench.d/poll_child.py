@@ -17,9 +17,10 @@ from gpuwarden.adapters.probe.channel import Channel, frame
 from gpuwarden.adapters.probe.child import Options
 from gpuwarden.adapters.probe.facts import Facts
 from gpuwarden.adapters.probe.fast import MemoryTable
+from gpuwarden.adapters.probe.gpm import Gpm
 from gpuwarden.adapters.probe.library import Library, Marks
 from gpuwarden.adapters.probe.lists import Lister
-from gpuwarden.adapters.probe.specs import CLASSES_S
+from gpuwarden.adapters.probe.specs import CLASSES_S, MEDIUM_S
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     records = b"".join(handle.record() for handle in handles)
     channel.send([frame(layout.HELLO, hello), frame(layout.INVENTORY, records)])
     table, lister = MemoryTable(library, marks, handles), Lister(library, marks)
-    facts = Facts(library, marks, handles)
+    facts, gpm = Facts(library, marks, handles), Gpm(library, marks, handles)
     poller = select.poll()
     poller.register(options.frames_fd, select.POLLIN)
     while poller.poll():
@@ -51,6 +52,8 @@ def main() -> None:
                 frames.append(frame(layout.FACTS, got, part=every_s, ordinal=n, at=at))
                 got = facts.fields(n, every_s)
                 frames.append(frame(layout.FIELDS, got, part=every_s, ordinal=n, at=at))
+            got = gpm.read(n)
+            frames.append(frame(layout.GPM, got, part=MEDIUM_S, ordinal=n, at=at))
             used = facts.utilization(n)
             frames.append(frame(layout.PROCESS_UTILIZATION, used, ordinal=n, at=at))
         channel.send(frames)

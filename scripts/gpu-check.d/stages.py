@@ -15,8 +15,9 @@ from typing import Any
 import cgroups
 from device import MIB, SLACK_BYTES, Device, open_device, spent_us, wait_exit
 
-from gpuwarden.adapters.probe import inventory, layout
+from gpuwarden.adapters.probe import decode, inventory, layout
 from gpuwarden.adapters.probe.facts import Call, Facts
+from gpuwarden.adapters.probe.gpm import Gpm
 from gpuwarden.adapters.probe.limits import _Limits
 from gpuwarden.adapters.probe.lists import Lister
 from gpuwarden.adapters.probe.parent import NvmlProbe
@@ -104,17 +105,20 @@ def costs(device: int) -> dict[str, Any]:
             found[name] = _summary(spent) | {"code": layout.code_name(code[-1])}
         lister = Lister(gpu.library, gpu.marks)
         facts = Facts(gpu.library, gpu.marks, [gpu.handle])
+        gpm = Gpm(gpu.library, gpu.marks, [gpu.handle])
         record = gpu.table.read_all()
         passes: dict[str, Callable[[], object]] = {
             "pass memory": gpu.table.read_all,
             "pass lists": lambda: lister.read(gpu.handle, 0, record, is_full=True),
             "pass process utilization": lambda: facts.utilization(0),
+            "pass gpm": lambda: gpm.read(0),
         }
         for every_s in CLASSES_S:
             passes[f"pass facts {every_s} s"] = lambda every_s=every_s: facts.read(0, every_s)
             passes[f"pass fields {every_s} s"] = lambda every_s=every_s: facts.fields(0, every_s)
         for name, work in passes.items():
             found[name] = _summary(spent_us(work, 100, 4.0))
+        found["gpm"] = decode.gpm(gpm.read(0))[0]
     began = time.monotonic()
     with open_device(device):
         found["initialise and open"] = {"median_us": (time.monotonic() - began) * 1e6}

@@ -22,7 +22,10 @@ START_S = 1.0
 
 @contextlib.contextmanager
 def seated(
-    host: SimHost, sampling: SamplingConfig = QUICK, library: str | None = None
+    host: SimHost,
+    sampling: SamplingConfig = QUICK,
+    library: str | None = None,
+    process_top: int = 0,
 ) -> Iterator[Seat]:
     """A probe that looks at this host. Children that the host's faults hold are let go at the end."""
     with pytest.MonkeyPatch.context() as patch:
@@ -31,6 +34,7 @@ def seated(
             NvmlConfig(library=library or str(host.built.library)),
             sampling,
             time.monotonic(),
+            process_top=process_top,
             start_deadline_s=START_S,
             init_deadline_s=START_S,
         )

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from gpuwarden.adapters.cgroup_tree import Group
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.errors import Refused
 from gpuwarden.model.ids import CgroupId
@@ -51,6 +52,33 @@ def test_real_group_is_killed_whole(hierarchy: str) -> None:
         assert one.wait(10) == two.wait(10) == -signal.SIGKILL
         assert soon(lambda: not cgroups.is_populated(cgroup))
         assert bystander.poll() is None
+
+
+class Removed(CgroupFs):
+    """Beside a manager that removes a group the moment its last member is dead, as LXC's monitor does."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        super().__init__()
+        self._process = process
+
+    def _set_frozen(self, group: Group, is_frozen: bool) -> None:
+        super()._set_frozen(group, is_frozen)
+        if not is_frozen:
+            self._process.wait(10)
+            directory = CGROUP_ROOT / group.hierarchy / group.path[1:]
+            assert soon(lambda: not (directory / "cgroup.procs").read_text())
+            directory.rmdir()
+            super()._set_frozen(group, is_frozen)
+
+
+@pytest.mark.root
+@pytest.mark.skipif("freezer" not in HERE, reason="v2 kills by cgroup.kill")
+def test_a_group_that_its_manager_removes_in_the_middle_was_killed() -> None:
+    with real_group("freezer") as path, sleeper() as process:
+        (CGROUP_ROOT / "freezer" / path[1:] / "below").mkdir()
+        join(process.pid, f"{path}/below", "freezer")
+        cgroups = Removed(process)
+        assert cgroups.kill(located(cgroups, f"{path}/below")) == 1
 
 
 @pytest.mark.root

@@ -1,10 +1,9 @@
-"""The containerd runtime against the containerd that the private dockerd started, in a namespace of
-its own named ``default``: Docker's containers live in another one.
-"""
+"""The containerd runtime (ctr, nerdctl: no pods) against the private containerd, in namespace ``default``."""
 
 import os
 import shutil
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuwarden.adapters.cgroup_owner import owner_of_pid
+from gpuwarden.adapters.cgroup_owner import owner_of, owner_of_pid
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.containerd import Containerd
 from gpuwarden.adapters.tenancy import tenant_of_owner
@@ -23,22 +22,23 @@ from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner
-from tests.adapters.trees import remove_empty_groups, wait_gone
+from tests.adapters.trees import remove_empty_groups, soon, wait_gone
 
+needs_containerd = pytest.mark.containerd
 A = "3ccfa00432798ff38f85839de1e396f771b4acbe9f4ddea0a761c39b9790a782"
 
 
+OWNER = owner_of(f"0::/default/{A}\n")
+
+
 def address() -> str:
-    """dockerd keeps the socket of its containerd below its exec root."""
-    run = Path(os.environ["DOCKER_HOST"].removeprefix("unix://")).parent
-    return str(run / "docker/containerd/containerd.sock")
+    return os.environ["CONTAINERD_ADDRESS"]
 
 
 @pytest.fixture
 def runtime() -> Containerd:
-    options = (f"--address={address()}",)
-    tool = Tool(name="ctr", clock=SystemClock(), timeout_s=20.0, options=options)
-    return Containerd(tool, SystemClock(), CgroupFs())
+    tool = Tool(name="ctr", clock=SystemClock(), timeout_s=20.0)
+    return Containerd(tool, SystemClock(), CgroupFs(), address=address())
 
 
 def ctr(*args: str, is_checked: bool = True) -> str:
@@ -55,28 +55,37 @@ def ctr(*args: str, is_checked: bool = True) -> str:
 
 @contextmanager
 def container(
-    tmp_path: Path, *options: str, command: tuple[str, ...] = ("/bin/sleep", "300")
+    tmp_path: Path,
+    *options: str,
+    command: tuple[str, ...] = ("/bin/sleep", "300"),
+    name: str = "",
 ) -> Iterator[tuple[str, CgroupOwner]]:
     busybox = shutil.which("busybox")
     assert busybox is not None
     root = tmp_path / "rootfs"
     (root / "bin").mkdir(parents=True)
     shutil.copy(busybox, root / "bin/busybox")
-    for name in ("sh", "sleep"):
-        (root / "bin" / name).symlink_to("busybox")
-    made = f"gw-{uuid.uuid4().hex[:10]}"
+    for applet in ("sh", "sleep"):
+        (root / "bin" / applet).symlink_to("busybox")
+    made = name or f"gw-{uuid.uuid4().hex[:10]}"
     ctr("run", "--detach", *options, "--rootfs", str(root), made, *command)
     try:
-        rows = [line.split() for line in ctr("tasks", "list").splitlines()]
-        owner = owner_of_pid(next(int(row[1]) for row in rows if row[0] == made))
+        owner = owner_of_pid(pids_of(made)[0])
         assert owner is not None
         yield made, owner
     finally:
+        ctr("containers", "label", made, "containerd.io/restart.status=", is_checked=False)
         ctr("tasks", "resume", made, is_checked=False)
         ctr("tasks", "kill", "--signal=SIGKILL", "--all", made, is_checked=False)
         ctr("tasks", "delete", "--force", made, is_checked=False)
         ctr("containers", "delete", made, is_checked=False)
         remove_empty_groups("default")
+
+
+def pids_of(made: str) -> list[int]:
+    """The first process of a container, where it runs."""
+    rows = [line.split() for line in ctr("tasks", "list").splitlines()]
+    return [int(row[1]) for row in rows if row[0] == made and row[2] == "RUNNING"]
 
 
 def target_of(owner: CgroupOwner) -> Target:
@@ -85,8 +94,7 @@ def target_of(owner: CgroupOwner) -> Target:
     return Target(tenant=tenant, runtime="containerd", cgroup=CgroupFs().locate(owner))
 
 
-@pytest.mark.docker
-@pytest.mark.serial
+@needs_containerd
 def test_describe(runtime: Containerd, tmp_path: Path) -> None:
     labels = ("--label=gpuwarden.class=low", "--label=nerdctl/name=box")
     with container(tmp_path, *labels) as (made, owner):
@@ -103,8 +111,7 @@ def test_describe(runtime: Containerd, tmp_path: Path) -> None:
             runtime.describe(replace(owner, container_id="nobody"))
 
 
-@pytest.mark.docker
-@pytest.mark.serial
+@needs_containerd
 def test_labels_of_a_pod_are_those_of_its_sandbox(runtime: Containerd, tmp_path: Path) -> None:
     pod = (
         *("--label=gpuwarden.class=low", "--label=io.kubernetes.pod.name=web-5d9c7b-x2x9z"),
@@ -123,8 +130,7 @@ def test_labels_of_a_pod_are_those_of_its_sandbox(runtime: Containerd, tmp_path:
             assert facts.owner_key == "kubernetes:shop/web/app"
 
 
-@pytest.mark.docker
-@pytest.mark.serial
+@needs_containerd
 @pytest.mark.parametrize("grace_s", [0.0, 0.5])
 @pytest.mark.parametrize(
     "command",
@@ -145,8 +151,7 @@ def test_stop(
         runtime.stop(Target(tenant=TenantId(f"cri:{made}"), runtime="containerd"), grace_s)
 
 
-@pytest.mark.docker
-@pytest.mark.serial
+@needs_containerd
 def test_paused_container_dies_as_it_stands(runtime: Containerd, tmp_path: Path) -> None:
     with container(tmp_path) as (made, owner):
         target = target_of(owner)
@@ -155,8 +160,7 @@ def test_paused_container_dies_as_it_stands(runtime: Containerd, tmp_path: Path)
         assert "RUNNING" not in ctr("tasks", "list")
 
 
-@pytest.mark.docker
-@pytest.mark.serial
+@needs_containerd
 def test_restart_label(runtime: Containerd, tmp_path: Path) -> None:
     """What nerdctl's --restart sets and containerd's restart monitor reads."""
     label = "containerd.io/restart.status"
@@ -170,29 +174,80 @@ def test_restart_label(runtime: Containerd, tmp_path: Path) -> None:
             runtime.restart_back(target, {label: "maybe"})
 
 
+@needs_containerd
+def test_what_containerd_restarts_stays_down(runtime: Containerd, tmp_path: Path) -> None:
+    """containerd's own restart monitor brings back who is merely killed."""
+    with container(tmp_path, "--label=containerd.io/restart.status=running") as (made, owner):
+        (first,) = pids_of(made)
+        ctr("tasks", "kill", "--signal=SIGKILL", made)
+        assert wait_gone(first)
+        assert soon(lambda: pids_of(made) not in ([], [first]), 30.0), "it comes back"
+        (second,) = pids_of(made)
+        runtime.stop(target_of(owner), 0.0)
+        assert wait_gone(second)
+        assert '"containerd.io/restart.status": "stopped"' in ctr("containers", "info", made)
+        pause = threading.Event()
+        for _ in range(5):  # five turns of the monitor
+            pause.wait(1.0)
+            assert pids_of(made) == []
+
+
+@needs_containerd
+def test_a_name_that_is_used_again_is_told_by_its_group(
+    runtime: Containerd, tmp_path: Path
+) -> None:
+    """Names of ctr and nerdctl are free again when a container is gone; the group's inode is not."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with container(tmp_path / "one") as (made, owner):
+        target = target_of(owner)
+        runtime.stop(target, 0.0)
+    with pytest.raises(Refused, match="does not know it"):
+        runtime.stop(target, 0.0)
+    with container(tmp_path / "two", name=made) as (again, other):
+        assert (again, other.cgroup_path) == (made, owner.cgroup_path)
+        fresh = target_of(other)
+        assert fresh.tenant == target.tenant
+        assert fresh.cgroup != target.cgroup
+        assert target.cgroup is not None
+        with pytest.raises(Refused):  # what the agent compares before it asks for the stop
+            CgroupFs().is_populated(target.cgroup)
+
+
 @pytest.mark.parametrize(
     "tenant",
     ["cri:--all", "cri:a b", "cri:", f"cri:{A}@{A}", "docker:x", "pod:u/..", f"cri:{'a' * 77}"],
 )
 def test_tenants_that_name_no_container(tenant: str) -> None:
     nothing = Tool(name="ctr", clock=SystemClock(), timeout_s=1.0, path="/nonexistent")
-    runtime = Containerd(nothing, SystemClock())
+    runtime = Containerd(nothing, SystemClock(), address="/dev/null")
     with pytest.raises(Refused):
         runtime.stop(Target(tenant=TenantId(tenant), runtime="containerd"), 0)
     with pytest.raises(Unsupported, match="no ctr"):
         runtime.stop(Target(tenant=TenantId(f"cri:{A}"), runtime="containerd"), 0)
+    with pytest.raises(Unsupported, match="no containerd at /nonexistent"):
+        Containerd(nothing, SystemClock(), address="/nonexistent").describe(OWNER)
 
 
 def test_containerd_that_is_away(tmp_path: Path) -> None:
-    options = (f"--address={tmp_path}/none.sock", "--connect-timeout=300ms", "--timeout=300ms")
-    tool = Tool(name="ctr", clock=SystemClock(), timeout_s=5.0, options=options)
+    left_behind = tmp_path / "containerd.sock"
+    left_behind.touch()
+    tool = Tool(
+        name="ctr",
+        clock=SystemClock(),
+        timeout_s=5.0,
+        options=("--connect-timeout=300ms", "--timeout=300ms"),
+    )
     if tool.where() is None:
         tool = replace(tool, path=str(tmp_path))
         (tmp_path / "ctr").write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / "ctr").chmod(0o755)
-    runtime = Containerd(tool, SystemClock())
+    runtime = Containerd(tool, SystemClock(), address=str(left_behind))
     target = Target(tenant=TenantId(f"cri:{A}"), runtime="containerd")
     with pytest.raises(Unavailable):
+        runtime.stop(target, 0)
+    left_behind.unlink()
+    with pytest.raises(Unavailable):  # it was there: it is down, not elsewhere
         runtime.stop(target, 0)
     with pytest.raises(Unsupported):
         runtime.relocate(target, DeviceId("GPU-x"), 0)

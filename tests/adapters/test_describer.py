@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from gpuwarden.adapters.describer import QUEUE, Describer
 from gpuwarden.adapters.tenancy import tenant_of_owner
 from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
-from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.ids import CgroupId, DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from tests.adapters.trees import soon
 
@@ -134,6 +135,34 @@ def test_what_happens_while_it_is_asked_makes_the_answer_old() -> None:
     assert soon(lambda: describer.facts(owner, tenant).name == "new")
     assert len(slow.asked) == 2
     slow.leave.release()
+    describer.close(10.0)
+
+
+def test_nothing_is_known_of_another_run_under_the_same_name() -> None:
+    """A manager that tells of no events has started it again, or somebody uses the name again."""
+    slow = Slow()
+    describer = Describer("slow", slow, SteppedClock(), lambda: None, 300.0)
+    owner, tenant = named("/default/redis")
+    first = CgroupId(path="/default/redis", inode=7)
+    slow.answer = RuntimeFacts(tenant=tenant, described=True, name="first", started_wall=1.0)
+    describer.facts(owner, tenant, first)
+    slow.leave.release()
+    assert soon(lambda: describer.facts(owner, tenant, first).described)
+    elsewhere = replace(first, hierarchy="freezer", inode=9)
+    for same in (first, None, elsewhere, elsewhere, first):
+        assert describer.facts(owner, tenant, same).name == "first"
+    assert len(slow.asked) == 1
+    second = replace(first, inode=8)
+    assert not describer.facts(owner, tenant, second).described
+    assert soon(lambda: len(slow.asked) == 2)
+    third = replace(first, inode=9)
+    assert not describer.facts(owner, tenant, third).described
+    slow.answer = RuntimeFacts(tenant=tenant, described=True, name="third", started_wall=9.0)
+    slow.leave.release()  # the second answer is about a run that is over: it is asked again
+    assert soon(lambda: bool(describer.facts(owner, tenant, third)) and len(slow.asked) == 3)
+    assert not describer.facts(owner, tenant, third).described
+    slow.leave.release()
+    assert soon(lambda: describer.facts(owner, tenant, third).started_wall == 9.0)
     describer.close(10.0)
 
 

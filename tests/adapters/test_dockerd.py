@@ -152,6 +152,13 @@ def test_stop_gives_the_grace_and_ends_who_ignores_it(runtime: Docker) -> None:
         runtime.stop(target, 1)
 
 
+def test_one_that_is_removed_when_it_ends_was_stopped(runtime: Docker) -> None:
+    with container("--rm") as made:
+        target = target_of(made)
+        runtime.stop(target, 0.2)
+        assert soon(lambda: docker("ps", "--all", "--quiet", "--filter", f"id={made}") == "")
+
+
 def test_paused_container_dies_without_running_again(runtime: Docker) -> None:
     tick = "trap 'echo term' TERM; while :; do echo tick; sleep 0.01; done"
     with container("--restart", "always", command=("sh", "-c", tick)) as made:

@@ -1,6 +1,7 @@
 """The LXC runtime against a real guest."""
 
 import shutil
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import TenantId
 from gpuwarden.model.owner import CgroupOwner
-from tests.adapters.trees import remove_empty_groups, wait_gone
+from tests.adapters.trees import remove_empty_groups, soon, wait_gone
 
 
 def lxc(path: Path) -> Lxc:
@@ -104,6 +105,36 @@ def test_stop(tmp_path: Path, init: str, grace_s: float) -> None:
         lxc(tmp_path).stop(target_of(owner), grace_s)
         assert wait_gone(pid)
         lxc(tmp_path).stop(Target(tenant=TenantId(f"lxc:{name}"), runtime="lxc"), grace_s)
+
+
+@pytest.mark.lxc
+@pytest.mark.serial
+def test_a_guest_that_shuts_down_has_its_time(tmp_path: Path) -> None:
+    """A part of a second is a whole one, and the guest's init is asked before it is killed."""
+    init = "trap 'echo down > /tmp/said; exit 0' TERM; sleep 300 & while :; do sleep 0.1; done"
+    with guest(tmp_path, init) as (name, pid, owner):
+        assert soon(lambda: _handles_term(pid))
+        lxc(tmp_path).stop(target_of(owner), 0.3)
+        assert wait_gone(pid)
+        assert (tmp_path / name / "rootfs/tmp/said").read_text() == "down\n"
+
+
+def _handles_term(pid: int) -> bool:
+    """Whether its shell has come to the trap."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    handled = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
+    return bool(handled & 1 << (signal.SIGTERM - 1))
+
+
+@pytest.mark.lxc
+@pytest.mark.serial
+@pytest.mark.parametrize("grace_s", [0.0, 30.0])
+def test_a_frozen_guest_dies_as_it_stands(tmp_path: Path, grace_s: float) -> None:
+    with guest(tmp_path, "trap 'exit 0' TERM; while :; do sleep 0.1; done") as (name, pid, owner):
+        run = ["--name", name, "--lxcpath", str(tmp_path)]
+        subprocess.run(["lxc-freeze", *run], check=True, timeout=60)
+        lxc(tmp_path).stop(target_of(owner), grace_s)
+        assert wait_gone(pid)
 
 
 @pytest.mark.lxc

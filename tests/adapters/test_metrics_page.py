@@ -1,5 +1,6 @@
 """The metrics page: names, units, what disappears when it cannot be seen, hostile names, bounds."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -17,10 +18,10 @@ from gpuwarden.adapters.exposition import LABEL_MAX_CHARS, Page, Remembered, lab
 from gpuwarden.adapters.metrics_page import STALE_AFTER_S, PageOptions, render
 from gpuwarden.adapters.metrics_tenants import TENANTS_MAX
 from gpuwarden.adapters.own_facts import COSTS, TOTALS
-from gpuwarden.adapters.probe.specs import FIELDS, NUMBERED
+from gpuwarden.adapters.probe.specs import FIELDS, GPM_METRICS, NUMBERED
 from gpuwarden.adapters.probe.specs import TEXTS as PROBE_TEXTS
 from gpuwarden.model.device import Device, Sight
-from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.ids import DeviceId, Pid, TenantId
 from gpuwarden.model.status import View
 from gpuwarden.model.tenant import Use
 from tests.sample_view import AT, GIB, HOG, JOB, WALL, device_id, tenants, view
@@ -51,7 +52,8 @@ def values(text: str, name: str, **wanted: str) -> dict[str, float]:
 def full_view() -> View:
     """Every fact, total and cost that any table knows, on a device that is well."""
     facts: dict[str, float | str | None] = {
-        fact.key + (":x1" if fact.varying else ""): 1.5 for fact in (*FACTS, *PROCESS_FACTS)
+        fact.key + (f":{os.getpid()}" if fact.varying else ""): 1.5
+        for fact in (*FACTS, *PROCESS_FACTS)
     }
     slice_ = Device(
         id=DeviceId("MIG-1"),
@@ -102,13 +104,14 @@ def test_a_blind_device_keeps_sight_and_age_and_loses_its_gauges() -> None:
         "gpuwarden_gpu_sight",
         "gpuwarden_gpu_health_state",
         "gpuwarden_device_sample_age_seconds",
-        "gpuwarden_device_last_success_timestamp_seconds",
+        "gpuwarden_collector_last_success_timestamp_seconds",
     }
     mine = {"gpu": "3", "uuid": device_id(3)}
     assert values(text, "gpu_sight", **mine) == {"ok": 0, "blind": 1, "lost": 0}
     assert values(text, "gpu_health_state", **mine)["blind"] == 1
     assert values(text, "device_sample_age_seconds", **mine) == {"": 42.5}
-    assert values(text, "device_last_success_timestamp_seconds", **mine) == {"": WALL - 42}
+    read = values(text, "collector_last_success_timestamp_seconds", **mine)
+    assert read["memory"] == WALL - 42
 
 
 def test_a_lost_device_is_never_healthy() -> None:
@@ -214,6 +217,23 @@ def test_processes_have_series_only_when_asked_and_the_largest_only() -> None:
     assert values(text, "process_gpu_sm_ratio", **mine) == {"48": 0.5, "49": 0.5}
 
 
+def test_a_shown_process_tells_whose_it_is_and_what_it_costs_the_host() -> None:
+    me = os.getpid()
+    owner = replace(tenants()[0], pids=(Pid(pid=me, start=1),))
+    picture = view()
+    facts = {f"process_memory_bytes:{pid}": float(pid) for pid in (me, 1 << 30)}
+    picture = replace(
+        picture,
+        snapshot=replace(picture.snapshot, tenants=(owner,)),
+        device_details={device_id(0): facts},
+    )
+    text = page(picture, process_top=2)
+    assert values(text, "process_gpu_info") == {f"{me}/{owner.id}": 1}
+    assert values(text, "process_gpu_host_rss_bytes")[str(me)] > 10 * 2**20
+    assert values(text, "process_gpu_host_cpu_seconds_total")[str(me)] > 0
+    assert values(page(picture), "process_gpu_info") == {}
+
+
 def test_facts_carry_units_and_labels_of_the_table() -> None:
     text = page(view())
     mine = {"gpu": "0", "uuid": device_id(0)}
@@ -228,7 +248,8 @@ def test_facts_carry_units_and_labels_of_the_table() -> None:
 
 def test_every_fact_the_probe_reads_has_its_row() -> None:
     said = {out.key for spec in NUMBERED for out in spec.outs}
-    said |= {field.key for field in FIELDS}
+    said |= {field.key for field in FIELDS} | {metric.key for metric in GPM_METRICS}
+    said = {key.partition(":")[0] for key in said} | {"processes"}
     assert said - ELSEWHERE == {fact.key for fact in FACTS}
     assert {text.key for text in PROBE_TEXTS} == set(TEXTS)
     assert len(BY_KEY) == len(FACTS) + len(PROCESS_FACTS)

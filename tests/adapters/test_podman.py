@@ -1,11 +1,15 @@
 """The Podman runtime against real containers of the private Podman of scripts/services."""
 
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +23,7 @@ from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import TenantId
 from gpuwarden.model.owner import CgroupOwner
-from tests.adapters.trees import wait_gone
+from tests.adapters.trees import soon, wait_gone
 
 IMAGE = "localhost/gpuwarden-test:busybox"
 A = "3ccfa00432798ff38f85839de1e396f771b4acbe9f4ddea0a761c39b9790a782"
@@ -101,6 +105,13 @@ def test_stop_ends_who_ignores_term(runtime: Podman, grace_s: float) -> None:
 
 
 @pytest.mark.podman
+def test_one_that_is_removed_when_it_ends_was_stopped(runtime: Podman) -> None:
+    with container("--rm", "--restart=no") as (made, owner):
+        runtime.stop(target_of(owner), 0.2)
+        assert podman("ps", "--all", "--quiet", "--filter", f"id={made}") == ""
+
+
+@pytest.mark.podman
 def test_paused_container_dies_as_it_stands(runtime: Podman) -> None:
     with container() as (made, owner):
         podman("pause", made)
@@ -124,6 +135,52 @@ def test_restart_policy(runtime: Podman) -> None:
         assert podman("inspect", form, made) == "no"
         runtime.restart_back(target, old)
         assert podman("inspect", form, made) == "always"
+
+
+@pytest.mark.podman
+@pytest.mark.parametrize("wait_for_it", [False, True])
+def test_one_that_podman_starts_again_is_stopped_for_good(
+    runtime: Podman, wait_for_it: bool
+) -> None:
+    """It was killed, not stopped: Podman starts it again, and may have done so when the stop comes."""
+    with container("--restart=always") as (made, owner):
+        target, pid = target_of(owner), init_pid(made)
+        os.kill(pid, signal.SIGKILL)
+        assert wait_gone(pid)
+        if wait_for_it:
+            assert soon(lambda: init_pid(made) not in (0, pid), 30.0)
+        runtime.stop(replace(target, cgroup=None), 0.0)
+        pause = threading.Event()
+        for _ in range(5):
+            assert podman("inspect", "--format={{.State.Running}}", made) == "false"
+            pause.wait(0.5)
+
+
+class Looking(Podman):
+    """Tells when it has looked for the first time."""
+
+    def __init__(self, tool: Tool) -> None:
+        super().__init__(tool)
+        self.has_looked = threading.Event()
+
+    def _look(self, target: Target, *, was_stopped: bool) -> Mapping[str, Any] | None:
+        raw = super()._look(target, was_stopped=was_stopped)
+        self.has_looked.set()
+        return raw
+
+
+@pytest.mark.podman
+def test_one_that_somebody_starts_meanwhile_is_another_run() -> None:
+    runtime = Looking(Tool(name="podman", clock=SystemClock(), timeout_s=20.0, env=env()))
+    with container("--restart=always") as (made, owner):
+        target = target_of(owner)
+        podman("stop", "--time=0", made)
+        with ThreadPoolExecutor(1) as pool:
+            stopped = pool.submit(runtime.stop, replace(target, cgroup=None), 0.0)
+            assert runtime.has_looked.wait(60)
+            podman("start", made)
+            stopped.result(60)
+        assert podman("inspect", "--format={{.State.Running}}", made) == "true"
 
 
 def test_containers_of_a_user_are_not_the_system_s() -> None:

@@ -368,7 +368,43 @@ def test_slow_facts_come_in_base_units(host: SimHost) -> None:
         assert 1e8 < float(facts["sm_clock_hz"] or 0) < 1e10
         assert 0 <= float(facts["utilization_ratio"] or 0) <= 1
         assert 10 < float(facts["power_w"] or 0) < 2000
-        assert facts["fan_ratio"] is None, "a board without fans has no fan speed, not 0"
+        assert facts["fan_ratio:0"] is None, "a board without fans has no fan speed, not 0"
+        assert facts["nvlink_up:17"] == 1.0
+        assert facts["processes:compute"] == 1.0
+        assert facts["power_limit_max_w"] == 700.0
+        assert not any(key.startswith("process_") for key in facts), "only when asked for"
+
+
+def test_a_slice_does_not_repeat_what_its_gpu_tells() -> None:
+    """Power, temperature and errors summed over all series count each board once."""
+    options = SimOptions(devices=1, profile="H100-80", mig=(0,))
+    with SimHost(options) as host, seated(host) as seat:
+        view = seat.until(
+            lambda v: (
+                len(v.devices) == 5 and {d.id for d in v.devices} <= seat.probe.details.keys()
+            ),
+            "facts of all",
+        )
+        slices = {d.id for d in view.devices if d.parent is not None}
+        (gpu,) = {d.id for d in view.devices} - slices
+        assert "power_w" in seat.probe.details[gpu]
+        for each in slices:
+            own = {key.partition(":")[0] for key in seat.probe.details[each]}
+            assert own <= {"bar1_total_bytes", "bar1_used_bytes", "processes", "collected_at"}
+
+
+def test_the_largest_processes_are_told_when_asked_for(host: SimHost) -> None:
+    holders = [host.start_workload("hold", "--size", f"{n}GiB", devices=[0]) for n in (1, 3, 2)]
+    with seated(host, process_top=2) as seat:
+        device = device_at(seat.until_seen(3), 0).id
+        wanted = {f"process_memory_bytes:{holders[1].pid}": 3 * GIB}
+        wanted[f"process_memory_bytes:{holders[2].pid}"] = 2 * GIB
+
+        def told() -> dict[str, object]:
+            facts = seat.probe.details.get(device, {})
+            return {k: v for k, v in facts.items() if k.startswith("process_memory_bytes")}
+
+        seat.until(lambda _: told() == wanted, "the two largest")
 
 
 def test_facts_of_a_device_that_is_not_seen_are_withdrawn(host: SimHost) -> None:

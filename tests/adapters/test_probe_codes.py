@@ -22,6 +22,7 @@ from gpuwarden.adapters.probe.crew import Post
 from gpuwarden.adapters.probe.events import EventLoop
 from gpuwarden.adapters.probe.facts import Facts
 from gpuwarden.adapters.probe.fast import MemoryTable
+from gpuwarden.adapters.probe.gpm import Gpm
 from gpuwarden.adapters.probe.library import Handle, Library, Marks
 from gpuwarden.adapters.probe.lists import Lister
 from gpuwarden.adapters.probe.specs import CLASSES_S
@@ -47,6 +48,8 @@ NOT_CALLED_HERE = frozenset(
         "nvmlDeviceGetMemoryLimits_v1",
         "nvmlDeviceGetMaxMigDeviceCount",
         "nvmlDeviceGetMigDeviceHandleByIndex",
+        "nvmlDeviceGetGpuInstanceId",
+        "nvmlGpmMigSampleGet",
     }
     | {name for name in SYMBOLS if name.endswith("RunningProcesses_v2")}
 )
@@ -115,6 +118,9 @@ class Pass:
         for every_s in CLASSES_S:
             yield layout.FACTS, every_s, facts.read(ordinal, every_s)
             yield layout.FIELDS, every_s, facts.fields(ordinal, every_s)
+        gpm = Gpm(self.library, self.marks, [handle] * (ordinal + 1))
+        for _ in range(2):
+            yield layout.GPM, layout.SLOW, gpm.read(ordinal)
         yield layout.TEXTS, layout.SLOW, facts.texts(ordinal)
         yield layout.PROCESS_UTILIZATION, layout.SLOW, facts.utilization(ordinal)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import cast
 
 import pytest
@@ -196,6 +197,60 @@ def test_all_ones_is_unknown(raw: int) -> None:
 def test_field_values_of_every_type(kind: int, bits: int, value: float | None) -> None:
     field = layout.FIELD_VALUE.pack(82, 0, 0, 0, kind, 0, bits)
     assert decode.fields(field)[0]["memory_temperature_c"] == value
+
+
+def test_ratios_of_gpm_that_cannot_be_are_left_out() -> None:
+    pack = layout.GPM_VALUE.pack
+    values, faults = decode.gpm(
+        pack(2, 0, 49.2)
+        + pack(3, 0, 100.4)
+        + pack(5, 0, float("nan"))
+        + pack(10, 0, 1e9)
+        + pack(11, layout.NOT_SUPPORTED, 0.0)
+        + pack(4711, 0, 1.0)
+        + b"torn"
+    )
+    assert values == {
+        "sm_active_ratio": pytest.approx(0.492),
+        "sm_occupancy_ratio": 1.0,
+        "tensor_active_ratio": None,
+        "dram_active_ratio": None,
+        "pipe_active_ratio:fp64": None,
+    }
+    assert faults == ["dram_active_ratio of 1e+09 %"]
+
+
+def counted(
+    payload: bytes, before: Mapping[str, float | str | None]
+) -> Mapping[str, float | str | None]:
+    at = layout.MEMORY_RECORD.size
+    return decode.counts(payload[at : at + layout.LIST_HEAD.size], before)
+
+
+def test_processes_are_counted_by_kind_and_a_list_left_out_is_as_before() -> None:
+    full = counted(listing([(10, GIB)], [(11, 5), (12, 5)], []), {})
+    assert full == {"processes:compute": 1, "processes:graphics": 2, "processes:mps": 0}
+    short = counted(listing([(10, GIB), (13, 1)]), full)
+    assert short == {"processes:compute": 2, "processes:graphics": 2, "processes:mps": 0}
+    failed = counted(listing([], code=999), short)
+    assert failed["processes:compute"] is None
+
+
+def test_failed_calls_are_counted_by_symbol_and_code_and_what_is_not_there_is_no_failure() -> None:
+    book, one = Book(), post()
+    book.take(one, told(layout.INVENTORY, entry(0, b"GPU-1")))
+    codes = (999, layout.NOT_SUPPORTED, layout.FUNCTION_NOT_FOUND, 77, 0)
+    for code in codes:
+        answer = struct.pack("=I", 250_000) if code == 0 else b""
+        book.take(one, told(layout.FACTS, fact("power_w", answer, code)))
+    book.take(one, told(layout.MEMORY, record(5, code=15)))
+    book.take(one, told(layout.LIST, listing([], code=1)))
+    assert book.failures == {
+        "nvmlDeviceGetPowerUsage/UNKNOWN": 1,
+        "nvmlDeviceGetPowerUsage/other": 1,
+        "nvmlDeviceGetMemoryInfo_v2/GPU_IS_LOST": 1,
+        "nvmlDeviceGetComputeRunningProcesses_v3/UNINITIALIZED": 1,
+    }
 
 
 def test_percentages_of_processes_that_cannot_be_are_left_out() -> None:

@@ -34,10 +34,13 @@ NOT_CALLED = frozenset(
     {"", "nvmlInit_v2", "nvmlShutdown", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetTemperature"}
     | {"nvmlDeviceGetCurrentClocksThrottleReasons", "nvmlDeviceGetMaxMigDeviceCount"}
     | {"nvmlDeviceGetMigDeviceHandleByIndex"}
+    | {"nvmlDeviceGetGpuInstanceId", "nvmlGpmMigSampleGet"}
+    | {"nvmlGpmSampleAlloc", "nvmlGpmMetricsGet"}
     | {"nvmlDeviceSetMemoryLimits_v1", "nvmlDeviceGetMemoryLimits_v1"}
     | {name for name in SYMBOLS if name.endswith("RunningProcesses_v2")}
 )
-"""Older names and fallbacks, slices, requests, and the end: they have tests of their own."""
+"""Older names and fallbacks, slices, what asks no device, requests, and the end: they have tests of
+their own."""
 ON_A_DEVICE = sorted(set(SYMBOLS) - NOT_CALLED - set(ON_NO_DEVICE) - set(EVENTS))
 EACH_KIND = frozenset(
     {

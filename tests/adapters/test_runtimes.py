@@ -17,7 +17,7 @@ from gpuwarden.clock import SystemClock
 from gpuwarden.config import Config, DockerConfig
 from gpuwarden.errors import Refused, Unsupported
 from gpuwarden.model.action import Target
-from gpuwarden.model.ids import Pid, TenantId
+from gpuwarden.model.ids import TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from tests.adapters.containers import container, docker, host, init_pid
 from tests.adapters.ill_daemon import daemon
@@ -34,7 +34,6 @@ from tests.adapters.trees import (
 
 A = "3ccfa00432798ff38f85839de1e396f771b4acbe9f4ddea0a761c39b9790a782"
 UID = "6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e"
-PID = Pid(pid=4711, start=1)
 
 
 def runtimes_at(address: str, timeout_s: float = 3.0) -> HostRuntimes:
@@ -68,15 +67,15 @@ def running(container_id: str) -> tuple[CgroupOwner, TenantId]:
 
 
 def described(runtimes: HostRuntimes, owner: CgroupOwner, tenant: TenantId) -> RuntimeFacts:
-    assert soon(lambda: runtimes.facts(owner, tenant, PID).described)
-    return runtimes.facts(owner, tenant, PID)
+    assert soon(lambda: runtimes.facts(owner, tenant, None).described)
+    return runtimes.facts(owner, tenant, None)
 
 
 def test_what_is_absent_costs_nothing(absent: HostRuntimes) -> None:
     before = {thread.name for thread in threading.enumerate()}
     for path in ("/user.slice/user-1.slice/session-2.scope", "/", "/init.scope"):
         owner, tenant = named(path)
-        facts = absent.facts(owner, tenant, PID)
+        facts = absent.facts(owner, tenant, None)
         assert (facts.tenant, facts.described, facts.cannot_act) == (tenant, True, None)
     assert {thread.name for thread in threading.enumerate()} == before
     assert list(absent.gaps()) == []
@@ -105,7 +104,7 @@ sys.exit("docker" in sys.modules or "requests" in sys.modules)
 @pytest.mark.parametrize("path", [f"/mesos/{UID}", f"/nomad.slice/{UID}.web.scope"])
 def test_a_runtime_that_nobody_speaks_cannot_be_acted_on(absent: HostRuntimes, path: str) -> None:
     owner, tenant = named(path)
-    facts = absent.facts(owner, tenant, PID)
+    facts = absent.facts(owner, tenant, None)
     assert facts.cannot_act == f"nothing on this host can stop a tenant of runtime {owner.runtime}"
     assert absent.for_runtime(owner.runtime) is None
 
@@ -115,24 +114,24 @@ def test_a_missing_tool_is_the_reason(tmp_path: Path) -> None:
     if os.path.exists("/usr/bin/crictl"):
         pytest.skip("crictl is here")
     runtimes = runtimes_at(f"unix://{tmp_path}/none", 0.3)
-    assert soon(lambda: runtimes.facts(owner, tenant, PID).cannot_act is not None)
-    assert "crictl" in (runtimes.facts(owner, tenant, PID).cannot_act or "")
+    assert soon(lambda: runtimes.facts(owner, tenant, None).cannot_act is not None)
+    assert "crictl" in (runtimes.facts(owner, tenant, None).cannot_act or "")
     runtimes.close()
 
 
 def test_never_victims_are_not_asked_about(absent: HostRuntimes) -> None:
     owner, tenant = named(f"/machine.slice/libpod-conmon-{A}.scope")
-    assert absent.facts(owner, tenant, PID).described
+    assert absent.facts(owner, tenant, None).described
 
 
 def test_a_hung_docker_blocks_nobody(tmp_path: Path) -> None:
     with daemon(tmp_path / "s", after_version(hang)) as address:
         runtimes = runtimes_at(address, 0.3)
         owner, tenant = named(f"/docker/{A}")
-        first = runtimes.facts(owner, tenant, PID)
+        first = runtimes.facts(owner, tenant, None)
         assert (first.described, first.cannot_act) == (False, None)
         assert soon(lambda: {gap.subject for gap in runtimes.gaps()} >= {"docker", "docker events"})
-        assert not runtimes.facts(owner, tenant, PID).described
+        assert not runtimes.facts(owner, tenant, None).described
         runtimes.close()
 
 
@@ -140,7 +139,7 @@ def test_a_hung_docker_blocks_nobody(tmp_path: Path) -> None:
 def test_description_arrives_and_wakes(runtimes: HostRuntimes) -> None:
     with container("--label", "gpuwarden.class=low") as made:
         owner, tenant = running(made)
-        assert not runtimes.facts(owner, tenant, PID).described
+        assert not runtimes.facts(owner, tenant, None).described
         assert select.select(runtimes.filenos(), [], [], 10)[0]
         assert runtimes.changed()
         facts = described(runtimes, owner, tenant)
@@ -155,13 +154,13 @@ def test_events_make_descriptions_new(runtimes: HostRuntimes) -> None:
         owner, tenant = running(made)
         assert described(runtimes, owner, tenant).restart_policy == "no"
         docker("update", "--restart", "always", made)
-        assert soon(lambda: runtimes.facts(owner, tenant, PID).restart_policy == "always")
+        assert soon(lambda: runtimes.facts(owner, tenant, None).restart_policy == "always")
         docker("pause", made)
-        assert soon(lambda: runtimes.facts(owner, tenant, PID).is_paused)
+        assert soon(lambda: runtimes.facts(owner, tenant, None).is_paused)
         docker("unpause", made)
-        assert soon(lambda: not runtimes.facts(owner, tenant, PID).is_paused)
+        assert soon(lambda: not runtimes.facts(owner, tenant, None).is_paused)
         docker("rename", made, f"new-{made[:10]}")
-        assert soon(lambda: runtimes.facts(owner, tenant, PID).name == f"new-{made[:10]}")
+        assert soon(lambda: runtimes.facts(owner, tenant, None).name == f"new-{made[:10]}")
         while runtimes.changed():
             pass
         docker("kill", made)

@@ -16,6 +16,7 @@ from gpuwarden.adapters.node_client import Explained
 from gpuwarden.clock import SystemClock
 from gpuwarden.commands import explain, panes, status, tenants
 from gpuwarden.commands.output import Out, jsonable
+from gpuwarden.model.action import Kind, Withheld
 from gpuwarden.model.decision import IncidentStep
 from gpuwarden.model.device import Sight
 from gpuwarden.model.finding import Severity
@@ -96,7 +97,7 @@ def test_tables_look_as_they_were_looked_at(verb: str, width: int, address: str)
     result = run(*arguments, "--socket", address, width=width)
     assert result.exit_code == code
     golden = GOLDEN / f"{verb}_{width}.txt"
-    shown = "".join(f"{line.rstrip()}\n" for line in result.output.splitlines())
+    shown = result.output
     if os.environ.get("GPUWARDEN_GOLDEN") == "write":
         golden.write_text(shown)
     assert shown == golden.read_text()
@@ -262,6 +263,31 @@ def test_hostile_names_stay_names(name: str, summary: str, step: str) -> None:
         screen.show(tenants.picture(picture, screen))
         screen.show(explain.story(explained, screen))
     assert all(each.isprintable() or each == "\n" for each in capture.get())
+
+
+def test_what_is_withheld_still_is_told_once() -> None:
+    picture = view()
+    (incident,) = (i for i in picture.incidents if i.id == INCIDENT)
+    (step,) = (s for s in incident.steps if s.kind == "withheld")
+    still = Withheld(
+        kind=Kind.KILL,
+        incident=incident.id,
+        tenant=None,
+        device=None,
+        budget=step.action,
+        detail="train is within its quota",
+    )
+    screen = out()
+    rows = []
+    for withheld in ((), (still,)):
+        with screen.console.capture() as capture:
+            screen.show(
+                explain.story(Explained(incident=incident, tenant=None, withheld=withheld), screen)
+            )
+        rows.append([x for x in capture.get().splitlines() if "train is within" in x])
+    (before,), (after,) = rows
+    assert "+0.31 s " in before
+    assert "+0.31 s on" in after
 
 
 def test_markup_in_a_name_is_text() -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.containerd import Containerd
 from gpuwarden.adapters.cri import Cri
+from gpuwarden.adapters.cri_door import CriDoor
 from gpuwarden.adapters.docker_client import DockerDoor
 from gpuwarden.adapters.dockerd import Docker
-from gpuwarden.adapters.firstof import FirstOf
+from gpuwarden.adapters.firstof import FirstOf, OnlyWhere
 from gpuwarden.adapters.lxc import Lxc
 from gpuwarden.adapters.nested import ByCgroup, ByPlace
 from gpuwarden.adapters.pgrp import ProcessGroups
@@ -37,12 +38,17 @@ def absent(name: str) -> Tool:
     return Tool(name=name, clock=CLOCK, timeout_s=1.0, path="/nonexistent")
 
 
+def no_cri() -> Cri:
+    return Cri((CriDoor("unix:///nonexistent", 1.0, CLOCK),))
+
+
 RUNTIMES: dict[str, Callable[[], Runtime]] = {
     "docker": lambda: Docker(DockerDoor("unix:///nonexistent", 1.0, CLOCK), None),
     "podman": lambda: Podman(absent("podman")),
     "containerd": lambda: Containerd(absent("ctr"), CLOCK),
-    "cri": lambda: Cri(absent("crictl")),
-    "pods": lambda: FirstOf((Cri(absent("crictl")), Containerd(absent("ctr"), CLOCK))),
+    "cri": no_cri,
+    "pods": lambda: FirstOf((no_cri(), Containerd(absent("ctr"), CLOCK))),
+    "no-docker": lambda: OnlyWhere(no_cri(), lambda: False, "no Docker here"),
     "slurm": lambda: Slurm(absent("squeue"), absent("scancel"), CLOCK),
     "systemd": lambda: Systemd(absent("systemctl"), CLOCK),
     "lxc": lambda: Lxc(absent("lxc-info"), absent("lxc-stop")),

@@ -103,6 +103,16 @@ class TestDebts:
         assert before.after((outcome(kind, HOG, Result.FAILED),)).debts[0].due_wall == 1e12
         assert before.after((outcome(kind, HOG, Result.UNKNOWN),)).debts[0].due_wall is None
 
+    @pytest.mark.parametrize("kind", sorted(TAKEN))
+    def test_what_became_of_an_older_order_settles_nothing(self, kind: Kind) -> None:
+        """A slow worker tells late that it gave back, when the same has been taken once more."""
+        undo = TAKEN[kind]
+        taken_again = owing(replace(debt(undo), ordered="a/9"))
+        late = outcome(undo, HOG, action="a/3")
+        refused = outcome(kind, HOG, Result.REFUSED, action="a/2")
+        assert taken_again.after((late, refused)).debts == taken_again.debts
+        assert taken_again.after((outcome(undo, HOG, action="a/9"),)).debts == ()
+
     def test_limits_are_owed_device_by_device(self) -> None:
         both = owing(debt(Kind.CLEAR_LIMIT, on=0), debt(Kind.CLEAR_LIMIT, on=1))
         settled = both.after((outcome(Kind.CLEAR_LIMIT, HOG, on=1),))

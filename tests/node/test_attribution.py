@@ -175,6 +175,15 @@ def test_a_live_process_that_is_left_out_once_is_kept_once(attribution: Attribut
     assert [used for _, used, _ in held(attribution)] == [40]
 
 
+def test_who_is_left_out_is_gone_when_the_device_does_not_hold_so_much_any_more(
+    attribution: Attribution,
+) -> None:
+    """Its size by the list before is contradicted: nobody is judged by it. Found by a generated world."""
+    attribution.take(listing(1.0, rows(p10=40, p11=50)))
+    attribution.take(listing(2.0, rows(p10=40), used=89))
+    assert [used for _, used, _ in held(attribution)] == [40]
+
+
 def test_a_plateau_is_its_two_ends_and_growth_is_still_growth(attribution: Attribution) -> None:
     told = rows(p10=40)
     for at in range(1, 30):

@@ -11,13 +11,22 @@ import pytest
 from gpuwarden.model.action import Action, Kind, Result, Target
 from gpuwarden.model.decision import Decision, IncidentNote, NoteKind
 from gpuwarden.model.ids import IncidentId
-from gpuwarden.model.memory import Debt, Memory, Rung
+from gpuwarden.model.memory import Debt, DeviceMemory, Memory, Rung
 from gpuwarden.node.journal import Record
 from gpuwarden.node.loop import Node
 from gpuwarden.node.recover import recover, resume
 from gpuwarden.sim.node.containers import SimDocker
 from gpuwarden.sim.world import World
-from tests.policy.builders import case, config, memory, outcome, snap, target, tenant
+from tests.policy.builders import (
+    case,
+    config,
+    device_id,
+    memory,
+    outcome,
+    snap,
+    target,
+    tenant,
+)
 from tests.simulated.agent import HeapJournal
 
 INC = IncidentId("inc-1")
@@ -150,6 +159,14 @@ class TestGrace:
         assert node.memory.cases[HOG.id].since == node.memory.cases[HOG.id].since > 1.0
         node, _ = revived(START, decided(mem=replace(mem, debts=())))
         assert node.memory.cases[HOG.id].since == 1.0
+
+
+def test_a_breach_an_earlier_agent_saw_has_to_be_seen_again() -> None:
+    """Nobody looked while no agent ran: it may have ended and begun anew. Found by a generated world."""
+    before = memory(devices={device_id(0): DeviceMemory(reserve_since=90.0, locked_since=80.0)})
+    node, _ = revived(START, decided(mem=before))
+    state = node.memory.devices[device_id(0)]
+    assert (state.reserve_since, state.locked_since) == (None, 80.0)
 
 
 def test_the_first_tick_is_due_at_once() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpuwarden.model.action import Kind, Outcome, Result
+from gpuwarden.model.action import Kind, Outcome, Result, Withheld
 from gpuwarden.model.decision import Decision, Incident, IncidentNote, IncidentStep, NoteKind
 from gpuwarden.model.ids import IncidentId
 from gpuwarden.policy import advice, archive
@@ -265,6 +265,31 @@ class TestAdvice:
     def test_what_was_withheld_and_then_done_is_not_asked_for(self) -> None:
         steps = [("withheld", "", "journal"), ("term", "done", "")]
         assert not any("make room" in line for line in self.incident(*steps))
+
+
+def test_what_was_withheld_names_whom_it_would_have_hit() -> None:
+    kept = noted(Archive(), note(tenant=HOG.id))
+    held = [
+        Withheld(
+            kind=Kind.RELOCATE,
+            incident=INC,
+            tenant=who.id,
+            device=device_id(0),
+            budget="operator",
+            detail="allow_protected_restart is off",
+        )
+        for who in (OTHER, HOG)
+    ]
+    decision = Decision(
+        memory=memory(open_incidents={"node/x": INC}), withheld=tuple(held), incidents=()
+    )
+    look = snap(NOW, tenants=[HOG, OTHER])
+    told = archive.decided(config(), kept, look, decision)[0].of(INC)
+    assert told is not None
+    assert [s.text for s in told.steps if s.kind == "withheld"] == [
+        "relocate of other withheld: allow_protected_restart is off",
+        "relocate withheld: allow_protected_restart is off",
+    ]
 
 
 def test_outcomes_of_incidents_nobody_kept_change_nothing() -> None:

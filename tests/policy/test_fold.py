@@ -71,6 +71,14 @@ class TestHard:
         lists(story, (NOW, 11_000), (NOW + 0.1, 11_000), (NOW + 0.2, 10_200))
         assert only(story).confirmed_at is None
 
+    def test_nor_is_one_that_holds_less_while_a_process_of_its_is_left_out(self) -> None:
+        """Its size is then as old as the list that had them all, but not greater than it is told to be."""
+        story = Story(config("observe"))
+        lists(story, (NOW, 11_000), (NOW + 0.1, 11_000))
+        story.see(NOW + 0.2, tenants=[HOG], uses=[use(HOG, 5_000)], listed_at=NOW + 0.1)
+        assert only(story).confirmed_at is None
+        assert only(story).hard_lists == 0
+
     def test_a_blind_device_confirms_nothing(self) -> None:
         story = Story(config("observe"))
         lists(story, (NOW, 11_000))
@@ -223,6 +231,12 @@ class TestReserve:
         assert self.free(story, NOW + 1, 10_239) == NOW + 1
         assert self.free(story, NOW + 2, 10_000) == NOW + 1
         assert self.free(story, NOW + 3, 10_240) is None
+
+    def test_a_silence_ends_it_and_a_list_taken_meanwhile_confirms_nothing(self) -> None:
+        story = Story(self.CFG)
+        self.free(story, NOW, 1_000)
+        assert self.free(story, NOW + 5.0, 1_000) == NOW
+        assert self.free(story, NOW + 10.1, 1_000) == NOW + 10.1
 
     def test_an_unseen_device_has_no_breach(self) -> None:
         story = Story(self.CFG)

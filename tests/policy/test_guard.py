@@ -118,6 +118,7 @@ class TestWho:
             (tenant("hog", is_never_victim=True), "never-victim"),
             (tenant("hog", is_described=False), "undescribed"),
             (tenant("hog", cannot_act="no docker"), "cannot-act"),
+            (tenant("hog", is_described=False, cannot_act="no docker"), "cannot-act"),
         ],
     )
     @pytest.mark.parametrize("kind", [*EVICTION, Kind.THROTTLE])

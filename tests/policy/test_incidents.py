@@ -55,6 +55,17 @@ def test_the_harm_joins_the_offenders_incident() -> None:
     assert list(story.mem.open_incidents.values()) == [incident]
 
 
+def test_what_joins_is_said_once_and_decides_nothing_of_the_offender() -> None:
+    """A lock-up is sure when it is first seen: one line in the offender's story, not two."""
+    story = Story(config("observe"))
+    story.see(NOW, **BOTH)
+    story.see(NOW + 0.1, **BOTH, events=(xid(109),))
+    said = [n for d in story.looks for n in d.incidents if "locked up" in n.text]
+    assert [n.kind for n in said] == [NoteKind.EVIDENCE]
+    decided = [n.rule for d in story.looks for n in d.incidents if n.kind is NoteKind.DECIDED]
+    assert decided == ["quota"]
+
+
 def test_a_red_service_with_nobody_accused_has_its_own() -> None:
     story = Story(config("observe"))
     story.see(NOW, tenants=[SERVE], uses=[use(SERVE, 5)], services=(service(who=SERVE),))

@@ -322,6 +322,18 @@ class TestOrders:
         assert orders(case(who, Rung.TERMED)) == (Kind.TERM, Kind.STOP)
         assert orders(case(who, Rung.KILLED)) == (Kind.KILL, Kind.STOP)
 
+    def test_one_that_podman_would_start_again_is_ended_by_podman_s_stop(self) -> None:
+        """A signal of ours would have it started again before its stop is heard of."""
+        box = tenant("box", runtime="podman")
+        back: dict[str, Any] = {"is_restart_off": False, "frozen_since": NOW}
+        assert orders(case(box, Rung.TERMED, **back)) == (Kind.THAW, Kind.STOP)
+        assert orders(case(box, Rung.KILLED, **back)) == (Kind.KILL, Kind.THAW, Kind.STOP)
+        assert orders(case(box, Rung.TERMED)) == (Kind.TERM,)
+
+    def test_a_pod_s_container_is_stopped_alike_under_either_cgroup_driver(self) -> None:
+        """The systemd driver's paths tell the runtime; those of cgroupfs only that it is a pod's."""
+        assert {"containerd", "crio", "kubernetes"} <= ladder.STOP_WITH_TERM
+
     def test_what_somebody_else_paused_is_not_held(self) -> None:
         paused = {"is_paused": True, "is_restart_settled": False}
         assert orders(case(HOG, Rung.HELD, **paused)) == (Kind.RESTART_OFF,)

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from tests.properties.run import FEATURES, SHARE, Tally, run_batch
+from tests.properties.run import FEATURES, SHARE, SHARPER, Tally, run_batch
 
 BATCH = 50
 
@@ -25,6 +25,9 @@ def main() -> int:
     with multiprocessing.get_context("spawn").Pool(asked.jobs) as pool:
         for done, tally in enumerate(pool.imap_unordered(run_batch, batches), start=1):
             total.add(tally)
+            for seed, texts in sorted(tally.wrong.items()):
+                sys.stdout.write(f"WRONG world {seed}: {texts[0]}\n")
+                sys.stdout.flush()
             if sys.stderr.isatty():
                 sys.stderr.write(f"\r{done * 100 // len(batches)} %")
     _report(total, time.monotonic() - begun)
@@ -45,12 +48,12 @@ def _report(total: Tally, seconds: float) -> None:
     out(f"{'':22} worlds  at least\n")
     for feature in FEATURES:
         out(f"{feature:22} {total.coverage[feature]:6}  {total.worlds * SHARE:8.0f}\n")
+    told = ", ".join(f"{feature} {total.coverage[feature]}" for feature in SHARPER)
+    out(f"of these: {told}\n")
     harm = {
         k.removeprefix("did "): n for k, n in sorted(total.coverage.items()) if k.startswith("did ")
     }
     out(f"harm seen in worlds: {', '.join(f'{k} {n}' for k, n in harm.items())}\n")
-    for seed, texts in sorted(total.wrong.items()):
-        out(f"WRONG world {seed}: {texts[0]}\n")
     for text in total.missing():
         out(f"NOT COVERED {text}\n")
     out(f"wrong worlds: {len(total.wrong)}\n")

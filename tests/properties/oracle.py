@@ -1,31 +1,37 @@
 """Judges a world by the words of the design and by what really happened, not by the agent's own code.
 
-It reads the world's ledger (who was really hit), the truth behind every list the driver gave out, what
-the operator allowed, and the journal's intents. Of the agent's own memory it uses one thing: when it
-considers an eviction over.
+It reads the world's ledger (who was really hit), the truth behind every list the agent had been handed,
+what the operator allowed, and the journal's intents. Of the agent's own memory it uses one thing: when it
+considers an eviction begun and over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations
 
+from gpuwarden.model.action import HARMFUL
 from gpuwarden.model.decision import Decision, NoteKind
+from gpuwarden.model.device import Sight
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Rung
 from gpuwarden.sim.node.ledger import HARM, Entry
-from gpuwarden.sim.node.probe import Listed
 from gpuwarden.sim.world import Allowance
+from tests.properties.aftermath import left_behind
+from tests.properties.evidence import SLACK_S, Evidence
 from tests.properties.play import GRACES, MIB, Play
 
 LADDER = frozenset({"freeze", "restart-off", "term", "kill", "stop"})
 """Effects of an eviction. Limits and throttles are judged for themselves."""
-CLASSES = {"best-effort": 0, "low": 1, "normal": 2, "high": 3, "protected": 4}
+TOUCHES = HARM | {"thaw", "restore", "restart-back", "clear-limit"}
+"""Everything the agent does to somebody else's processes; in observe mode there is nothing to undo."""
+RULE_OF_EFFECT = {"throttle": "quota", "set-limit": "quota", "relocate": "locked"}
+"""Effects that only one rule has."""
 MARGIN = 512 * MIB
 """Bytes that may become nobody's without anybody noticing (``quota.unattributed_margin_bytes``)."""
-SLACK_S = 0.12
-"""From a list to the effect decided on it: a tick, a worker's call."""
+GONE = "over: its processes are gone"
+"""What an incident says of an eviction that has succeeded (see ``policy/evict.py``)."""
 
 
 @dataclass(slots=True)
@@ -34,6 +40,8 @@ class Flight:
 
     tenant: TenantId
     begun: float
+    decided: float
+    """When its first effect was decided."""
     serial: int
     devices: tuple[DeviceId, ...]
     pids: tuple[Pid, ...]
@@ -45,7 +53,10 @@ class Oracle:
     """Watches one play; ``wrong`` is what it found."""
 
     play: Play
+    evidence: Evidence = field(init=False)
     wrong: list[str] = field(default_factory=list)
+    shown: set[str] = field(default_factory=set)
+    """What the world has really shown (``run.FEATURES``, as far as it is seen while it happens)."""
     flights: list[Flight] = field(default_factory=list)
     spells: dict[TenantId, list[tuple[float, float | None]]] = field(default_factory=dict)
     """Tenant -> when the agent had it in flight, by its own memory."""
@@ -54,10 +65,16 @@ class Oracle:
     down: list[tuple[float, float]] = field(default_factory=list)
     """When no agent ran, or it was stopped."""
     _in_flight: dict[TenantId, float] = field(default_factory=dict)
-    _after: dict[TenantId, tuple[Pid, ...]] = field(default_factory=dict)
+    _before: dict[TenantId, tuple[Rung, str, tuple[Pid, ...]]] = field(default_factory=dict)
+    _looked: float = 0.0
+    _has_died: bool = False
+    """An agent has died since the last look."""
     _seen: int = 0
-    _by_action: dict[str, list[Entry]] = field(default_factory=dict)
-    _indexed: int = 0
+    _done: dict[str, float] = field(default_factory=dict)
+    """Action -> when it had its (first) effect."""
+
+    def __post_init__(self) -> None:
+        self.evidence = Evidence(self.play)
 
     # --- while it happens ---
 
@@ -69,20 +86,51 @@ class Oracle:
         if decision is None:
             return
         self._suffering(now)
+        self._felt()
         self._spells(decision, now)
         self._one_per_device(decision)
         self._claims(decision)
-        self._felt()
+        self._witness(now)
 
     def _say(self, text: str) -> None:
         self.wrong.append(f"{self.play.world.clock.now() - self.play.world.began:8.3f}  {text}")
+
+    def _witness(self, now: float) -> None:
+        """Which of the things a run has to cover are there now."""
+        world = self.play.world
+        snapshot = world.board.snapshot
+        if snapshot is None:
+            return
+        interval = world.config().sampling.list_every_s
+        for device in snapshot.devices:
+            holders = {p.tenant for p in world.cards.holders(device.id)}
+            if not holders:
+                continue
+            is_old = device.sight is Sight.BLIND or (
+                self.evidence.age_s(device.id, now) > 2 * interval
+            )
+            if is_old and device.sight is not Sight.LOST:
+                self.shown.add("stale sample")
+                if self.evidence.tempts(device.id, now):
+                    self.shown.add("stale sample of an offender")
+            if device.parent is not None:
+                self.shown.add("mig")
+            unattributed = dict(snapshot.unattributed).get(device.id, 0)
+            if unattributed > MARGIN and "unattributed" in self.play.features:
+                self.shown.add("unattributed growth")
+                if len(holders) > 1:
+                    self.shown.add("ambiguity")
+            if any(p.comm == "nvidia-cuda-mps-server" for p in world.cards.holders(device.id)):
+                self.shown.add("mps")
 
     def _suffering(self, now: float) -> None:
         world = self.play.world
         reserve = world.config().reserve
         for card in world.cards.cards.values():
             guarded = [
-                p for p in world.cards.holders(card.id) if self._class(p.tenant) == "protected"
+                p
+                for p in world.cards.holders(card.id)
+                if self.evidence.class_of(p.tenant) == "protected"
             ]
             if not guarded:
                 continue
@@ -102,9 +150,11 @@ class Oracle:
         flying = {t for t, c in decision.memory.cases.items() if c.rung in IN_FLIGHT}
         for tenant in flying - set(self._in_flight):
             self._in_flight[tenant] = now
+        ended = self._looked if self._has_died else now  # in the tick it died of, at the earliest
         for tenant in set(self._in_flight) - flying:
             begun = self._in_flight.pop(tenant)
-            self.spells.setdefault(tenant, []).append((begun, now))
+            self.spells.setdefault(tenant, []).append((begun, ended))
+        self._looked, self._has_died = now, False
 
     def _one_per_device(self, decision: Decision) -> None:
         busy: dict[DeviceId, TenantId] = {}
@@ -122,14 +172,15 @@ class Oracle:
         """Success is an empty group and the bytes back."""
         cases = decision.memory.cases
         over = {
-            n.incident for n in decision.incidents if n.kind is NoteKind.RUNG and n.text == "over"
+            n.incident
+            for n in decision.incidents
+            if n.kind is NoteKind.RUNG and n.text.startswith(GONE)
         }
         for tenant, (rung, incident, pids) in list(self._before.items()):
-            if incident in over and tenant not in cases and rung in _ENDING:
+            if incident in over and tenant not in cases and rung in IN_FLIGHT | {Rung.STUCK}:
+                self.shown.add("success claimed")
                 self._check_gone(tenant, pids)
         self._before = {t: (c.rung, c.incident, c.target.pids) for t, c in cases.items()}
-
-    _before: dict[TenantId, tuple[Rung, str, tuple[Pid, ...]]] = field(default_factory=dict)
 
     def _check_gone(self, tenant: TenantId, pids: tuple[Pid, ...]) -> None:
         kernel = self.play.world.kernel
@@ -146,19 +197,20 @@ class Oracle:
 
     def _felt(self) -> None:
         """What was felt since the last tick; a flight begins with the first of it."""
-        world = self.play.world
-        entries = world.ledger.entries
+        entries = self.play.world.ledger.entries
         for entry in entries[self._seen :]:
+            self._has_died |= entry.kind == "agent-died"
+            if entry.kind not in HARM:
+                continue
+            first = self._done.setdefault(entry.action, entry.at)
+            if entry.action and first != entry.at:
+                self._say(f"done twice: {entry} (first at {first:.3f})")
             if entry.kind in LADDER and entry.tenant is not None:
-                self._fly(entry)
+                self._fly(entry, entry.tenant)
         self._seen = len(entries)
 
-    def _fly(self, entry: Entry) -> None:
-        tenant = entry.tenant
-        if tenant is None:
-            return
-        intents = self._intents_of(entry)
-        decided = intents[0].at if intents else entry.at  # a worker's turn may come later
+    def _fly(self, entry: Entry, tenant: TenantId) -> None:
+        decided = self.evidence.decided_at(entry)
         for flight in self.flights:
             if flight.tenant == tenant and not self._is_over(flight, decided):
                 return
@@ -169,6 +221,7 @@ class Oracle:
             Flight(
                 tenant=tenant,
                 begun=entry.at,
+                decided=decided,
                 serial=entry.serial,
                 devices=tuple(sorted(holds)),
                 pids=entry.pids,
@@ -198,31 +251,30 @@ class Oracle:
             self._allowed(entry)
         for flight in self.flights:
             self._deserved(flight)
-            self._fresh(flight)
+        for entry in self.play.world.ledger.of("term", "kill"):
+            self._measured(entry)
         self._graces()
-        self._left_behind()
+        self._at_once()
+        self.wrong += left_behind(self.play, self.down)
         return self.wrong
 
-    def _class(self, tenant: TenantId) -> str:
-        allowance = self.play.world.allowances.get(tenant)
-        return allowance.cls if allowance is not None else "unknown"
-
     def _observe_mode(self) -> None:
-        if self.play.mode == "observe":
-            self.wrong += [f"observe mode touched: {e}" for e in self.play.world.ledger.harm()]
+        """A rule that observes touches nothing; where all do, there is nothing to undo either. Whose
+        eviction it was is judged with the flights."""
+        acting = self.play.enforces
+        for entry in self.play.world.ledger.of(*TOUCHES):
+            rule = RULE_OF_EFFECT.get(entry.kind)
+            if not acting or (rule is not None and rule not in acting):
+                self.wrong.append(f"observe mode touched: {entry}")
+        for entry in self.play.world.ledger.of("intent"):
+            if not acting and entry.text in HARMFUL:
+                self.wrong.append(f"observe mode meant harm: {entry}")
 
     def _intended(self, entry: Entry) -> None:
         """Every harm has an earlier line in the journal, under the same id and kind."""
-        if not any(i.serial < entry.serial for i in self._intents_of(entry)):
+        lines = self.evidence.intents(entry.action)
+        if not any(i.serial < entry.serial and i.text == entry.kind for i in lines):
             self.wrong.append(f"no earlier intent: {entry}")
-
-    def _intents_of(self, entry: Entry) -> list[Entry]:
-        ledger = self.play.world.ledger
-        for line in ledger.entries[self._indexed :]:
-            if line.kind == "intent":
-                self._by_action.setdefault(line.action, []).append(line)
-        self._indexed = len(ledger.entries)
-        return self._by_action.get(entry.action, [])
 
     def _allowed(self, entry: Entry) -> None:
         """Never whom nothing may hit."""
@@ -236,132 +288,71 @@ class Oracle:
             self.wrong.append(f"hit a never-victim: {entry}")
         elif allowance.cls == "protected" and not self._may_move(entry):
             self.wrong.append(f"hit a protected tenant: {entry}")
-        elif entry.kind == "throttle":
-            self._throttled(entry, allowance)
+        elif entry.kind == "throttle" and not self.evidence.is_throttled_rightly(tenant, entry.at):
+            self.wrong.append(f"throttled within its soft quota: {entry}")
 
     def _may_move(self, entry: Entry) -> bool:
         return entry.kind == "relocate" and self.play.world.config().ladder.allow_protected_restart
 
-    def _throttled(self, entry: Entry, allowance: Allowance) -> None:
-        """Over its soft quota on some device by every list for as long as a throttle takes."""
-        soft = (allowance.soft_mib or allowance.quota_mib or 0) * MIB
-        cfg = self.play.world.config()
-        hold, interval = cfg.quota.throttle_after_s, cfg.sampling.list_every_s
-        tenant = entry.tenant
-        for device in self.play.world.cards.cards:
-            past = [x for x in self._lists(device) if x.at <= entry.at]
-            recent = [x for x in past if entry.at - x.at <= 2 * interval + SLACK_S]
-            ends = [entry.at, *(x.at for x in recent)] if recent else []
-            if tenant and soft and any(_held(past, end, tenant, soft, hold) for end in ends):
-                return
-        self.wrong.append(f"throttled within its soft quota: {entry}")
-
-    def _lists(self, device: DeviceId) -> list[Listed]:
-        return [x for x in self.play.world.probe.history if x.device == device]
-
     def _deserved(self, flight: Flight) -> None:
-        """At fault by two lists; or chosen for a reserve; or a held owner's."""
+        """At fault by two lists, or chosen for a reserve, each by a list young enough to harm on; or a
+        held owner's, for whom no size matters."""
         allowance = self.play.world.allowances.get(flight.tenant)
         if allowance is None or allowance.cls == "protected":
             return  # said already
-        if any(
-            self._is_at_fault(flight, device, allowance) for device in self.play.world.cards.cards
-        ):
-            if allowance.cls == "high" and not self._is_tombstoned(flight):
-                self.wrong.append(f"a high tenant went for its own overrun: {flight}")
-            return
-        if any(self._is_chosen(flight, device) for device in self.play.world.cards.cards):
-            return
         if self._is_held(flight, allowance):
             return
-        self.wrong.append(f"wrong victim: {flight} allowed {allowance}")
-
-    def _is_at_fault(self, flight: Flight, device: DeviceId, allowance: Allowance) -> bool:
-        if allowance.quota_mib is None:
-            return False
-        quota = allowance.quota_mib * MIB
-        trip = quota + max(64 * MIB, quota * 2 // 100)
-        lists = [x for x in self._lists(device) if x.at <= flight.begun][-12:]
-        over = [x.truth.get(flight.tenant, 0) > trip for x in lists]
-        recent = [x for x in lists if flight.begun - x.at <= 8]
-        return any(a and b for a, b in pairwise(over)) and bool(recent)
-
-    def _is_chosen(self, flight: Flight, device: DeviceId) -> bool:
-        """Somebody protected is there, less than the reserve is free, and nobody comes before him."""
-        world = self.play.world
-        reserve = world.config().reserve
-        card = world.cards.cards[device]
-        least = max(reserve.bytes, int(reserve.ratio * card.total_bytes))
-        lists = [x for x in self._lists(device) if x.at <= flight.begun]
-        if not lists or least == 0:
-            return False
-        last = lists[-1]
-        mine = last.truth.get(flight.tenant, 0)
-        if last.free_bytes >= least or mine == 0:
-            return False
-        if not any(self._class(t) == "protected" for t in last.truth):
-            return False
-        if CLASSES.get(self._class(flight.tenant), 9) >= CLASSES["high"]:
-            return False
-        rank = self._rank(flight.tenant, mine)
-        if rank[1] == 1 and not reserve.evict_within_quota:
-            return False
-        others = [
-            t for t in last.truth if t != flight.tenant and self._is_eligible(t, flight.begun)
+        when, devices = flight.decided, list(self.play.world.cards.cards)
+        mine = self.evidence
+        acting = self.play.enforces
+        blamed = [d for d in devices if mine.convicts(flight.tenant, d, when) and "quota" in acting]
+        chosen = [
+            d for d in devices if mine.is_chosen(flight.tenant, d, when) and "reserve" in acting
         ]
-        ranks = [self._rank(t, last.truth[t]) for t in others]
-        return all(r >= rank for r in ranks if r[1] == 0 or reserve.evict_within_quota)
-
-    def _is_eligible(self, tenant: TenantId, when: float) -> bool:
-        world = self.play.world
-        allowance = world.allowances.get(tenant)
-        if (
-            allowance is None
-            or allowance.is_never_victim
-            or CLASSES[allowance.cls] >= CLASSES["high"]
-        ):
-            return False
-        container = world.docker.by_tenant(tenant)
-        if tenant.startswith("docker:") and container is None:
-            return False
-        if tenant in self.play.heirs:
-            return False  # has a dead process's pid: its bytes may be in doubt
-        late = container is not None and when - container.started_at < world.docker.describe_s + 2.5
-        return not late  # not described yet, or seen only since the last list
-
-    def _rank(self, tenant: TenantId, used: int) -> tuple[int, int]:
-        """Lower class first, then over quota; finer steps are the unit tests' business."""
-        allowance = self.play.world.allowances[tenant]
-        quota = (allowance.quota_mib or 0) * MIB
-        return CLASSES[allowance.cls], 0 if quota and used > quota else 1
+        if not blamed and not chosen:
+            self.wrong.append(f"wrong victim: {flight} allowed {allowance}")
+            return
+        if blamed and not chosen and allowance.cls == "high":
+            self.wrong.append(f"a high tenant went for its own overrun: {flight}")
+        youngest = min(mine.age_s(d, when) for d in {*blamed, *chosen})
+        if youngest > self.play.world.config().sampling.harm_age_s + 1e-6:
+            self.wrong.append(f"on stale data ({youngest:.2f} s): {flight}")
 
     def _is_held(self, flight: Flight, allowance: Allowance) -> bool:
+        """A stop (of an owner that came back after three evictions): the one end that no size decides."""
         key = allowance.owner_key
-        if not key:
+        first = self.play.world.ledger.entries[flight.serial]
+        if not key or first.kind != "stop" or "tombstone" not in self.play.enforces:
             return False
         kin = [t for t, a in self.play.world.allowances.items() if a.owner_key == key]
         past = [f for f in self.flights if f.tenant in kin and f.serial < flight.serial]
-        need = self.play.world.config().ladder.tombstone_evictions
-        return len(past) >= need
+        return len(past) >= self.play.world.config().ladder.tombstone_evictions
 
-    def _fresh(self, flight: Flight) -> None:
-        """Begun on a list at most ``harm_age_s`` old, on a device that answered."""
+    def _measured(self, entry: Entry) -> None:
+        """No rung is climbed on a size read too long ago: in an emergency, where it would change nothing,
+        two lists' time is allowed."""
         world = self.play.world
-        if self._is_tombstoned(flight):
+        tenant = entry.tenant
+        flight = next((f for f in self._flights_of(entry)), None)
+        if tenant is None or flight is None:
             return
-        limit = world.config().sampling.harm_age_s + SLACK_S
-        ages = [
-            flight.begun - x.at
-            for d in flight.devices
-            for x in self._lists(d)
-            if x.at <= flight.begun
-        ]
-        if flight.devices and (not ages or min(ages) > limit):
-            self.wrong.append(f"on stale data ({min(ages, default=-1):.2f} s): {flight}")
+        when = self.evidence.decided_at(entry)
+        sampling = world.config().sampling
+        is_emergency = any(
+            abs(when - at) <= 1.0 or flight.decided <= at <= when
+            for at, device in self.harmed
+            if device in flight.devices
+        )
+        limit = 2 * sampling.list_every_s if is_emergency else sampling.harm_age_s
+        youngest = min((self.evidence.age_s(d, when) for d in flight.devices), default=0.0)
+        if youngest > limit + 1e-6:
+            self.wrong.append(f"{entry.kind} on stale data ({youngest:.2f} s): {flight}")
 
-    def _is_tombstoned(self, flight: Flight) -> bool:
-        first = self.play.world.ledger.entries[flight.serial]
-        return first.kind == "stop"
+    def _flights_of(self, entry: Entry) -> Iterator[Flight]:
+        """The flight an effect belongs to, newest first."""
+        for flight in reversed(self.flights):
+            if flight.tenant == entry.tenant and flight.begun <= entry.at:
+                yield flight
 
     def _graces(self) -> None:
         """Nobody is killed before his grace is over."""
@@ -370,17 +361,32 @@ class Oracle:
             kills = [e for e in ledger.of("kill", tenant=flight.tenant) if self._is_of(flight, e)]
             if not kills:
                 continue
+            since = self._left_alone_at(flight)
             asked = [
-                i
+                i.at
                 for i in ledger.of("intent", tenant=flight.tenant)
-                if i.text == "term" and flight.serial - 50 <= i.serial < kills[0].serial
+                if i.text == "term" and i.at >= since and i.serial < kills[0].serial
             ]
             grace = self._grace(flight)
-            if asked and kills[0].at - asked[-1].at < grace - 1e-3:
-                waited = kills[0].at - asked[-1].at
+            if self._was_paused(flight):
+                continue
+            if asked and kills[0].at - asked[-1] < grace - 1e-3:
+                waited = kills[0].at - asked[-1]
                 self.wrong.append(f"killed after {waited:.2f} s of {grace} s: {flight}")
-            if not asked and grace > 0 and not self._was_paused(flight):
+            if not asked and grace > 0:
                 self.wrong.append(f"killed unasked: {flight}")
+
+    def _left_alone_at(self, flight: Flight) -> float:
+        """Until when it had been left alone; what was ordered since belongs to this flight, even if the
+        agent died of it."""
+        ends = [e for _, e in self._all_spells_of(flight.tenant) if e < flight.begun]
+        return max(ends, default=0.0)
+
+    def _all_spells_of(self, tenant: TenantId) -> list[tuple[float, float]]:
+        spells = [(b, float("inf") if e is None else e) for b, e in self.spells.get(tenant, [])]
+        if tenant in self._in_flight:
+            spells.append((self._in_flight[tenant], float("inf")))
+        return spells
 
     def _is_of(self, flight: Flight, entry: Entry) -> bool:
         later = [
@@ -392,7 +398,7 @@ class Oracle:
         world = self.play.world
         allowance = world.allowances.get(flight.tenant)
         own = allowance.grace_s if allowance is not None else None
-        grace = GRACES.get(self._class(flight.tenant), 0.0) if own is None else own
+        grace = GRACES.get(self.evidence.class_of(flight.tenant), 0.0) if own is None else own
         end = flight.ended or float("inf")
         if any(flight.begun - 1 <= when <= end and d in flight.devices for when, d in self.harmed):
             return min(grace, world.config().ladder.emergency_grace_s)
@@ -401,72 +407,43 @@ class Oracle:
     def _was_paused(self, flight: Flight) -> bool:
         return flight.tenant in self.play.paused
 
-    def _left_behind(self) -> None:
-        """Nothing frozen past its time, nothing owed for ever."""
-        world = self.play.world
-        ttl = world.config().ladder.hold_ttl_s
-        held = [
-            *world.cgroups.holds,
-            *((p, s, world.clock.now()) for p, s in world.cgroups.held_since.items()),
+    def _at_once(self) -> None:
+        """By what was felt, not by what the agent remembers: nobody is hit on a device while another's
+        eviction there is under way. Where somebody is counts as far as a list had told."""
+        for one, other in combinations(self.flights, 2):
+            first, second = sorted((one, other), key=lambda f: f.decided)
+            shared = self.evidence.listed_on(first.tenant, first.decided)
+            shared &= self.evidence.listed_on(second.tenant, second.decided)
+            if one.tenant == other.tenant or not shared:
+                continue
+            end = self._end_of(first)
+            if second.decided < end - 1e-6:
+                self.wrong.append(f"two at once on {sorted(shared)}: {first} until {end} {second}")
+
+    def _end_of(self, flight: Flight) -> float:
+        ends = [
+            e
+            for b, e in self._all_spells_of(flight.tenant)
+            if b <= flight.begun + SLACK_S and e > flight.decided
         ]
-        for path, begun, ended in held:
-            excused = sum(max(0.0, min(ended, b) - max(begun, a)) for a, b in self.down)
-            excused += 3.0 if "thaw fails" in self.play.features else 0.0
-            if ended - begun > ttl + 1.2 + excused + 3 * bool(self.down):
-                self.wrong.append(f"frozen for {ended - begun:.2f} s: {path}")
-        if world.agent is None or self.play.mode == "observe":
-            return
-        for container in world.docker.containers.values():
-            given = self.play.restarts.get(container.id)
-            if (
-                given is not None
-                and container.restart != given
-                and not self._is_stuck(container.tenant)
-            ):
-                self.wrong.append(
-                    f"restart policy of {container.name} stays {container.restart}, was {given}"
-                )
-            throttled = (
-                container.group is not None
-                and container.is_running
-                and "cpu.max" in container.group.settings
-            )
-            if throttled and container.tenant not in self._throttled_now():
-                self.wrong.append(f"throttled for ever: {container.name}")
+        return min(ends, default=flight.begun)
 
-    def _is_stuck(self, tenant: TenantId) -> bool:
-        decision = self.play.world.board.decision
-        return decision is not None and tenant in decision.memory.cases
+    def two_devices_at_once(self) -> bool:
+        """Whether two devices saw an eviction at the same time."""
+        return any(
+            one.tenant != other.tenant
+            and set(one.devices).isdisjoint(other.devices)
+            and one.begun < self._end_of(other)
+            and other.begun < self._end_of(one)
+            for one, other in combinations(self.flights, 2)
+        )
 
-    def _throttled_now(self) -> set[TenantId]:
-        decision = self.play.world.board.decision
-        return set(decision.memory.cases) if decision is not None else set()
-
-
-def _held(past: list[Listed], end: float, tenant: TenantId, soft: int, hold: float) -> bool:
-    """Whether every list of so long a time, up to a moment, shows him over."""
-    early = [x for x in past if x.at <= end - hold + SLACK_S][-1:]
-    since = [x for x in past if end - hold + SLACK_S < x.at <= end]
-    return all(x.truth.get(tenant, 0) > soft for x in (*early, *since))
-
-
-_ENDING = frozenset({Rung.TERMED, Rung.KILLED, Rung.STOPPED, Rung.STUCK})
-
-
-def two_at_once(oracle: Oracle) -> bool:
-    """Whether two devices saw an eviction at the same time."""
-    spells = list(_all_spells(oracle))
-    return any(
-        a[0] != b[0] and a[1] < b[2] and b[1] < a[2]
-        for n, a in enumerate(spells)
-        for b in spells[:n]
-    )
-
-
-def _all_spells(oracle: Oracle) -> Iterator[tuple[TenantId, float, float]]:
-    for tenant, spells in oracle.spells.items():
-        for begun, ended in spells:
-            yield tenant, begun, ended if ended is not None else float("inf")
+    def died_in_flight(self) -> bool:
+        """Whether an agent died while an eviction was under way."""
+        died = [e.at for e in self.play.world.ledger.of("agent-died")]
+        return any(
+            b <= at < e for t in self.spells for b, e in self._all_spells_of(t) for at in died
+        )
 
 
 def harm_kinds(oracle: Oracle) -> set[str]:

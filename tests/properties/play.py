@@ -12,6 +12,8 @@ from gpuwarden.sim.world import World
 from tests.simulated.agent import HeapJournal
 
 MIB = 2**20
+RULES = ("quota", "reserve", "tombstone", "locked")
+"""The rules whose mode the oracle knows of."""
 LIFE_S = 9.0
 """How long things go on happening; then the world is left in peace."""
 GRACES = {"high": 3.0, "normal": 2.0, "low": 1.5, "best-effort": 0.5}
@@ -40,7 +42,8 @@ class Play:
     seed: int
     world: World
     journal: HeapJournal
-    mode: str
+    enforces: frozenset[str]
+    """Which of ``RULES`` may act; the others only observe."""
     features: set[str] = field(default_factory=set)
     restarts: dict[str, str] = field(default_factory=dict)
     """Container id -> the restart policy its owner gave it."""

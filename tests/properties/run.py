@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from gpuwarden.node.loop import Node
 from gpuwarden.policy.decide import decide
 from gpuwarden.sim.world import World
+from tests.properties.aftermath import due_in_s, unreturned
 from tests.properties.generate import generate
-from tests.properties.oracle import Oracle, harm_kinds, two_at_once
+from tests.properties.oracle import Oracle, harm_kinds
 from tests.properties.play import LIFE_S, Play
 from tests.simulated.agent import heap_agent
 
@@ -27,6 +28,8 @@ FEATURES = (
     "crash",
 )
 """What at least 3 % of the worlds must show (300 of 10,000)."""
+SHARPER = ("stale sample of an offender", "crash under an eviction", "success claimed")
+"""Told beside it: the worlds in which a check had something to find."""
 SHARE = 0.03
 
 
@@ -59,10 +62,9 @@ class Watched:
         self.node, self.oracle, self.asks_twice = node, oracle, asks_twice
 
     def tick(self, now: float, wall: float) -> object:
-        before = self.node.memory
         decision = self.node.tick(now, wall)
         if self.asks_twice:
-            self._ask_again(before)
+            self._ask_again()
         self.oracle.look()
         return decision
 
@@ -72,7 +74,7 @@ class Watched:
     def adopt(self, cfg: object) -> None:
         self.node.adopt(cfg)  # type: ignore[arg-type]
 
-    def _ask_again(self, before: object) -> None:
+    def _ask_again(self) -> None:
         """Same inputs, same decision."""
         snapshot = self.oracle.play.world.board.snapshot
         if snapshot is None:
@@ -103,10 +105,7 @@ def run_world(seed: int) -> tuple[Play, Oracle, set[str]]:
     for process in world.kernel.alive():
         process.habit.grow_mib_s, process.habit.forks_every_s = 0, None
     world.run_for(SETTLE_S)
-    if any(
-        play.restarts.get(c.id, c.restart) != c.restart for c in world.docker.containers.values()
-    ):
-        world.run_for(world.config().ladder.tombstone_window_s + SETTLE_S)  # what is owed comes due
+    _await_returns(play)
     _downtime(play, oracle)
     oracle.judge()
     for node in nodes:
@@ -117,6 +116,16 @@ def run_world(seed: int) -> tuple[Play, Oracle, set[str]]:
         if errors:
             oracle.wrong.append(f"exceptions at ports: {errors}")
     return play, oracle, _shown(play, oracle)
+
+
+def _await_returns(play: Play) -> None:
+    """What was taken is given back when it is due: a window after the eviction, or after one more."""
+    world = play.world
+    if unreturned(play):
+        world.run_for(world.config().ladder.tombstone_window_s + SETTLE_S)
+    due = due_in_s(play)
+    if due is not None:
+        world.run_for(max(0.0, due) + SETTLE_S)
 
 
 def _downtime(play: Play, oracle: Oracle) -> None:
@@ -133,20 +142,16 @@ def _downtime(play: Play, oracle: Oracle) -> None:
 def _shown(play: Play, oracle: Oracle) -> set[str]:
     """What a world really saw (not what was planned for it)."""
     world = play.world
-    shown: set[str] = {f for f in ("mig", "mps") if f in play.features}
+    shown = set(oracle.shown)
     if world.kernel.reused:
         shown.add("pid reuse")
-    if "stale" in play.features or play.stopped:
-        shown.add("stale sample")
-    if "unattributed" in play.features:
-        shown.add("unattributed growth")
-        if len({t for x in world.probe.history[-6:] for t in x.truth}) > 1:
-            shown.add("ambiguity")
     if "shift" in play.features:
         shown.add("index shift")
     if world.crashes:
         shown.add("crash")
-    if two_at_once(oracle):
+    if oracle.died_in_flight():
+        shown.add("crash under an eviction")
+    if oracle.two_devices_at_once():
         shown.add("two devices at once")
     return shown | {f"did {kind}" for kind in harm_kinds(oracle)}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -191,6 +192,26 @@ def test_the_command_prints_one_json_object() -> None:
     assert (run["seed"], run["ended"], run["wrong_victims"]) == (4, "evicted", 0)
     assert done.returncode == (1 if run["missed"] else 0)
     assert [text for text in run["missed"] if text.partition(":")[0] not in NOT_ABOUT_TIME] == []
+
+
+def test_for_people_it_ends_with_the_whole_explanation() -> None:
+    """Who, how much, each step with its outcome, what was withheld, what to do next."""
+    done = subprocess.run(
+        command("--seed", "4", "--stubborn"),
+        env={**environment(), "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    _, said, explained = done.stdout.partition("What `gpuwarden explain` says of it:\n")
+    assert said, done.stdout
+    for heading in ("Who ", "Memory over time", "Evidence", "What happened", "What to do next"):
+        assert f"\n{heading}" in explained
+    steps = explained.partition("What happened")[2].partition("Withheld")[0]
+    assert re.search(r" term +done ", steps), steps
+    assert re.search(r" kill +done ", steps), steps
+    assert max(len(line) for line in explained.splitlines()) <= 100
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

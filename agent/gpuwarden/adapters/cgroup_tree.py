@@ -104,7 +104,7 @@ class Group:
         except OSError as error:
             where = f"{name} of cgroup {self.path}"
             if error.errno == errno.ENODEV or not self.has("cgroup.procs"):
-                raise Refused(f"cgroup {self.path} is gone") from error
+                raise Gone(f"cgroup {self.path} is gone") from error
             if error.errno == errno.ENOENT:
                 raise Unsupported(f"this kernel does not offer {where}") from error
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

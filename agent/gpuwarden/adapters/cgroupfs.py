@@ -222,8 +222,9 @@ class CgroupFs:
             self._signal_until_quiet(group, hit)
         finally:
             if is_freezable:
-                self._set_frozen(group, False)
-        with suppress(Refused):  # the group may be removed as soon as its last member is gone
+                with suppress(Gone):  # its manager removes it as soon as its last member is gone
+                    self._set_frozen(group, False)
+        with suppress(Refused):
             self._signal_until_quiet(group, hit)
         return len(hit)
 

@@ -1,16 +1,17 @@
-"""The ``Runtime`` port for containers of containerd itself (ctr, nerdctl, pods without crictl)."""
+"""The ``Runtime`` port for containers of containerd itself (ctr, nerdctl, pods of one without its CRI)."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gpuwarden.adapters.cgroup_owner import owner_of_pid
-from gpuwarden.adapters.cri import owner_of_pod
+from gpuwarden.adapters.cri_describe import owner_of_pod
 from gpuwarden.adapters.docker_describe import labels_of, table, text
 from gpuwarden.adapters.tenancy import is_nested, key_of, tenant_of_owner
-from gpuwarden.adapters.tool import Tool
+from gpuwarden.adapters.tool import Answer, Tool
 from gpuwarden.clock import Clock
 from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
@@ -18,6 +19,7 @@ from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.ports import Cgroups
 
+ADDRESS = "/run/containerd/containerd.sock"
 _NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*\Z", re.ASCII)
 _MAX_NAMESPACES = 32
 _MOBY = "moby"  # Docker's own namespace: what lives there is Docker's to stop
@@ -36,12 +38,22 @@ class _Container:
 
 
 class Containerd:
-    """Implements ``ports.Runtime`` through ``ctr``, over all namespaces but Docker's."""
+    """Implements ``ports.Runtime`` through ``ctr``, over all namespaces but Docker's.
+
+    ``address`` is the path of containerd's socket.
+    """
 
     def __init__(
-        self, ctr: Tool, clock: Clock, cgroups: Cgroups | None = None, proc: str = "/proc"
+        self,
+        ctr: Tool,
+        clock: Clock,
+        cgroups: Cgroups | None = None,
+        proc: str = "/proc",
+        address: str = ADDRESS,
     ) -> None:
         self._ctr = ctr
+        self._address = address
+        self._was_there = False
         self._clock = clock
         self._cgroups = cgroups
         self._proc = proc
@@ -65,7 +77,7 @@ class Containerd:
             image=text(found.raw, "Image") or None,
             labels=labels_of({"Labels": labels}),
             is_paused=self._task(found)[1] == "PAUSED",
-            owner_key=owner_of_pod(labels) or f"containerd:{found.namespace}/{name}",
+            owner_key=_pod_key(labels) or f"containerd:{found.namespace}/{name}",
         )
 
     def restart_off(self, target: Target) -> Mapping[str, str]:
@@ -116,7 +128,11 @@ class Containerd:
         return found
 
     def _find(self, container_id: str) -> _Container:
-        answer = self._ctr.run("namespaces", "list", "--quiet")
+        is_there = os.path.exists(self._address)
+        self._was_there = self._was_there or is_there
+        if not (is_there or self._was_there):
+            raise Unsupported(f"no containerd at {self._address}")
+        answer = self._run("namespaces", "list", "--quiet")
         if answer.status != 0:
             raise Unavailable(f"ctr: {answer.why}")
         for namespace in answer.out.split()[:_MAX_NAMESPACES]:
@@ -165,14 +181,24 @@ class Containerd:
         if self._in(found.namespace, "containers", "label", found.id, pair) is None:
             raise Refused("containerd does not know it any more")
 
+    def _run(self, *args: str) -> Answer:
+        return self._ctr.run(f"--address={self._address}", *args)
+
     def _in(self, namespace: str, *args: str) -> str | None:
         """What ``ctr`` says in a namespace; ``None`` when it knows nothing of that name."""
-        answer = self._ctr.run(f"--namespace={namespace}", *args)
+        answer = self._run(f"--namespace={namespace}", *args)
         if answer.status == 0:
             return answer.out
         if "not found" in answer.err:
             return None
         raise Unavailable(f"ctr {args[0]} {args[1]}: {answer.why}")
+
+
+def _pod_key(labels: Mapping[str, str]) -> str | None:
+    """Across re-creation, as the CRI would name it; ``None`` where it is no pod's."""
+    namespace = labels.get("io.kubernetes.pod.namespace", "")
+    pod = labels.get("io.kubernetes.pod.name", "")
+    return owner_of_pod(namespace, pod, labels.get("io.kubernetes.container.name", ""), labels)
 
 
 def _id_of(tenant: TenantId) -> str:

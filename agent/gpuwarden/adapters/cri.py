@@ -1,57 +1,69 @@
-"""The ``Runtime`` port for pods' containers (containerd, CRI-O): crictl tells and stops.
+"""The ``Runtime`` port for pods (containerd, CRI-O): the CRI tells and stops.
 
 The kubelet starts a stopped container of a pod again by the pod's own policy; only the API server can
-change that. What is stopped here stays down for the kubelet's back-off.
+change that. What is stopped here stays down for the kubelet's back-off, and is stopped again when it is
+back too often (rule ``tombstone``).
 """
 
-import json
-from collections.abc import Mapping
-from typing import Any
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from gpuwarden.adapters.cgroup_owner import owner_of_pid
-from gpuwarden.adapters.docker_describe import MAX_LABELS, table, text
-from gpuwarden.adapters.tenancy import container_id_of, is_nested, tenant_of_owner
-from gpuwarden.adapters.tool import Tool
-from gpuwarden.errors import Refused, Unavailable, Unsupported
+from gpuwarden.adapters.cri_describe import facts_of, pid_of
+from gpuwarden.adapters.cri_door import CriCalls, CriDoor, is_up
+from gpuwarden.adapters.tenancy import container_id_of, is_nested, key_of, tenant_of_owner
+from gpuwarden.errors import Gone, GpuwardenError, Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
+from gpuwarden.ports import Cgroups
+from gpuwarden.wire.cri_v1 import runtime_pb2 as pb
 
-_OURS = "gpuwarden."
-_CONTAINER = "io.kubernetes.container.name"
-_UP = ("CONTAINER_RUNNING", "CONTAINER_CREATED")
+# 6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e; 7260904bbd08e72e4dff95d9fccd2ee8 of a static pod
+_POD_UID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z|[0-9a-f]{32}\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """One container of a pod, or (``container_id`` is ``None``) a pod as a whole."""
+
+    pod: pb.PodSandbox | None
+    container_id: str | None
 
 
 class Cri:
-    """Implements ``ports.Runtime`` through ``crictl`` and its own configuration file."""
+    """Implements ``ports.Runtime`` over the CRIs of a host, of which there is mostly one.
 
-    def __init__(self, crictl: Tool, proc: str = "/proc") -> None:
-        self._crictl = crictl
+    A pod's container is stopped alone. A pod is stopped as a whole where its processes live in no
+    container's group: those of a virtual machine (Kata) or of a sandbox that runs all of them (gVisor).
+    ``cgroups`` ends what is frozen where it stands; without it a runtime would wait for it in vain.
+    """
+
+    def __init__(
+        self, doors: Sequence[CriDoor], cgroups: Cgroups | None = None, proc: str = "/proc"
+    ) -> None:
+        self._doors = doors
+        self._cgroups = cgroups
         self._proc = proc
 
     def describe(self, owner: CgroupOwner) -> RuntimeFacts:
-        """Labels and annotations of the pod count (``gpuwarden.*``), then those of the container."""
+        """``Refused`` when no CRI here knows it, or one knows it at another place."""
         tenant = tenant_of_owner(owner)
-        if tenant is None or owner.container_id is None:
+        if tenant is None:
             raise Refused("it has no container id")
-        raw = self._inspect(_id_of(tenant), owner.cgroup_path)
-        status = table(raw, "status")
-        sandbox = text(table(raw, "info"), "sandboxID")
-        pod = self._pod(sandbox) if sandbox else {}
-        labels = {**_strings(pod, "annotations"), **_strings(pod, "labels")}
-        labels = {**labels, **_strings(status, "annotations"), **_strings(status, "labels")}
-        ordered = sorted(labels.items(), key=lambda pair: (not pair[0].startswith(_OURS), pair))
-        namespace = labels.get("io.kubernetes.pod.namespace", "")
-        name = labels.get("io.kubernetes.pod.name", "")
-        container = text(table(status, "metadata"), "name") or ""
-        return RuntimeFacts(
-            tenant=tenant,
-            described=True,
-            name="/".join(part for part in (namespace, name, container) if part) or None,
-            image=text(table(status, "image"), "image"),
-            labels=tuple(ordered[:MAX_LABELS]),
-            owner_key=owner_of_pod({**labels, _CONTAINER: container}),
-        )
+        door, found = self._find(tenant)
+        with door.call() as calls:
+            if found.container_id is None:
+                self._compare_pod(calls, found, tenant, owner.cgroup_path)
+                return facts_of(tenant, found.pod, None)
+            answer = calls.status(found.container_id)
+            if answer is None:
+                raise Refused("the CRI does not know it any more")
+            self._compare(pid_of(answer.info), owner.cgroup_path)
+            return facts_of(tenant, found.pod, answer.status)
 
     def restart_off(self, target: Target) -> Mapping[str, str]:
         raise Unsupported("the kubelet restarts containers by the pod's own policy")
@@ -60,72 +72,114 @@ class Cri:
         return
 
     def stop(self, target: Target, grace_s: float) -> None:
-        container_id = _id_of(target.tenant)
-        raw = self._inspect(container_id, target.cgroup.path if target.cgroup else None)
-        if text(table(raw, "status"), "state") not in _UP:
-            return
-        answer = self._crictl.run(
-            "stop", f"--timeout={round(grace_s)}", container_id, extra_s=grace_s
-        )
-        if answer.status != 0:
-            raise Unavailable(f"crictl stop: {answer.why}")
-        if text(table(self._inspect(container_id, None), "status"), "state") in _UP:
-            raise Unavailable("crictl stop was taken but the container still runs")
+        """Ended when this returns. The grace is rounded up: the CRI counts whole seconds."""
+        door, found = self._find(target.tenant)
+        path = target.cgroup.path if target.cgroup is not None else None
+        with door.call(extra_s=math.ceil(grace_s)) as calls:
+            if found.container_id is None:
+                self._compare_pod(calls, found, target.tenant, path)
+                self._stop_pod(calls, found, target, grace_s)
+                return
+            answer = calls.status(found.container_id)
+            if answer is None or not is_up(answer.status.state):
+                return
+            self._compare(pid_of(answer.info), path)
+            calls.stop_containers([found.container_id], self._grace_of(target, grace_s))
+            left = calls.container(found.container_id)
+            if left is not None and is_up(left.state):
+                raise Unavailable("the CRI took the stop but the container still runs")
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("Kubernetes itself chooses the device of a pod")
 
-    def _inspect(self, container_id: str, cgroup_path: str | None) -> Mapping[str, Any]:
-        raw = self._ask("inspect", container_id)
-        if text(table(raw, "status"), "id") != container_id:
-            raise Unavailable("crictl answered about another container")
-        pid = table(raw, "info").get("pid")
-        if not isinstance(pid, int) or pid <= 0 or cgroup_path is None:
-            return raw
-        owner = owner_of_pid(pid, self._proc)
+    def _stop_pod(self, calls: CriCalls, found: _Found, target: Target, grace_s: float) -> None:
+        """As the kubelet does it: its containers with their grace, then the pod."""
+        if found.pod is None or found.pod.state != pb.SANDBOX_READY:
+            return
+        ids = [one.id for one in calls.containers_of(found.pod.id)]
+        calls.stop_containers(ids, self._grace_of(target, grace_s))
+        calls.stop_sandbox(found.pod.id)
+        left = calls.sandbox(found.pod.id)
+        if left is not None and left.state == pb.SANDBOX_READY:
+            raise Unavailable("the CRI took the stop but the pod is still there")
+
+    def _grace_of(self, target: Target, grace_s: float) -> int:
+        """Whole seconds; what is frozen dies as it stands and is never thawed for its TERM."""
+        if target.cgroup is not None and self._cgroups is not None:
+            with suppress(Gone):
+                if self._cgroups.is_frozen(target.cgroup):
+                    self._cgroups.kill(target.cgroup)
+                    return 0
+        return math.ceil(max(0.0, grace_s))
+
+    def _find(self, tenant: TenantId) -> tuple[CriDoor, _Found]:
+        """Who knows it. One that does not answer may be the one that does: then ``Unavailable``."""
+        if is_nested(tenant):
+            raise Refused("it stands inside another owner: the host's CRI does not know it")
+        look = _looks_for(tenant)
+        troubles: list[GpuwardenError] = []
+        for door in self._doors:
+            if not door.is_there():
+                if door.was_there:
+                    troubles.append(Unavailable(f"the CRI at {door.path} is gone"))
+                continue
+            try:
+                with door.call() as calls:
+                    found = look(calls)
+            except (Unavailable, Unsupported) as error:
+                troubles.append(error)
+                continue
+            if found is not None:
+                return door, found
+            troubles.append(Refused(f"the CRI at {door.path} does not know it"))
+        for kind in (Unavailable, Refused, Unsupported):
+            for trouble in troubles:
+                if isinstance(trouble, kind):
+                    raise trouble
+        looked = ", ".join(door.path for door in self._doors)
+        raise Unsupported(f"no CRI here (cri.endpoint; looked at {looked})")
+
+    def _compare(self, pid: int, cgroup_path: str | None) -> None:
+        owner = owner_of_pid(pid, self._proc) if pid and cgroup_path is not None else None
         if owner is not None and owner.cgroup_path != cgroup_path:
-            raise Refused(f"CRI runs this id in {owner.cgroup_path}, not in {cgroup_path}")
-        return raw
+            raise Refused(f"the CRI runs this id in {owner.cgroup_path}, not in {cgroup_path}")
 
-    def _pod(self, sandbox: str) -> Mapping[str, Any]:
-        return table(self._ask("inspectp", container_id_of(TenantId(f"cri:{sandbox}"))), "status")
-
-    def _ask(self, verb: str, container_id: str) -> Mapping[str, Any]:
-        answer = self._crictl.run(verb, "--output=json", container_id)
-        if answer.status != 0:
-            if "not found" in answer.err.lower() or "notfound" in answer.err.lower():
-                raise Refused(f"CRI does not know it: {answer.why}")
-            raise Unavailable(f"crictl {verb}: {answer.why}")
-        try:
-            raw = json.loads(answer.out)
-        except (ValueError, RecursionError) as error:
-            raise Unavailable(f"crictl {verb} answered garbage") from error
-        return raw if isinstance(raw, dict) else {}
+    def _compare_pod(
+        self, calls: CriCalls, found: _Found, tenant: TenantId, cgroup_path: str | None
+    ) -> None:
+        """A pod's first process lives in its sandbox's group, below that of the pod."""
+        answer = calls.sandbox_info(found.pod.id) if found.pod is not None else None
+        pid = pid_of(answer.info) if answer is not None else 0
+        owner = owner_of_pid(pid, self._proc) if pid and cgroup_path is not None else None
+        if owner is None or cgroup_path is None or owner.cgroup_path == cgroup_path:
+            return
+        is_below = (owner.cgroup_path or "").startswith(cgroup_path + "/")
+        if not (is_below and owner.pod_uid == key_of(tenant)):
+            raise Refused(f"the CRI runs this pod in {owner.cgroup_path}, not in {cgroup_path}")
 
 
-def _strings(raw: Mapping[str, Any], key: str) -> dict[str, str]:
-    return {
-        str(name)[:256]: value[:2048]
-        for name, value in table(raw, key).items()
-        if isinstance(value, str)
-    }
+def _looks_for(tenant: TenantId) -> Callable[[CriCalls], _Found | None]:
+    """How to find it; ``Refused`` where its name is that of no container and no pod."""
+    key = key_of(tenant)
+    if tenant == f"pod:{key}":
+        if not _POD_UID.match(key):
+            raise Refused(f"{tenant} names no pod")
+        return lambda calls: _pod(calls, key)
+    container_id = container_id_of(tenant)
+    return lambda calls: _container(calls, container_id)
 
 
-def owner_of_pod(labels: Mapping[str, str]) -> str | None:
-    """Names a pod's container across re-creation; ``None`` where the labels name no pod.
-
-    The pod's name counts without what a deployment adds to each copy: ``web-5d9c7b-x2x9z`` -> ``web``.
-    """
-    namespace = labels.get("io.kubernetes.pod.namespace")
-    pod = labels.get("io.kubernetes.pod.name")
-    if not namespace or not pod:
-        return None
-    template = labels.get("pod-template-hash")
-    head, found, _ = pod.partition(f"-{template}-") if template else (pod, "", "")
-    return f"kubernetes:{namespace}/{head if found else pod}/{labels.get(_CONTAINER, '')}"
+def _container(calls: CriCalls, container_id: str) -> _Found | None:
+    """The container of that id, else the pod whose sandbox has it (gVisor runs its pods there)."""
+    container = calls.container(container_id)
+    if container is not None:
+        return _Found(pod=calls.sandbox(container.pod_sandbox_id), container_id=container_id)
+    pod = calls.sandbox(container_id)
+    return _Found(pod=pod, container_id=None) if pod is not None else None
 
 
-def _id_of(tenant: TenantId) -> str:
-    if is_nested(tenant):
-        raise Refused("it stands inside another owner: the host's CRI does not know it")
-    return container_id_of(tenant)
+def _pod(calls: CriCalls, uid: str) -> _Found | None:
+    pods = calls.sandboxes_of(uid)
+    if len(pods) > 1:
+        raise Refused(f"{len(pods)} sandboxes say that they are pod {uid}")
+    return _Found(pod=pods[0], container_id=None) if pods else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from gpuwarden.clock import Clock
 from gpuwarden.errors import GpuwardenError, Unavailable
-from gpuwarden.model.ids import TenantId
+from gpuwarden.model.ids import CgroupId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.ports import Runtime
 
@@ -21,6 +21,7 @@ _RETRY_S = (0.5, 1.0, 2.0, 5.0, 15.0)
 class _Entry:
     facts: RuntimeFacts
     owner: CgroupOwner
+    cgroup: CgroupId | None
     is_asked: bool = False
     failures: int = 0
     ask_again_at: float = 0.0
@@ -58,8 +59,13 @@ class Describer:
         self.dropped = 0
         self.errors = 0
 
-    def facts(self, owner: CgroupOwner, tenant: TenantId) -> RuntimeFacts:
-        """What is known now; asks in the background where that is nothing or old. Never blocks."""
+    def facts(
+        self, owner: CgroupOwner, tenant: TenantId, cgroup: CgroupId | None = None
+    ) -> RuntimeFacts:
+        """What is known now; asks in the background where that is nothing or old. Never blocks.
+
+        What was told of an earlier run under the same name (its group had another inode) is nothing.
+        """
         now = self._clock.now()
         with self._lock:
             entry = self._entries.get(tenant)
@@ -67,8 +73,12 @@ class Describer:
                 while len(self._entries) >= MAX_TENANTS:
                     self._forget_one()
                 unknown = RuntimeFacts(tenant=tenant, described=False)
-                entry = self._entries[tenant] = _Entry(facts=unknown, owner=owner)
-            entry.owner = owner
+                entry = self._entries[tenant] = _Entry(facts=unknown, owner=owner, cgroup=cgroup)
+            if _is_another_run(entry.cgroup, cgroup):
+                entry.facts = RuntimeFacts(tenant=tenant, described=False)
+                entry.epoch += 1
+                entry.is_gone, entry.failures, entry.ask_again_at = False, 0, 0.0
+            entry.owner, entry.cgroup = owner, cgroup or entry.cgroup
             if not entry.is_asked and now >= entry.ask_again_at:
                 self._ask(tenant, entry)
             return entry.facts
@@ -122,9 +132,12 @@ class Describer:
                 entry = self._entries.get(tenant)
                 if entry is None:
                     continue
-                owner, epoch = entry.owner, entry.epoch
+                owner, cgroup, epoch = entry.owner, entry.cgroup, entry.epoch
             facts = self._describe(tenant, owner)
             with self._lock:
+                if _is_another_run(cgroup, entry.cgroup):
+                    entry.is_asked = False  # told of a run that is over
+                    continue
                 is_news = self._settle(entry, facts, epoch)
             if is_news:
                 self._told()
@@ -164,3 +177,11 @@ class Describer:
         is_news = facts != entry.facts
         entry.facts = facts
         return is_news
+
+
+def _is_another_run(before: CgroupId | None, now: CgroupId | None) -> bool:
+    """Whether the group was made anew. Groups of other paths or hierarchies tell nothing."""
+    if before is None or now is None:
+        return False
+    is_same_place = (before.path, before.hierarchy) == (now.path, now.hierarchy)
+    return is_same_place and before.inode != now.inode

@@ -18,8 +18,8 @@ TEXTS: tuple[str, ...] = (
 )
 """Keys whose value is text: labels of the info series."""
 
-ELSEWHERE = frozenset({"recovery_action"})
-"""Keys that are not exported from here: ``Device`` itself carries them."""
+ELSEWHERE = frozenset({"recovery_action", "collected_at"})
+"""Keys that are not exported from here: ``Device`` itself carries them, or they are times."""
 
 REASONS: tuple[tuple[int, str], ...] = (
     (0x1, "gpu_idle"),
@@ -60,6 +60,8 @@ def _total(key: str, metric: str, help_text: str, **labels: str) -> Fact:
     )
 
 
+_GPM = "of the last 15 s in which the device's"
+_GPM_MEAN = "mean of the last 15 s"
 _ENGINE = "gpu_engine_utilization_ratio", "Busy share of a fixed-function engine."
 _TEMPERATURE = "gpu_temperature_celsius", "Temperature by sensor."
 _THRESHOLD = "gpu_temperature_threshold_celsius", "Where the device slows or shuts itself down."
@@ -74,7 +76,8 @@ _NVLINK_BYTES = "gpu_nvlink_bytes_total", "Bytes over NVLink by direction, all l
 _NVLINK_ERRORS = "gpu_nvlink_errors_total", "NVLink errors by type, all links."
 _ECC = "gpu_ecc_errors_total", "ECC errors; volatile since the driver loaded, aggregate for life."
 _REMAPS = "gpu_row_remaps_total", "Rows of device memory that were remapped, by cause."
-_RETIRED = "gpu_retired_pages_total", "Retired pages of device memory, by cause."
+_RETIRED = "gpu_retired_pages", "Retired pages of device memory, by cause."
+_LIMIT = "gpu_power_limit_watts", "The power limit in force, and what it may be set to."
 
 FACTS: tuple[Fact, ...] = (
     _gauge("utilization_ratio", "gpu_utilization_ratio", "Share of time a kernel was running."),
@@ -85,6 +88,19 @@ FACTS: tuple[Fact, ...] = (
     ),
     _gauge("encoder_ratio", *_ENGINE, engine="encoder"),
     _gauge("decoder_ratio", *_ENGINE, engine="decoder"),
+    _gauge("jpg_ratio", *_ENGINE, engine="jpeg"),
+    _gauge("ofa_ratio", *_ENGINE, engine="ofa"),
+    _gauge("graphics_active_ratio", "gpu_graphics_active_ratio", f"Share {_GPM} was busy at all."),
+    _gauge("sm_active_ratio", "gpu_sm_active_ratio", f"Share {_GPM} multiprocessors had work."),
+    _gauge("sm_occupancy_ratio", "gpu_sm_occupancy_ratio", f"Share of warps in use, {_GPM_MEAN}."),
+    _gauge("tensor_active_ratio", "gpu_tensor_active_ratio", f"Share {_GPM} tensor cores worked."),
+    _gauge("dram_active_ratio", "gpu_dram_active_ratio", f"Share {_GPM} memory moved data."),
+    Fact(
+        key="pipe_active_ratio",
+        metric="gpu_pipe_active_ratio",
+        help=f"Share {_GPM} an arithmetic pipe worked.",
+        varying="pipe",
+    ),
     _gauge("bar1_total_bytes", "gpu_bar1_total_bytes", "BAR1 memory."),
     _gauge("bar1_used_bytes", "gpu_bar1_used_bytes", "BAR1 memory in use."),
     _gauge("temperature_c", *_TEMPERATURE, sensor="core"),
@@ -94,11 +110,14 @@ FACTS: tuple[Fact, ...] = (
         "gpu_temperature_margin_celsius",
         "Degrees left before the device slows itself down.",
     ),
-    _gauge("temperature_slowdown_c", *_THRESHOLD, threshold="slowdown"),
-    _gauge("temperature_shutdown_c", *_THRESHOLD, threshold="shutdown"),
+    _gauge("temperature_slowdown_c", *_THRESHOLD, kind="slowdown"),
+    _gauge("temperature_shutdown_c", *_THRESHOLD, kind="shutdown"),
     _gauge("power_w", "gpu_power_watts", "Power drawn by the board, averaged by the driver."),
     _gauge("power_instant_w", "gpu_power_instant_watts", "Power drawn by the board right now."),
-    _gauge("power_limit_w", "gpu_power_limit_watts", "The power limit in force."),
+    _gauge("power_limit_w", *_LIMIT, kind="enforced"),
+    _gauge("power_limit_min_w", *_LIMIT, kind="min"),
+    _gauge("power_limit_max_w", *_LIMIT, kind="max"),
+    _gauge("power_limit_default_w", *_LIMIT, kind="default"),
     _total("energy_joules_total", "gpu_energy_joules_total", "Energy since the driver loaded."),
     _gauge("graphics_clock_hz", *_CLOCK, domain="graphics"),
     _gauge("sm_clock_hz", *_CLOCK, domain="sm"),
@@ -107,7 +126,7 @@ FACTS: tuple[Fact, ...] = (
     _gauge("sm_clock_max_hz", *_CLOCK_MAX, domain="sm"),
     _gauge("mem_clock_max_hz", *_CLOCK_MAX, domain="memory"),
     _gauge("pstate", "gpu_performance_state", "P-state: 0 is the fastest, 15 idle."),
-    _gauge("fan_ratio", "gpu_fan_speed_ratio", "Intended fan speed."),
+    Fact(key="fan_ratio", metric="gpu_fan_speed_ratio", help="Intended fan speed.", varying="fan"),
     Fact(
         key="clock_event_mask",
         metric="gpu_clock_event_active",
@@ -119,25 +138,26 @@ FACTS: tuple[Fact, ...] = (
     _total("clock_event_sw_thermal_s_total", *_HELD, reason="sw_thermal_slowdown"),
     _total("clock_event_hw_thermal_s_total", *_HELD, reason="hw_thermal_slowdown"),
     _total("clock_event_hw_power_brake_s_total", *_HELD, reason="hw_power_brake_slowdown"),
-    _gauge("pcie_link_generation", *_GENERATION, bound="current"),
-    _gauge("pcie_link_generation_max", *_GENERATION, bound="max"),
-    _gauge("pcie_link_width", *_WIDTH, bound="current"),
-    _gauge("pcie_link_width_max", *_WIDTH, bound="max"),
+    _gauge("pcie_link_generation", *_GENERATION, kind="current"),
+    _gauge("pcie_link_generation_max", *_GENERATION, kind="max"),
+    _gauge("pcie_link_width", *_WIDTH, kind="current"),
+    _gauge("pcie_link_width_max", *_WIDTH, kind="max"),
     _total("pcie_replays_total", "gpu_pcie_replays_total", "PCIe replays."),
-    _total("pcie_correctable_errors_total", *_PCIE_ERRORS, error="correctable"),
-    _total("pcie_non_fatal_errors_total", *_PCIE_ERRORS, error="non_fatal"),
-    _total("pcie_fatal_errors_total", *_PCIE_ERRORS, error="fatal"),
+    _total("pcie_correctable_errors_total", *_PCIE_ERRORS, type="correctable"),
+    _total("pcie_non_fatal_errors_total", *_PCIE_ERRORS, type="non_fatal"),
+    _total("pcie_fatal_errors_total", *_PCIE_ERRORS, type="fatal"),
     _total("pcie_transmit_bytes_total", *_PCIE_BYTES, direction="transmit"),
     _total("pcie_receive_bytes_total", *_PCIE_BYTES, direction="receive"),
     _gauge("nvlink_links", "gpu_nvlink_links", "NVLinks of the device."),
+    Fact(key="nvlink_up", metric="gpu_nvlink_up", help="Whether a link is up.", varying="link"),
     _total("nvlink_transmit_bytes_total", *_NVLINK_BYTES, direction="transmit"),
     _total("nvlink_receive_bytes_total", *_NVLINK_BYTES, direction="receive"),
-    _total("nvlink_crc_flit_errors_total", *_NVLINK_ERRORS, error="crc_flit"),
-    _total("nvlink_crc_data_errors_total", *_NVLINK_ERRORS, error="crc_data"),
-    _total("nvlink_replay_errors_total", *_NVLINK_ERRORS, error="replay"),
-    _total("nvlink_recovery_errors_total", *_NVLINK_ERRORS, error="recovery"),
-    _total("nvlink_receive_errors_total", *_NVLINK_ERRORS, error="receive"),
-    _total("nvlink_recovery_failures_total", *_NVLINK_ERRORS, error="recovery_failed"),
+    _total("nvlink_crc_flit_errors_total", *_NVLINK_ERRORS, type="crc_flit"),
+    _total("nvlink_crc_data_errors_total", *_NVLINK_ERRORS, type="crc_data"),
+    _total("nvlink_replay_errors_total", *_NVLINK_ERRORS, type="replay"),
+    _total("nvlink_recovery_errors_total", *_NVLINK_ERRORS, type="recovery"),
+    _total("nvlink_receive_errors_total", *_NVLINK_ERRORS, type="receive"),
+    _total("nvlink_recovery_failures_total", *_NVLINK_ERRORS, type="recovery_failed"),
     _gauge(
         "fabric_status", "gpu_fabric_status", "NVML code of the fabric registration: 0 is good."
     ),
@@ -160,18 +180,27 @@ FACTS: tuple[Fact, ...] = (
         "row_remap_pending", "gpu_row_remap_pending", "Whether a remap waits for the next reset."
     ),
     _gauge("row_remap_failed", "gpu_row_remap_failed", "Whether a remap has failed: replace it."),
+    Fact(
+        key="row_remap_banks",
+        metric="gpu_row_remap_banks",
+        help="Banks of device memory by how many of their spare rows are left.",
+        varying="availability",
+    ),
     _gauge(
         "pending_bank_remapping",
         "gpu_bank_remap_pending",
         "Whether a bank remap waits for the next reset.",
     ),
-    _total("retired_pages_single_bit_total", *_RETIRED, cause="single_bit"),
-    _total("retired_pages_double_bit_total", *_RETIRED, cause="double_bit"),
+    _gauge("retired_pages_single_bit", *_RETIRED, cause="single_bit"),
+    _gauge("retired_pages_double_bit", *_RETIRED, cause="double_bit"),
     _gauge("retired_pages_pending", "gpu_retired_pages_pending", "Whether a page waits to retire."),
     _gauge("persistence_enabled", "gpu_persistence_enabled", "Whether the driver stays loaded."),
     _gauge("compute_mode", "gpu_compute_mode", "0 default, 2 prohibited, 3 exclusive process."),
     _gauge("mig_enabled", "gpu_mig_enabled", "Whether the device is cut into MIG slices."),
     _gauge("mig_pending", "gpu_mig_pending", "Whether it will be after the next reset."),
+    Fact(
+        key="processes", metric="gpu_processes", help="Processes the driver lists.", varying="type"
+    ),
 )
 
 PROCESS_FACTS: tuple[Fact, ...] = (

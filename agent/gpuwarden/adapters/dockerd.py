@@ -5,6 +5,7 @@ of the systemd cgroup driver it can take the GPU away from a running container
 (nvidia-container-toolkit#48).
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -84,9 +85,11 @@ class Docker:
                 raise Unavailable("Docker took the update but the restart policy is another")
 
     def stop(self, target: Target, grace_s: float) -> None:
-        """Stopped when this returns. A paused container is killed as it stands and never resumed."""
+        """Stopped when this returns. A paused container is killed as it stands and never resumed; of
+        the grace whole seconds count, rounded up.
+        """
         container_id = container_id_of(target.tenant)
-        with self._door.call(extra_s=grace_s) as client:
+        with self._door.call(extra_s=math.ceil(grace_s)) as client:
             raw = self._same(client, target, container_id)
             if not _is_up(raw):
                 return
@@ -96,7 +99,8 @@ class Docker:
                 else:
                     client.kill(container_id, signal="SIGKILL")
                 grace_s = 0
-            client.stop(container_id, timeout=round(grace_s))
+            client.stop(container_id, timeout=math.ceil(grace_s))
+        with suppress(Refused), self._door.call() as client:  # some are removed when they end
             if _is_up(inspect(client, container_id)):
                 raise Unavailable("Docker took the stop but the container still runs")
 

@@ -43,3 +43,32 @@ class FirstOf:
             except (Refused, Unsupported) as error:
                 reasons.append(str(error))
         raise Refused("; ".join(reasons))
+
+
+class OnlyWhere:
+    """Implements ``ports.Runtime``: a runtime that is ``Unsupported``, for ``why``, while it is not there."""
+
+    def __init__(self, runtime: Runtime, is_there: Callable[[], bool], why: str) -> None:
+        self._runtime = runtime
+        self._is_there = is_there
+        self._why = why
+
+    def describe(self, owner: CgroupOwner) -> RuntimeFacts:
+        return self._there().describe(owner)
+
+    def restart_off(self, target: Target) -> Mapping[str, str]:
+        return self._there().restart_off(target)
+
+    def restart_back(self, target: Target, old: Mapping[str, str]) -> None:
+        self._there().restart_back(target, old)
+
+    def stop(self, target: Target, grace_s: float) -> None:
+        self._there().stop(target, grace_s)
+
+    def relocate(self, target: Target, device: DeviceId, index: int) -> str:
+        return self._there().relocate(target, device, index)
+
+    def _there(self) -> Runtime:
+        if not self._is_there():
+            raise Unsupported(self._why)
+        return self._runtime

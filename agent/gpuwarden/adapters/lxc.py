@@ -2,6 +2,7 @@
 same cgroup names and are refused here, because LXC's own tools do not know them.
 """
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -48,13 +49,16 @@ class Lxc:
         return
 
     def stop(self, target: Target, grace_s: float) -> None:
-        """The guest's own shutdown, ``grace_s``, then kill; stopped when this returns."""
+        """The guest's own shutdown, ``grace_s`` (in whole seconds, rounded up), then kill; stopped when
+        this returns. A frozen guest dies as it stands: it could not shut down.
+        """
         name = _name_of(target.tenant)
         state, _ = self._ask(name, target.cgroup.path if target.cgroup else None)
         if state == "STOPPED":
             return
-        how = (f"--timeout={round(grace_s)}",) if grace_s >= 1 else ("--kill",)
-        answer = self._stop.run(f"--name={name}", *how, extra_s=grace_s)
+        grace = 0 if state == "FROZEN" else math.ceil(max(0.0, grace_s))
+        how = f"--timeout={grace}" if grace else "--kill"
+        answer = self._stop.run(f"--name={name}", how, extra_s=grace)
         state, _ = self._ask(name, None)
         if state != "STOPPED":
             raise Unavailable(f"lxc-stop: {answer.why}; the guest is {state}")

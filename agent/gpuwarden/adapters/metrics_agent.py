@@ -24,7 +24,11 @@ def add_agent(page: Page, view: View, *, now: float) -> None:
     page.gauge("agent_info", "The agent.", 1, info)
     if agent.driver_version:
         driver = labels(
-            (("driver_version", agent.driver_version), ("nvml_version", agent.nvml_version))
+            (
+                ("driver_version", agent.driver_version),
+                ("nvml_version", agent.nvml_version),
+                ("cuda_version", agent.cuda_version),
+            )
         )
         page.gauge("driver_info", "The driver.", 1, driver)
     page.gauge("agent_start_timestamp_seconds", "When it started.", agent.started_wall)

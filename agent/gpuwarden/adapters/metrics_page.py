@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from gpuwarden.adapters.device_facts import BY_KEY, REASONS, TEXTS
 from gpuwarden.adapters.exposition import PREFIX, Page, Remembered, labels, number
 from gpuwarden.adapters.metrics_agent import add_agent
+from gpuwarden.adapters.metrics_processes import add_processes
 from gpuwarden.adapters.metrics_tenants import add_tenants
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.finding import Severity
@@ -46,6 +47,7 @@ def render(view: View, *, now: float, options: PageOptions, remembered: Remember
         for device in view.snapshot.devices
     }
     seen: dict[DeviceId, str] = {}
+    pids: set[str] = set()
     health = _health(view)
     unattributed = dict(view.snapshot.unattributed)
     for device in view.snapshot.devices:
@@ -62,9 +64,12 @@ def render(view: View, *, now: float, options: PageOptions, remembered: Remember
         if _add_age(page, view, device, mine, now=now) and sight is Sight.OK:
             seen[device.id] = mine
             _add_memory(page, device, unattributed.get(device.id), mine)
-            _add_facts(page, details, mine, options.process_top, remembered)
+            largest = _largest_processes(details, options.process_top)
+            _add_facts(page, details, mine, largest, remembered)
+            pids |= largest
     if is_fresh:
         add_tenants(page, view, seen, remembered)
+        add_processes(page, view, pids)
         for state in view.snapshot.services:
             _add_service(page, state, now=now)
         if view.snapshot.host is not None:
@@ -78,12 +83,16 @@ def _add_age(page: Page, view: View, device: Device, mine: str, *, now: float) -
         return False
     age_s = max(0.0, now - device.at)
     page.gauge("device_sample_age_seconds", "Age of the newest memory sample.", age_s, mine)
-    page.gauge(
-        "device_last_success_timestamp_seconds",
-        "When the newest memory sample was taken.",
-        view.snapshot.wall - (view.snapshot.at - device.at),
-        mine,
+    when = page.family(
+        "collector_last_success_timestamp_seconds", "gauge", "When it was last read, by what."
     )
+    since_boot = view.snapshot.wall - view.snapshot.at
+    when.add(f'{mine},collector="memory"', since_boot + device.at)
+    if device.listed_at is not None:
+        when.add(f'{mine},collector="processes"', since_boot + device.listed_at)
+    for key, at in view.device_details.get(device.id, {}).items():
+        if key.startswith("collected_at:") and isinstance(at, float):
+            when.add(f'{mine},collector="{key.partition(":")[2]}"', since_boot + at)
     return age_s <= STALE_AFTER_S
 
 
@@ -132,10 +141,9 @@ def _add_facts(
     page: Page,
     details: Mapping[str, float | str | None],
     mine: str,
-    process_top: int,
+    pids: frozenset[str],
     remembered: Remembered,
 ) -> None:
-    pids = _largest_processes(details, process_top)
     for key, value in details.items():
         if isinstance(value, str) or value is None or (text := number(value)) is None:
             continue

@@ -91,6 +91,11 @@ TOTALS: Mapping[str, Total] = {
         help="Calls into the driver's library by the present probes.",
         labels=("thread",),
     ),
+    "nvml_errors": Total(
+        metric="nvml_errors_total",
+        help="Calls into the driver's library that failed, other than by not being supported.",
+        labels=("call", "code"),
+    ),
     "probe_restarts": Total(metric="probe_restarts_total", help="Probe children started anew."),
     "probe_left_behind": Total(
         metric="probe_left_behind_total",

@@ -1,7 +1,9 @@
 """The ``Runtime`` port for Podman, through its command line: it needs no service that runs."""
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gpuwarden.adapters.cgroup_owner import owner_of_pid
@@ -20,6 +22,27 @@ from gpuwarden.model.action import Target
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.ports import Cgroups
+
+COMES_BACK_WITHIN_S = 1.5
+"""What Podman's clean-up of one container takes on a busy host, several times over."""
+_POLL_S = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One run of a container. Podman counts the runs that its restart policy began, from 0 on since a
+    person's."""
+
+    started: str | None
+    restarts: int
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> "_Run":
+        count = raw.get("RestartCount")
+        return cls(
+            started=text(table(raw, "State"), "StartedAt"),
+            restarts=count if isinstance(count, int) else 0,
+        )
 
 
 class Podman:
@@ -57,20 +80,55 @@ class Podman:
         self._update(_id_of(target.tenant), policy)
 
     def stop(self, target: Target, grace_s: float) -> None:
-        """Stopped when this returns. A paused container is killed as it stands and never resumed."""
-        container_id = _id_of(target.tenant)
-        raw = self._inspect(container_id, target.cgroup.path if target.cgroup else None)
-        if not _is_up(raw):
-            return
-        if table(raw, "State").get("Paused") is True and target.cgroup and self._cgroups:
-            self._cgroups.kill(target.cgroup)
-            grace_s = 0
-        answer = self._podman.run("stop", f"--time={round(grace_s)}", container_id, extra_s=grace_s)
-        if _is_up(self._inspect(container_id, None)):
-            raise Unavailable(f"podman stop: {answer.why}")
+        """Stopped when this returns. A paused container is killed as it stands and never resumed; of
+        the grace whole seconds count, rounded up.
+
+        A container that ends by itself while it is to be stopped is not stopped for Podman, and is
+        started again by its restart policy: so it is watched for a moment, and stopped once more. Whom
+        somebody starts meanwhile is left alone: that is another run, judged anew.
+        """
+        clock, said = self._podman.clock, ""
+        until = clock.now() + self._podman.timeout_s + grace_s
+        watched_until = clock.now() + COMES_BACK_WITHIN_S
+        run: _Run | None = None
+        while (raw := self._look(target, was_stopped=bool(said))) is not None:
+            now = _Run.of(raw)
+            is_another = run is not None and now.started != run.started
+            if is_another and run is not None and now.restarts <= run.restarts:
+                return
+            run = now
+            if not _is_up(raw):
+                if not _may_come_back(raw) or clock.now() >= watched_until:
+                    return
+                clock.sleep(_POLL_S)
+            elif clock.now() >= until:
+                raise Unavailable(f"podman stop: {said}")
+            else:
+                said = self._stop_once(raw, target, grace_s)
+                watched_until, grace_s = clock.now() + COMES_BACK_WITHIN_S, 0.0
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("moving a Podman container to another device is not offered")
+
+    def _look(self, target: Target, *, was_stopped: bool) -> Mapping[str, Any] | None:
+        """``None``: it has been removed, as some are when they end."""
+        try:
+            path = target.cgroup.path if target.cgroup else None
+            return self._inspect(_id_of(target.tenant), path)
+        except Refused:
+            if was_stopped:
+                return None
+            raise
+
+    def _stop_once(self, raw: Mapping[str, Any], target: Target, grace_s: float) -> str:
+        """What Podman says to it."""
+        is_paused = table(raw, "State").get("Paused") is True
+        if is_paused and target.cgroup is not None and self._cgroups is not None:
+            self._cgroups.kill(target.cgroup)
+            grace_s = 0.0
+        grace = math.ceil(max(0.0, grace_s))
+        ident = _id_of(target.tenant)
+        return self._podman.run("stop", f"--time={grace}", ident, extra_s=grace).why
 
     def _inspect(self, container_id: str, cgroup_path: str | None) -> Mapping[str, Any]:
         answer = self._podman.run("inspect", "--type=container", "--format=json", container_id)
@@ -104,6 +162,12 @@ def _config(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     config = dict(table(raw, "Config"))
     image = text(raw, "ImageName")
     return {**config, "Image": image} if image else config
+
+
+def _may_come_back(raw: Mapping[str, Any]) -> bool:
+    """Whether a restart policy stands that no stop of Podman's own has overruled."""
+    policy = text(table(raw, "HostConfig", "RestartPolicy"), "Name")
+    return policy in KEPT_POLICIES and table(raw, "State").get("StoppedByUser") is not True
 
 
 def _is_up(raw: Mapping[str, Any]) -> bool:

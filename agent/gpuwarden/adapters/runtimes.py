@@ -1,7 +1,7 @@
 """The ``Runtimes`` port: which adapter answers for which kind of owner, and what is known of each.
 
-A runtime that is not on the host costs nothing: no import, no thread, no process; its tenants, should
-there be any, say why nobody here can act on them.
+A runtime that is not on the host costs nothing: no library of its own, no thread, no process; its
+tenants, should there be any, say why nobody here can act on them.
 """
 
 import os
@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from gpuwarden.adapters.cgroupfs import CgroupFs
-from gpuwarden.adapters.containerd import Containerd
+from gpuwarden.adapters.containerd import ADDRESS, Containerd
 from gpuwarden.adapters.cri import Cri
+from gpuwarden.adapters.cri_door import doors
 from gpuwarden.adapters.describer import Describer
 from gpuwarden.adapters.docker_client import DockerDoor
 from gpuwarden.adapters.docker_events import DockerEvents
 from gpuwarden.adapters.dockerd import Docker
-from gpuwarden.adapters.firstof import FirstOf
+from gpuwarden.adapters.firstof import FirstOf, OnlyWhere
 from gpuwarden.adapters.lxc import Lxc
 from gpuwarden.adapters.nested import ByCgroup, ByPlace
 from gpuwarden.adapters.pgrp import ProcessGroups
@@ -29,7 +30,7 @@ from gpuwarden.adapters.tool import Tool
 from gpuwarden.clock import Clock
 from gpuwarden.config import Config
 from gpuwarden.errors import Unsupported
-from gpuwarden.model.ids import Pid, TenantId
+from gpuwarden.model.ids import CgroupId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.model.snapshot import Gap, GapKind
 from gpuwarden.ports import Cgroups, Runtime
@@ -66,7 +67,7 @@ class HostRuntimes:
         self._describers: dict[str, Describer] = {}
         self._follow_docker()
 
-    def facts(self, owner: CgroupOwner, tenant: TenantId, pid: Pid) -> RuntimeFacts:
+    def facts(self, owner: CgroupOwner, tenant: TenantId, cgroup: CgroupId | None) -> RuntimeFacts:
         kind = tenant.partition(":")[0]
         if kind == "pgrp" or owner.is_never_victim:
             return RuntimeFacts(tenant=tenant, described=True, owner_key=_bare_key(owner))
@@ -76,7 +77,7 @@ class HostRuntimes:
             return RuntimeFacts(tenant=tenant, described=True, cannot_act=reason)
         if owner.runtime == "docker":
             self._follow_docker()
-        return self._describer(owner.runtime, runtime).facts(owner, tenant)
+        return self._describer(owner.runtime, runtime).facts(owner, tenant, cgroup)
 
     def for_runtime(self, runtime: str) -> Runtime | None:
         return self._runtimes.get(runtime)
@@ -172,7 +173,10 @@ def _adapters(
         return ProcFs(cgroups)
 
     docker = Docker(door, cgroups)
-    pods = FirstOf((Cri(tool("crictl")), Containerd(tool("ctr"), clock, cgroups)))
+    cri = Cri(doors(cfg.cri, clock), cgroups)
+    address = environ.get("CONTAINERD_ADDRESS", ADDRESS)
+    pods = FirstOf((cri, Containerd(tool("ctr"), clock, cgroups, address=address)))
+    pods_of_docker = OnlyWhere(docker, door.is_there, f"no Docker at {door.socket_path}")
     systemd = Systemd(tool("systemctl"), clock, cgroups)
     groups = ProcessGroups(clock, timeout_s, open_proc)
     known: dict[str, Runtime] = {
@@ -181,8 +185,8 @@ def _adapters(
         "unknown": docker,
         "podman": Podman(tool("podman", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"), cgroups),
         "containerd": pods,
-        "crio": Cri(tool("crictl")),
-        "kubernetes": FirstOf((pods, docker)),
+        "crio": cri,
+        "kubernetes": FirstOf((pods, pods_of_docker)),
         "slurm": Slurm(tool("squeue", "SLURM_CONF"), tool("scancel", "SLURM_CONF"), clock),
         "lxc": Lxc(tool("lxc-info"), tool("lxc-stop")),
         "systemd-service": systemd,

@@ -9,6 +9,7 @@ import click
 from gpuwarden.adapters.node_client import NodeClient
 from gpuwarden.clock import SystemClock
 from gpuwarden.commands.checks import Check, Result, check_all, others_may_write
+from gpuwarden.commands.checks_pods import check_pods
 from gpuwarden.commands.config import file_option
 from gpuwarden.commands.output import EXIT_PROBLEM, Cell, Column, Out, Styled, answers, end
 from gpuwarden.commands.panes import problems
@@ -30,12 +31,12 @@ _STYLES = {
 @asks_agent
 @answers
 def doctor(connect: Callable[[], NodeClient], out: Out, path: Path | None) -> None:
-    """Check driver, cgroups, Docker, kernel log, disk, configuration and agent.
+    """Check driver, cgroups, Docker, pods, kernel log, disk, configuration and agent.
 
     Changes nothing. Exit code 1 when a check failed.
     """
     config_check, config = _config(path)
-    checks = [config_check, *check_all(config), _agent(connect)]
+    checks = [config_check, *check_all(config), check_pods(config.cri), _agent(connect)]
     if out.is_json:
         out.data({"checks": checks})
     else:

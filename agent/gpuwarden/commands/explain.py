@@ -12,7 +12,8 @@ from gpuwarden.commands.panes import kernel_log
 from gpuwarden.commands.reading import asks_agent, usual_journal
 from gpuwarden.commands.words import clock, offset, share, size, span, sparkline
 from gpuwarden.errors import Unavailable
-from gpuwarden.model.decision import Incident
+from gpuwarden.model.action import Withheld
+from gpuwarden.model.decision import Incident, IncidentStep
 from gpuwarden.node.journal import read
 from gpuwarden.node.recover import recover
 from gpuwarden.policy.archive import TOLD
@@ -237,14 +238,21 @@ def _steps(incident: Incident, out: Out) -> list[Part]:
 
 def _withheld(explained: Explained, out: Out) -> list[Part]:
     incident = explained.incident
+    steps = [step for step in incident.steps if step.kind == "withheld"]
+    standing = {id(step) for held in explained.withheld for step in steps if _tells(step, held)}
     rows: list[list[Cell]] = [
-        ["", offset(step.at - incident.opened_at), step.action, step.text]
-        for step in incident.steps
-        if step.kind == "withheld"
+        [
+            "",
+            f"{offset(step.at - incident.opened_at)}{' on' if id(step) in standing else ''}",
+            step.action,
+            step.text,
+        ]
+        for step in steps
     ]
     rows += [
         ["", "now", held.budget, f"{held.kind.value} withheld: {held.detail}"]
         for held in explained.withheld
+        if not any(_tells(step, held) for step in steps)
     ]
     if not rows:
         return ["  nothing"]
@@ -255,6 +263,15 @@ def _withheld(explained: Explained, out: Out) -> list[Part]:
         Column("", may_wrap=True),
     )
     return [out.table(columns, rows)]
+
+
+def _tells(step: IncidentStep, held: Withheld) -> bool:
+    """Whether a step is the beginning of what is withheld now."""
+    return (
+        step.action == held.budget
+        and step.text.startswith(held.kind.value)
+        and step.text.endswith(held.detail)
+    )
 
 
 def _advice(incident: Incident, out: Out) -> list[Part]:

@@ -69,7 +69,13 @@ class Out:
     def show(self, parts: "Sequence[Part]") -> None:
         """Lines and tables for people, one below the other."""
         for part in parts:
-            self.console.print(self._drawn(part), soft_wrap=isinstance(part, Cell))
+            if isinstance(part, Cell) or self.console.is_terminal:
+                self.console.print(self._drawn(part), soft_wrap=isinstance(part, Cell))
+                continue
+            with self.console.capture() as drawn:
+                self.console.print(part)
+            for line in drawn.get().splitlines():  # rich fills cells up with blanks
+                self.console.out(line.rstrip(), highlight=False)
 
     def follow(self, pictures: "Iterable[Sequence[Part]]") -> None:
         """Each picture in the place of the one before, on a terminal; else one after the other."""

@@ -100,7 +100,7 @@ class Case:
     """Frozen by somebody else when the eviction began: it must not run again in between."""
     owner_key: str | None = None
     acted: tuple[str, ...] = ()
-    """Kinds already ordered on this rung: nothing is ordered twice on one rung."""
+    """What may have reached it: kinds of orders to end it that were not refused."""
     withheld: tuple[str, ...] = ()
     """``kind/budget`` already reported as withheld: said once, not every tick."""
     devices: tuple[DeviceId, ...] = ()
@@ -138,6 +138,9 @@ class Debt:
     since_wall: float = 0.0
     due_wall: float | None = None
     """When to give it back (again); None: when its case ends. Moves when the wall clock is set."""
+    ordered: str = ""
+    """Id of the newest action about it, the deed or its undo: what became of an older one, told late by
+    a slow worker, neither settles nor unmakes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +218,7 @@ OWES = {
     Kind.SET_LIMIT: Kind.CLEAR_LIMIT,
 }
 """What an action changes has to be given back by this."""
+ENDS = frozenset({Kind.TERM, Kind.KILL, Kind.STOP})
 RESUMES = {Kind.KILL: Rung.TERMED, Kind.STOP: Rung.KILLED}
 """A case whose agent died before it knew what became of this stands again on the rung before it: the
 world is measured first, and what still lives meets the same rung."""
@@ -238,7 +242,7 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
             for d in debts
         )
     cases = memory.cases
-    case = cases.get(outcome.tenant) if outcome.result is not Result.STARTED else None
+    case = cases.get(outcome.tenant)
     if case is not None:
         moved = _case_after(case, outcome)
         if moved is not case:
@@ -266,12 +270,19 @@ def _is_settled(debt: Debt, outcome: Outcome) -> bool:
     A call that failed may still have had its effect, or have it later: what it owes stays owed.
     """
     is_final = outcome.result in (Result.REFUSED, Result.UNSUPPORTED)
+    if debt.ordered not in ("", outcome.action):
+        return False
     if outcome.kind in SETTLES and (is_final or outcome.result is Result.DONE):
         return _is_for(debt, outcome, outcome.kind)
     return outcome.kind in OWES and is_final and _is_for(debt, outcome, OWES[outcome.kind])
 
 
 def _case_after(case: Case, outcome: Outcome) -> Case:
+    is_refused = outcome.result in (Result.REFUSED, Result.UNSUPPORTED)
+    if outcome.kind in ENDS and not is_refused and outcome.kind not in case.acted:
+        case = replace(case, acted=(*case.acted, outcome.kind.value))
+    if outcome.result is Result.STARTED:
+        return case
     if outcome.kind is Kind.RESTART_OFF:
         old = dict(outcome.old).get("restart_policy", case.old_restart)
         is_off = outcome.result is Result.DONE

@@ -28,6 +28,7 @@ class AgentInfo:
     limiter: str = "none"
     driver_version: str = ""
     nvml_version: str = ""
+    cuda_version: str = ""
     journal_ok: bool = True
     degraded: tuple[str, ...] = ()
 

@@ -1,6 +1,7 @@
 """Whose bytes are these: rows of process lists become uses of tenants."""
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from gpuwarden.model.device import Device, Listing, ProcessUse
@@ -75,14 +76,9 @@ class Attribution:
             if row is not None:
                 known_bytes += entry.used_bytes or 0
                 rows[_key(row)] = row
-        for key, row in old.items():
-            # The driver's list is known to leave a live process out now and then: absence counts
-            # only the second time, or once the process itself has gone.
-            if key in rows or row.pid is None or row.seen_at is not None:
-                continue
-            if self.processes.is_alive(row.pid):
-                rows[key] = replace(row, seen_at=self.listed_at.get(listing.device))
-                known_bytes += row.used_bytes or 0
+        kept = self._left_out(listing, old, rows.keys(), known_bytes)
+        rows.update(kept)
+        known_bytes += sum(row.used_bytes or 0 for row in kept.values())
         self.rows[listing.device] = rows
         folded = Folded(
             rows=listing.rows,
@@ -98,6 +94,23 @@ class Attribution:
             del self.traces[tenant, listing.device]
         self._renew(listing, folded)
         return True
+
+    def _left_out(
+        self, listing: Listing, old: dict[Key, Row], listed: AbstractSet[Key], known_bytes: int
+    ) -> dict[Key, Row]:
+        """Rows of the list before that are kept. The driver's list is known to leave a live process out
+        now and then: absence counts only the second time, or once the process itself has gone, or when
+        not so much of the device is in use any more."""
+        missing = {
+            key: replace(row, seen_at=self.listed_at.get(listing.device))
+            for key, row in old.items()
+            if key not in listed
+            and row.pid is not None
+            and row.seen_at is None
+            and self.processes.is_alive(row.pid)
+        }
+        size = sum(row.used_bytes or 0 for row in missing.values())
+        return missing if known_bytes + size <= listing.used_bytes else {}
 
     def recheck(self) -> None:
         """A process has ended: its pid may be another's on the next list, however alike that looks."""

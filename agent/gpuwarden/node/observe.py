@@ -172,7 +172,7 @@ class Observer:
     def _admit(
         self, tenant_id: TenantId, facts: ProcessFacts, first_seen: float, pids: tuple[Pid, ...]
     ) -> Tenant:
-        told = self._ports.runtimes.facts(facts.owner, tenant_id, facts.pid)
+        told = self._ports.runtimes.facts(facts.owner, tenant_id, facts.cgroup)
         known = self._admitted.get(tenant_id)
         if known is not None and known[0] is facts and known[1] == told and known[2] == pids:
             return known[3]

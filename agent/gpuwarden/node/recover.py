@@ -11,7 +11,7 @@ from gpuwarden.model.decision import Incident
 from gpuwarden.model.memory import Memory, Rung
 from gpuwarden.node.journal import Record
 from gpuwarden.node.loop import Node
-from gpuwarden.policy import archive, guard
+from gpuwarden.policy import archive, fold, guard
 from gpuwarden.policy.archive import Archive
 from gpuwarden.ports import Ports
 
@@ -144,4 +144,4 @@ def resumed(memory: Memory, outcomes: tuple[Outcome, ...], at: float) -> Memory:
     for tenant, case in memory.cases.items():
         is_deaf = case.rung is Rung.TERMED and tenant in frozen
         cases[tenant] = replace(case, is_restart_settled=True, since=at if is_deaf else case.since)
-    return replace(memory, cases=cases)
+    return replace(memory, cases=cases, devices=fold.unbreached(memory.devices))

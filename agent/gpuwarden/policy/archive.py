@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gpuwarden.config import Config
-from gpuwarden.model.action import Outcome, Result
+from gpuwarden.model.action import Outcome, Result, Withheld
 from gpuwarden.model.decision import (
     Decision,
     Incident,
@@ -49,7 +49,7 @@ def decided(
     for held in decision.withheld:
         old = changed.get(held.incident) or known.get(held.incident)
         if old is not None:
-            text = f"{held.kind} withheld: {held.detail}"
+            text = f"{held.kind}{_of_whom(held, old, snap)} withheld: {held.detail}"
             step = IncidentStep(
                 at=snap.at,
                 wall=snap.wall,
@@ -142,6 +142,14 @@ def restored(archive: Archive, incidents: Sequence[Incident]) -> Archive:
     if not incidents:
         return archive
     return _merged({i.id: i for i in archive.incidents}, {i.id: i for i in incidents})
+
+
+def _of_whom(held: Withheld, incident: Incident, snap: Snapshot) -> str:
+    """Whose, where it is not what the incident's own tenant was spared."""
+    if held.tenant is None or held.tenant == incident.tenant:
+        return ""
+    names = (t.name for t in snap.tenants if t.id == held.tenant)
+    return f" of {next(names, held.tenant)}"
 
 
 def _with(text: str, detail: str) -> str:

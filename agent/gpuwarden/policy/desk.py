@@ -161,6 +161,7 @@ class Desk:
             device=action.device if owed is Kind.RESTART_BACK else None,
             old=old,
             since_wall=self.scene.snap.wall,
+            ordered=action.id,
         )
         for index, known in enumerate(self.debts):
             if known.tenant == target.tenant and known.kind is owed:

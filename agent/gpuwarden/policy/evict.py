@@ -16,28 +16,54 @@ from gpuwarden.policy.ladder import Event, Judgement
 from gpuwarden.policy.words import size
 
 NOTHING_SAID: tuple[Judgement, Finding | None] = (Judgement(), None)
+WAITS = frozenset(f"{kind}/one-per-device" for kind in (Kind.FREEZE, Kind.TERM))
+"""What a case has withheld that waits for somebody else's eviction."""
 AFTER_EVICTION = frozenset({Rung.TERMED, Rung.KILLED, Rung.STOPPED, Rung.STUCK})
 
 
 def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None:
     """Move every open case by what happened to it: those in flight first, for they hold the devices;
     then in the order in which tenants have to go."""
-    for case in sorted(desk.cases.values(), key=lambda c: _turn(desk, c, said)):
+    in_flight = [case for case in desk.cases.values() if case.rung in IN_FLIGHT]
+    for case in sorted(in_flight, key=lambda c: (c.opened_at, c.tenant)):
         verdict, finding = said.get(case.tenant, NOTHING_SAID)
-        case = _raise_alarm(desk, case, verdict)
-        case = _refresh(desk, case, finding)
-        desk.cases[case.tenant] = case
-        event = ladder.event_of(desk.cfg, case, verdict, desk.scene)
-        move(desk, case, event)
+        case = _looked_at(desk, case, verdict, finding)
+        move(desk, case, ladder.event_of(desk.cfg, case, verdict, desk.scene))
+    busy = {device for device, _ in desk.busy()}
+    free: list[tuple[Case, Judgement]] = []
+    for case in desk.cases.values():
+        if case.rung in IN_FLIGHT:
+            continue
+        verdict, finding = said.get(case.tenant, NOTHING_SAID)
+        if not (verdict.is_convicted and case.device in busy and _has_said_to_wait(case)):
+            free.append((case, verdict))
+        elif finding is not None and _is_news(case, verdict, finding):
+            desk.cases[case.tenant] = _looked_at(desk, case, verdict, finding)
+    free.sort(key=lambda each: _turn(desk, *each))
+    for case, verdict in free:
+        case = _looked_at(desk, case, verdict, said.get(case.tenant, NOTHING_SAID)[1])
+        move(desk, case, ladder.event_of(desk.cfg, case, verdict, desk.scene))
 
 
-def _turn(
-    desk: Desk, case: Case, said: dict[TenantId, tuple[Judgement, Finding]]
-) -> tuple[bool, bool, tuple[float, ...], TenantId]:
-    verdict, _ = said.get(case.tenant, NOTHING_SAID)
-    is_free = case.rung not in IN_FLIGHT
-    order = _order_of(desk, case.tenant, case.device) if is_free else (case.opened_at,)
-    return is_free, not verdict.is_convicted, order, case.tenant
+def _looked_at(desk: Desk, case: Case, verdict: Judgement, finding: Finding | None) -> Case:
+    """The case by what is said of it now, kept."""
+    case = _refresh(desk, _raise_alarm(desk, case, verdict), finding)
+    desk.cases[case.tenant] = case
+    return case
+
+
+def _is_news(case: Case, verdict: Judgement, finding: Finding) -> bool:
+    """Whether what is said of a waiting case differs from what it stands on."""
+    return (finding.device, finding.used_bytes, finding.limit_bytes, verdict.is_emergency) != (
+        case.device,
+        case.bytes_at_open,
+        case.limit_bytes,
+        case.is_emergency,
+    )
+
+
+def _turn(desk: Desk, case: Case, verdict: Judgement) -> tuple[bool, tuple[float, ...], TenantId]:
+    return not verdict.is_convicted, _order_of(desk, case.tenant, case.device), case.tenant
 
 
 def _order_of(desk: Desk, tenant_id: TenantId, device: DeviceId | None) -> tuple[float, ...]:
@@ -70,18 +96,21 @@ def _refresh(desk: Desk, case: Case, finding: Finding | None) -> Case:
     tenant = desk.scene.tenants.get(case.tenant)
     if case.rung in IN_FLIGHT or tenant is None or finding is None or finding.device is None:
         return case
+    reason = reason_of(finding)
     grace = ladder.grace_s(desk.cfg, tenant, is_emergency=case.is_emergency)
     limit = tenant.hard_bytes or case.limit_bytes
     used = finding.used_bytes or case.bytes_at_open
-    if (finding.device, used, limit, grace) == (
+    if (finding.device, used, limit, grace, reason) == (
         case.device,
         case.bytes_at_open,
         case.limit_bytes,
         case.grace_s,
+        case.reason,
     ):
         return case
     return replace(
         case,
+        reason=reason,
         limit_bytes=limit,
         device=finding.device,
         bytes_at_open=used,
@@ -139,11 +168,11 @@ def _allowed(desk: Desk, case: Case, entered: Case) -> list[Kind] | None:
 
 def _waits_its_turn(desk: Desk, case: Case) -> bool:
     """Withheld and said so already, and its device is still busy with somebody else's eviction."""
-    if f"{Kind.FREEZE}/one-per-device" not in case.withheld and (
-        f"{Kind.TERM}/one-per-device" not in case.withheld
-    ):
-        return False
-    return desk.busy_with(case.device, case.tenant)
+    return _has_said_to_wait(case) and desk.busy_with(case.device, case.tenant)
+
+
+def _has_said_to_wait(case: Case) -> bool:
+    return not WAITS.isdisjoint(case.withheld)
 
 
 def _before_eviction(desk: Desk, case: Case) -> Case:
@@ -265,16 +294,18 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
         state = desk.device(device)
         wait = desk.cfg.ladder.cooldown_s if event is Event.GONE else 0.0
         desk.devices[device] = replace(state, cooldown_until=now + wait)
-    has_begun = before.rung in AFTER_EVICTION or ladder.is_told_to_stop(before)
-    is_evicted = has_begun and event is not Event.OBEYED
-    if is_evicted:
+    is_told = ladder.is_told_to_stop(before)
+    is_gone = (before.rung in AFTER_EVICTION or is_told) and event is not Event.OBEYED
+    # Else it had left before anything reached it.
+    is_evicted = is_gone and (is_told or bool(before.acted))
+    if is_gone:
         desk.memory = replace(
             desk.memory,
             released={**desk.memory.released, **dict.fromkeys(before.devices, now)},
             # Whoever comes back under its name is judged by lists of its own.
             episodes={k: e for k, e in desk.memory.episodes.items() if e.tenant != before.tenant},
         )
-        if before.owner_key is not None:
+        if is_evicted and before.owner_key is not None:
             key = before.owner_key
             began = wall - (now - (now if before.began_at is None else before.began_at))
             there = tombstone.there_since_before(began, key, desk.scene)
@@ -313,8 +344,7 @@ def open_cases(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> N
     for tenant_id in sorted(newcomers, key=lambda t: _newcomer_turn(desk, t, said[t])):
         verdict, finding = said[tenant_id]
         tenant = desk.scene.tenants[tenant_id]
-        reason = "quota-soft" if finding.key.startswith("quota-soft") else "quota-hard"
-        reason = reason if finding.rule == "quota" else finding.rule
+        reason = reason_of(finding)
         case = new_case(desk, tenant, finding, reason, is_emergency=verdict.is_emergency)
         desk.cases[tenant_id] = case
         move(desk, case, Event.NOTICED)
@@ -327,6 +357,13 @@ def _newcomer_turn(
 ) -> tuple[bool, tuple[float, ...], TenantId]:
     verdict, finding = said
     return not verdict.is_convicted, _order_of(desk, tenant_id, finding.device), tenant_id
+
+
+def reason_of(finding: Finding) -> str:
+    """What a case is for, by its finding; the guard asks the rule behind it for its mode."""
+    if finding.rule != "quota":
+        return finding.rule
+    return "quota-soft" if finding.key.startswith("quota-soft") else "quota-hard"
 
 
 def new_case(

@@ -1,5 +1,6 @@
 """What a tick adds to memory before anything is judged: episodes, device states, silences."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from gpuwarden.config import Config
@@ -21,7 +22,7 @@ def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
         memory = _reborn(cfg, memory, scene)
     memory = _rebased(memory, snap.at, snap.wall)
     if snap.at - memory.last_at > cfg.sampling.gap_s:
-        memory = replace(memory, episodes=_unconfirmed(memory))
+        memory = replace(memory, episodes=_unconfirmed(memory), devices=unbreached(memory.devices))
     return replace(
         memory,
         last_at=snap.at,
@@ -107,6 +108,15 @@ def _unconfirmed(memory: Memory) -> dict[str, Episode]:
     }
 
 
+def unbreached(devices: Mapping[DeviceId, DeviceMemory]) -> dict[DeviceId, DeviceMemory]:
+    """Nobody has looked for a while: whether a reserve was breached all the time is not known, and a list
+    taken meanwhile confirms nothing."""
+    return {
+        device: state if state.reserve_since is None else replace(state, reserve_since=None)
+        for device, state in devices.items()
+    }
+
+
 def _episodes(cfg: Config, memory: Memory, scene: Scene) -> dict[str, Episode]:
     fresh: dict[str, Episode] = {}
     now = scene.snap.at
@@ -135,6 +145,9 @@ def _advance(
     """One episode by one tick; ``None`` once it has cleared."""
     soft, trip, hard = limit
     if use.listed_at <= episode.last_listed_at and episode.limit_bytes == hard:
+        if episode.hard_lists > 0 and use.used_bytes <= trip:
+            # One of its processes was left out, and what the others hold is less: at most so much.
+            episode = replace(episode, hard_lists=0, hard_since=None, confirmed_at=None)
         return _aged(cfg, episode, now)
     if (
         episode.confirmed_at is not None

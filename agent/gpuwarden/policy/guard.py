@@ -76,10 +76,10 @@ def permit(
             return Refusal(budget="protected", detail=f"{tenant.name} is protected")
         if tenant.is_never_victim:
             return Refusal(budget="never-victim", detail=f"{tenant.name} is never a victim")
+        if tenant.cannot_act is not None:  # nor will it ever be described, as a rule
+            return Refusal(budget="cannot-act", detail=tenant.cannot_act)
         if not (tenant.is_described or has_begun):
             return Refusal(budget="undescribed", detail="its runtime has not described it yet")
-        if tenant.cannot_act is not None:
-            return Refusal(budget="cannot-act", detail=tenant.cannot_act)
     inside = _inside(scene, case)
     if inside is not None:
         return Refusal(budget="nested", detail=f"{inside.name} lives inside it")

@@ -11,6 +11,12 @@ from gpuwarden.policy.desk import Desk
 QUIET_RULES = frozenset({"labels", "limits", "cordon"})
 """Rules whose findings stand in status but open no incident of their own."""
 
+OWN_RULES = frozenset({"quota", "tombstone", "pressure"})
+"""Rules whose findings belong to their tenant's own incident, whatever else happens."""
+
+JOINING = frozenset({"reserve", "locked", "slo", "sight", "unattributed"})
+"""Rules whose findings belong to the incident of a tenant that stands accused on the device."""
+
 
 def record(desk: Desk, findings: list[Finding]) -> None:
     """Join each claim to its incident: the offender's where one stands accused on the device."""
@@ -19,23 +25,29 @@ def record(desk: Desk, findings: list[Finding]) -> None:
     for finding in findings:
         if finding.rule in QUIET_RULES:
             continue
-        joined[finding.key] = subject_of(desk, finding)
-        _move(desk, finding, joined[finding.key])
+        key = finding.key
         if finding.is_confirmed:
-            confirmed.add(finding.key)
-        is_new = finding.key not in desk.memory.claims
-        newly_sure = finding.is_confirmed and finding.key not in desk.memory.confirmed
+            confirmed.add(key)
+        is_new = key not in desk.memory.claims
+        newly_sure = finding.is_confirmed and key not in desk.memory.confirmed
+        if finding.rule in OWN_RULES and not (is_new or newly_sure) and key in desk.memory.joined:
+            joined[key] = desk.memory.joined[key]  # most claims of most passes: nothing to say
+            continue
+        joined[key] = subject_of(desk, finding)
+        _move(desk, finding, joined[key])
         if finding.rule == "host" and not finding.is_confirmed:
             continue
         if not (is_new or newly_sure):
             continue
-        subject = joined[finding.key]
+        subject = joined[key]
         opened = subject not in desk.incidents or any(
             n.kind is NoteKind.OPENED and n.text == finding.summary for n in desk.notes
         )
         incident = desk.incident(subject, finding)
         if is_new and not opened:
             desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
+            if finding.rule in JOINING:  # it decides nothing about the tenant: said once
+                continue
         if newly_sure:
             desk.note(incident, NoteKind.DECIDED, f"confirmed: {finding.summary}", finding)
     _close_incidents(desk, joined)
@@ -57,7 +69,7 @@ def _move(desk: Desk, finding: Finding, subject: str) -> None:
 def subject_of(desk: Desk, finding: Finding) -> str:
     """Whose incident a finding belongs to. What once belonged to an offender's stays there while it
     lasts: a device that is still locked up after its offender has gone is no new incident."""
-    if finding.rule in ("quota", "tombstone", "pressure") and finding.tenant is not None:
+    if finding.rule in OWN_RULES and finding.tenant is not None:
         return f"tenant/{finding.tenant}"
     devices: list[DeviceId] = []
     if finding.device is not None:
@@ -67,13 +79,7 @@ def subject_of(desk: Desk, finding: Finding) -> str:
     accused = [
         c for c in desk.cases.values() if c.device in devices and not _is_older(desk, finding, c)
     ]
-    if accused and finding.rule in (
-        "reserve",
-        "locked",
-        "slo",
-        "sight",
-        "unattributed",
-    ):
+    if accused and finding.rule in JOINING:
         first = min(accused, key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at))
         return f"tenant/{first.tenant}"
     for key in (finding.key, *(f"locked {device}" for device in devices)):

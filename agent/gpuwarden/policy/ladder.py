@@ -68,13 +68,18 @@ TABLE: dict[tuple[Rung, Event], Rung] = {
     (Rung.STUCK, Event.GONE): Rung.DONE,
 }
 
-STOP_WITH_TERM = frozenset({"systemd-service", "systemd-scope", "slurm", "containerd", "crio"})
+STOP_WITH_TERM = frozenset(
+    {"systemd-service", "systemd-scope", "slurm", "containerd", "crio", "kubernetes"}
+)
 """Owners whose manager has to know that it ends: it is asked to stop at the same time as TERM is sent."""
 HAS_RESTART_POLICY = frozenset({"docker", "podman", "unknown", "ecs", "systemd-service"})
 """Owners that are started again as soon as they die, unless that is switched off before. Of a unit with
 ``RestartSec=0`` the next one runs before anybody could ask systemd to stop it."""
 STOPPED_BY_RESTART_OFF = frozenset({"systemd-service"})
 """Of these, owners that are kept from being started again by the order to stop them."""
+STOP_IS_THE_SIGNAL = frozenset({"podman"})
+"""Owners that start again at once who ends by a signal of ours, because nobody stands beside their
+containers to be told before: while the restart policy stands, their own stop sends the signal."""
 
 
 def step(rung: Rung, event: Event) -> Rung:
@@ -144,8 +149,8 @@ def _is_unseen(case: Case, scene: Scene) -> bool:
 
 
 def has_gone(cfg: Config, case: Case, scene: Scene) -> bool:
-    """Its cgroup is empty and, on each device it held, a list taken since shows none of its bytes, and
-    not as many more that belong to nobody.
+    """Its cgroup is empty and, on each device it held when its eviction began or is listed on now, a list
+    taken since shows none of its bytes, and not as many more that belong to nobody.
 
     A device that cannot be seen proves nothing: then the empty cgroup alone has to do once the
     driver itself has lost the device, and nothing does while it is merely blind.
@@ -156,7 +161,7 @@ def has_gone(cfg: Config, case: Case, scene: Scene) -> bool:
     if standing.is_populated or standing.live_pids:
         return False
     holding = {use.device for use in scene.uses_of(case.tenant)}
-    for device_id in case.devices or (case.device,):
+    for device_id in (*(case.devices or (case.device,)), *holding):
         device = scene.devices.get(device_id)
         if device is None or device.sight is Sight.LOST:
             continue
@@ -253,10 +258,13 @@ def orders(case: Case) -> tuple[Kind, ...]:
         freeze = (Kind.FREEZE,) if _can_hold(case) else ()
         settle = () if case.is_restart_settled else (Kind.RESTART_OFF,)
         return freeze + settle
+    may_come_back = runtime in HAS_RESTART_POLICY and not case.is_restart_off
     if rung is Rung.TERMED:
+        if may_come_back and runtime in STOP_IS_THE_SIGNAL:
+            return (*thaw, Kind.STOP)
         return (Kind.TERM, *thaw, *stop)
     if rung is Rung.KILLED:
-        if runtime in HAS_RESTART_POLICY and not case.is_restart_off:
+        if may_come_back:
             stop = (Kind.STOP,)  # what is stopped through the runtime is not started again by it
         return (Kind.KILL, *thaw, *stop)
     if rung is Rung.STOPPED:
@@ -277,7 +285,6 @@ def enter(case: Case, rung: Rung, now: float) -> Case:
         case,
         rung=rung,
         since=now,
-        acted=(),
         frozen_since=now if rung is Rung.HELD and _can_hold(case) else case.frozen_since,
         is_throttled=case.is_throttled or rung is Rung.THROTTLED,
     )

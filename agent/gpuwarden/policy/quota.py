@@ -4,6 +4,7 @@ from functools import lru_cache
 
 from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding, Severity
+from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import Episode, Memory
 from gpuwarden.policy.scene import Scene
 from gpuwarden.policy.words import size
@@ -19,31 +20,44 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
             continue
         if episode.hard_lists > 0:
             name, trip = scene.tenants[episode.tenant].name, scene.limits[episode.tenant].trip
-            findings.append(_hard(episode, name, trip, _gpu(episode, scene)))
+            findings.append(
+                _hard(
+                    *(episode.tenant, episode.device, episode.used_bytes, episode.limit_bytes),
+                    *(episode.hard_lists, episode.confirmed_at is not None),
+                    *(name, trip, _gpu(episode, scene)),
+                )
+            )
         elif episode.is_breach:
             findings.append(_soft(episode, scene))
     return findings
 
 
 @lru_cache(maxsize=1024)  # a breach that does not change is worded once
-def _hard(episode: Episode, name: str, trip_bytes: int, where: str) -> Finding:
+def _hard(
+    tenant: TenantId,
+    device: DeviceId,
+    used_bytes: int,
+    limit_bytes: int,
+    lists_over: int,
+    is_confirmed: bool,
+    name: str,
+    trip_bytes: int,
+    where: str,
+) -> Finding:
     return Finding(
         rule="quota",
-        key=f"quota-hard {episode.tenant} {episode.device}",
+        key=f"quota-hard {tenant} {device}",
         severity=Severity.ERROR,
-        summary=(
-            f"{name} holds {size(episode.used_bytes)} on {where}, "
-            f"its quota is {size(episode.limit_bytes)}"
-        ),
-        tenant=episode.tenant,
-        device=episode.device,
-        is_confirmed=episode.confirmed_at is not None,
-        used_bytes=episode.used_bytes,
-        limit_bytes=episode.limit_bytes,
+        summary=f"{name} holds {size(used_bytes)} on {where}, its quota is {size(limit_bytes)}",
+        tenant=tenant,
+        device=device,
+        is_confirmed=is_confirmed,
+        used_bytes=used_bytes,
+        limit_bytes=limit_bytes,
         evidence=(
             ("hard_trip_bytes", str(trip_bytes)),
-            ("lists_over", str(episode.hard_lists)),
-            ("peak_bytes", str(episode.peak_bytes)),
+            ("lists_over", str(lists_over)),
+            ("held_bytes", str(used_bytes)),
         ),
     )
 
@@ -67,7 +81,7 @@ def _soft(episode: Episode, scene: Scene) -> Finding:
         device=episode.device,
         used_bytes=episode.used_bytes,
         limit_bytes=episode.limit_bytes,
-        evidence=(("peak_bytes", str(episode.peak_bytes)),),
+        evidence=(("held_bytes", str(episode.used_bytes)),),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from gpuwarden.config import Config
@@ -13,6 +14,9 @@ from gpuwarden.model.tenant import Standing, Tenant, TenantClass, Use
 
 NOISE_BYTES = 64 * 2**20
 """Less than a list is taken for: no growth, no loss."""
+
+_NEVER = 1 << 62
+"""More bytes than any device has."""
 
 SEARCHES = 4
 """An index of all uses costs as much as this many searches."""
@@ -62,12 +66,9 @@ class Scene:
         episodes: AbstractSet[tuple[TenantId, DeviceId]] = frozenset(),
     ) -> "Scene":
         """Index a snapshot; ``episodes`` are the uses already under watch."""
+        margin_bytes, margin_ratio = cfg.quota.hard_margin_bytes, cfg.quota.hard_margin_ratio
         limits = {
-            t.id: Limits(
-                t.hard_bytes if t.soft_bytes is None else t.soft_bytes,
-                hard_trip_bytes(cfg, t.hard_bytes),
-                t.hard_bytes,
-            )
+            t.id: _limits(t.soft_bytes, t.hard_bytes, margin_bytes, margin_ratio)
             for t in snap.tenants
             if t.hard_bytes is not None and is_known(cfg, t, snap.at)
         }
@@ -88,7 +89,7 @@ class Scene:
         return scene
 
     def _scan(self, episodes: AbstractSet[tuple[TenantId, DeviceId]]) -> None:
-        """The one pass over all uses that every tick pays for: most are quiet, and left at once."""
+        """The one pass over all uses that every tick pays for: most are quiet, and not heard."""
         limit_of, headroom, note = self.limits.get, self.headroom, self.noteworthy.append
         urgent_s = self.cfg.sampling.urgent_headroom_s
         near = 2 * self.cfg.sampling.list_trigger_bytes  # more room than this changes no trigger
@@ -96,10 +97,13 @@ class Scene:
         for tenant, limit in self.limits.items():
             loud[tenant] = min(limit.soft, limit.trip - near)
         loud_of = loud.get
-        for use in self.snap.uses:
+        heard = [
+            use
+            for use in self.snap.uses
+            if use.used_bytes > loud_of(use.tenant, _NEVER) or use.growth_bytes_s > 0.0
+        ]
+        for use in heard:
             used = use.used_bytes
-            if used <= loud_of(use.tenant, used) and use.growth_bytes_s <= 0.0:
-                continue
             known = limit_of(use.tenant)
             if known is None:
                 continue
@@ -209,7 +213,19 @@ def is_known(cfg: Config, tenant: Tenant, at: float) -> bool:
     return at - tenant.first_seen >= cfg.quota.describe_wait_s
 
 
+@lru_cache(maxsize=1024)  # asked for every tenant on every tick
+def _limits(
+    soft_bytes: int | None, hard_bytes: int, margin_bytes: int, margin_ratio: float
+) -> Limits:
+    trip = _trip(hard_bytes, margin_bytes, margin_ratio)
+    return Limits(hard_bytes if soft_bytes is None else soft_bytes, trip, hard_bytes)
+
+
 def hard_trip_bytes(cfg: Config, quota_bytes: int) -> int:
-    """Bytes above which a hard overrun trips: quota + max(64 MiB, 2 %) by default (DESIGN 4.3)."""
-    margin = max(cfg.quota.hard_margin_bytes, int(cfg.quota.hard_margin_ratio * quota_bytes))
-    return quota_bytes + margin
+    """Bytes above which a hard overrun trips."""
+    return _trip(quota_bytes, cfg.quota.hard_margin_bytes, cfg.quota.hard_margin_ratio)
+
+
+def _trip(quota_bytes: int, margin_bytes: int, margin_ratio: float) -> int:
+    """Quota + max(64 MiB, 2 %) by default (DESIGN 4.3)."""
+    return quota_bytes + max(margin_bytes, int(margin_ratio * quota_bytes))

@@ -19,11 +19,12 @@ def settle(desk: Desk) -> None:
     """Order the undo of every debt that is due. Undo is never withheld."""
     kept = []
     for debt in desk.debts:
-        if _is_ordered(desk.actions, debt):
+        ordered = _ordered(desk.actions, debt)
+        if ordered is not None:
             # The ladder gives it back itself in this pass (thaw after TERM): params are the debt's.
-            kept.append(_again(desk, debt))
+            kept.append(_again(desk, debt, ordered))
         elif _is_due(desk, debt):
-            desk.order(
+            ordered = desk.order(
                 debt.kind,
                 debt.incident,
                 "giving back",
@@ -34,23 +35,21 @@ def settle(desk: Desk) -> None:
             case = desk.cases.get(debt.tenant)
             if case is not None and debt.kind is Kind.THAW:
                 desk.cases[debt.tenant] = replace(case, frozen_since=None)
-            kept.append(_again(desk, debt))
+            kept.append(_again(desk, debt, ordered))
         else:
             kept.append(debt)
     desk.debts = kept
 
 
-def _is_ordered(actions: list[Action], debt: Debt) -> bool:
-    return any(
-        a.kind is debt.kind and a.target is not None and a.target.tenant == debt.tenant
-        for a in actions
-    )
+def _ordered(actions: list[Action], debt: Debt) -> Action | None:
+    mine = [a for a in actions if a.target is not None and a.target.tenant == debt.tenant]
+    return next((a for a in mine if a.kind is debt.kind), None)
 
 
-def _again(desk: Desk, debt: Debt) -> Debt:
+def _again(desk: Desk, debt: Debt, undo: Action) -> Debt:
     wait = THAW_RETRY_S if debt.kind is Kind.THAW else RETRY_S
     desk.wakes.append(desk.scene.snap.at + wait)
-    return replace(debt, due_wall=desk.scene.snap.wall + wait)
+    return replace(debt, due_wall=desk.scene.snap.wall + wait, ordered=undo.id)
 
 
 def _is_due(desk: Desk, debt: Debt) -> bool:
@@ -105,6 +104,8 @@ def hold_owners(desk: Desk, findings: list[Finding]) -> None:
         case = desk.cases.get(tenant.id)
         if not uses or (case is not None and case.rung in (*IN_FLIGHT, Rung.STUCK)):
             continue
+        if case is None and tenant.id in desk.memory.cases:
+            continue  # its case has just been closed: the next look judges it anew
         if case is None:
             claim = replace(finding, device=uses[0].device, used_bytes=uses[0].used_bytes)
             case = new_case(desk, tenant, claim, "tombstone", is_emergency=False)

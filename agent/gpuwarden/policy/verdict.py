@@ -36,29 +36,44 @@ def harmed_on(desk: Desk, device: DeviceId, findings: list[Finding]) -> str | No
 def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement, Finding]]:
     """What this tick's findings say of each tenant: a confirmed hard overrun convicts."""
     said: dict[TenantId, tuple[Judgement, Finding]] = {}
+    harmed: dict[DeviceId, bool] = {}
     for finding in findings:
-        if finding.rule == "tombstone" and finding.tenant is not None:
+        if finding.rule == "quota":
+            _judge_quota(desk, finding, findings, harmed, said)
+        elif finding.rule == "tombstone" and finding.tenant is not None:
             said.setdefault(finding.tenant, (Judgement(is_noticed=True), finding))
-        if finding.rule == "pressure" and finding.tenant is not None and finding.is_confirmed:
+        elif finding.rule == "pressure" and finding.tenant is not None and finding.is_confirmed:
             said.setdefault(finding.tenant, (_stalls(desk, finding, findings), finding))
-        if finding.rule == "reserve":
+        elif finding.rule == "reserve":
             for case in desk.cases.values():
                 if _is_for(desk, case, finding):
                     said.setdefault(case.tenant, (Judgement(is_noticed=True), _of(case, finding)))
-        if finding.rule != "quota" or finding.tenant is None or finding.device is None:
-            continue
-        tenant = desk.scene.tenants[finding.tenant]
-        is_hard = finding.key.startswith("quota-hard")
-        convicted = is_hard and finding.is_confirmed and _may_convict(desk.cfg, tenant)
-        verdict = _noticed(
-            convicted,
-            convicted and harmed_on(desk, finding.device, findings) is not None,
-            not is_hard and _is_over(desk, finding.tenant, finding.device),
-        )
-        old = said.get(finding.tenant)
-        if old is None or _weight(verdict, finding) > _weight(*old):
-            said[finding.tenant] = (verdict, finding)
     return said
+
+
+def _judge_quota(
+    desk: Desk,
+    finding: Finding,
+    findings: list[Finding],
+    harmed: dict[DeviceId, bool],
+    said: dict[TenantId, tuple[Judgement, Finding]],
+) -> None:
+    """The gravest overrun of a tenant speaks for it; ``harmed`` is looked up once a device."""
+    tenant, device = finding.tenant, finding.device
+    if tenant is None or device is None:
+        return
+    is_hard = finding.key.startswith("quota-hard")
+    convicted = (
+        is_hard and finding.is_confirmed and _may_convict(desk.cfg, desk.scene.tenants[tenant])
+    )
+    if convicted and device not in harmed:
+        harmed[device] = harmed_on(desk, device, findings) is not None
+    verdict = _noticed(
+        convicted, convicted and harmed[device], not is_hard and _is_over(desk, tenant, device)
+    )
+    old = said.get(tenant)
+    if old is None or _weight(verdict, finding) > _weight(*old):
+        said[tenant] = (verdict, finding)
 
 
 @cache  # eight values

@@ -101,6 +101,7 @@ def _to_agent(agent: AgentInfo) -> pb.AgentInfo:
         limiter=text(agent.limiter),
         driver_version=text(agent.driver_version),
         nvml_version=text(agent.nvml_version),
+        cuda_version=text(agent.cuda_version),
         is_journal_ok=agent.journal_ok,
         degraded=[text(line) for line in agent.degraded],
     )
@@ -120,6 +121,7 @@ def _from_agent(message: pb.AgentInfo) -> AgentInfo:
         limiter=message.limiter,
         driver_version=message.driver_version,
         nvml_version=message.nvml_version,
+        cuda_version=message.cuda_version,
         journal_ok=message.is_journal_ok,
         degraded=tuple(message.degraded),
     )

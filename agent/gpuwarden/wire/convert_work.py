@@ -195,6 +195,7 @@ def to_debt(debt: Debt) -> pb.Debt:
         old=to_pairs(debt.old),
         since_wall=debt.since_wall,
         due_wall=debt.due_wall,
+        ordered=text(debt.ordered),
     )
 
 
@@ -208,6 +209,7 @@ def from_debt(message: pb.Debt) -> Debt:
         old=from_pairs(message.old),
         since_wall=message.since_wall,
         due_wall=known(message, "due_wall"),
+        ordered=message.ordered,
     )
 
 

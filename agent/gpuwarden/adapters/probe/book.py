@@ -17,6 +17,8 @@ _EVENTS_MAX = 1024
 _PASSING_MAX = 64
 _STANDS = 2.5
 """A slow fact stands for so many periods of its class; then it is withdrawn, not repeated."""
+_LIST_HEAD = slice(layout.MEMORY_RECORD.size, layout.MEMORY_RECORD.size + layout.LIST_HEAD.size)
+_COUNTS_STAND_S = 10.0
 _FOREVER_S = float("inf")
 """Strings are told once a child; they stand until the next one tells them."""
 Decoder = Callable[[bytes], tuple[Mapping[str, float | str | None], Sequence[str]]]
@@ -25,7 +27,8 @@ Decoder = Callable[[bytes], tuple[Mapping[str, float | str | None], Sequence[str
 class Book:
     """The newest of everything. The loop's thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, process_top: int = 0) -> None:
+        self._process_top = process_top
         self._known: dict[DeviceId, Known] = {}
         self._places: dict[int, DeviceId] = {}
         """Which GPU sits at which index."""
@@ -45,6 +48,8 @@ class Book:
         self.nvml_version = ""
         self.cuda_version = 0
         self.counters: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        """Calls that failed, by ``symbol/code``."""
 
     def take(self, post: Post, frame: Frame) -> None:
         """Fold one frame in; bytes that do not fit their layout are garbage, counted and dropped."""
@@ -91,6 +96,8 @@ class Book:
                 self._list(post, frame)
             case layout.FACTS:
                 self._facts(post, frame, decode.facts)
+            case layout.GPM:
+                self._facts(post, frame, decode.gpm)
             case layout.FIELDS:
                 self._facts(post, frame, decode.fields)
             case layout.TEXTS:
@@ -129,6 +136,8 @@ class Book:
             reading = decode.memory(frame.payload, ordinal * size)
             if reading.fault and reading.fault != known.fault:
                 self.garbage(known.id, reading.fault)
+            if reading.code != layout.SUCCESS:
+                self.failed("nvmlDeviceGetMemoryInfo_v2", reading.code)
             known.sample(reading, frame.at)
 
     def _list(self, post: Post, frame: Frame) -> None:
@@ -138,8 +147,27 @@ class Book:
         taken, faults = sighted.listing(known, frame.payload, frame.at)
         for fault in faults:
             self.garbage(known.id, fault)
+        if known.list_code != layout.SUCCESS:
+            self.failed("nvmlDeviceGetComputeRunningProcesses_v3", known.list_code)
         if taken is not None and (known.listing is None or taken.at >= known.listing.at):
             known.listing = taken
+            self._count(known, frame)
+
+    def _count(self, known: Known, frame: Frame) -> None:
+        """How many processes of each kind its newest list has."""
+        name = (layout.LIST, 0)
+        old = known.facts.get(name)
+        head = frame.payload[_LIST_HEAD]
+        until = frame.at + _COUNTS_STAND_S
+        if self._process_top:
+            self.details.pop(known.id, None)
+        if old is not None and old.raw == head:
+            old.at, old.until = frame.at, until
+            return
+        values = decode.counts(head, old.values if old is not None else {})
+        if old is None or old.values != values:
+            self.details.pop(known.id, None)
+        known.facts[name] = FactSet(raw=head, values=values, at=frame.at, until=until)
 
     def _facts(self, post: Post, frame: Frame, decoded: Decoder) -> None:
         known = self._at(post, frame.ordinal)
@@ -147,14 +175,25 @@ class Book:
             return
         name = (frame.kind, frame.part)
         old = known.facts.get(name)
+        failed: Sequence[tuple[str, int]] = ()
         if old is not None and old.raw == frame.payload:
-            values = old.values
+            values, failed = old.values, old.failed
         else:
             values, faults = decoded(frame.payload)
             for fault in faults:
                 self.garbage(known.id, fault)
+            if frame.kind == layout.FACTS:
+                failed = decode.failures(frame.payload)
+        for symbol, code in failed:
+            self.failed(symbol, code)
         stands_s = _STANDS * frame.part if frame.kind != layout.TEXTS else _FOREVER_S
-        known.facts[name] = FactSet(raw=frame.payload, values=values, until=frame.at + stands_s)
+        known.facts[name] = FactSet(
+            raw=frame.payload,
+            values=values,
+            at=frame.at,
+            until=frame.at + stands_s,
+            failed=failed,
+        )
         self.details.pop(known.id, None)
 
     def _event(self, post: Post, frame: Frame) -> None:
@@ -171,6 +210,10 @@ class Book:
                 code=data if data < 2**63 else None,
             )
         )
+
+    def failed(self, symbol: str, code: int) -> None:
+        """One call failed; a code that nvml.h does not name is counted with the others of its sort."""
+        self.failures[f"{symbol}/{layout.CODE_NAMES.get(code, 'other')}"] += 1
 
     def garbage(self, subject: str, detail: str) -> None:
         self.counters["garbage"] += 1
@@ -260,7 +303,7 @@ class Book:
         if sight is not Sight.OK:
             self.details.pop(known.id, None)
         elif known.id not in self.details and known.facts:
-            self.details[known.id] = known.details(now)
+            self.details[known.id] = known.details(now, self._process_top)
 
     def own_gaps(self) -> list[Gap]:
         """What is wrong with the driver as a whole, and with its events."""

@@ -1,11 +1,12 @@
 """From raw NVML bytes to plain data, with the sanity rules: what cannot be is dropped and counted."""
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gpuwarden.adapters.probe import layout
-from gpuwarden.adapters.probe.specs import FIELDS, NUMBERED, TEXTS, Out
+from gpuwarden.adapters.probe.specs import FIELDS, GPM_METRICS, NUMBERED, TEXTS, Out
 from gpuwarden.model.device import ProcessUse
 from gpuwarden.model.ids import DeviceId
 
@@ -15,9 +16,15 @@ _TOTAL_MAX = 1 << 50
 _FIELD_FORMATS = tuple(struct.Struct("=" + letter) for letter in "dIQQqiH")
 """nvmlValueType_t: double, unsigned int, unsigned long, unsigned long long, signed long long, signed
 int, unsigned short."""
+_NO_FAILURE = frozenset({layout.SUCCESS, layout.NOT_SUPPORTED, layout.FUNCTION_NOT_FOUND})
+_UINT, _ULL = 1, 3
+_UNKNOWN = (0xFFFFFFFF, layout.NOT_AVAILABLE)
 _BITS = struct.Struct("=Q")
 _FACT_FORMATS = {letter: struct.Struct("=" + letter) for letter in "BIQi"}
 _FIELD_BY_ID = {(field.id, field.scope): field for field in FIELDS}
+_GPM_KEYS = {metric.id: metric.key for metric in GPM_METRICS}
+_GPM_MOST = 101.0  # the driver rounds: a hundred and a little is a hundred
+_LIST_KINDS = ("compute", "graphics", "mps")
 _UUID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/")
 
 _EVENTS = {
@@ -156,6 +163,20 @@ def rows(device: DeviceId, payload: bytes) -> Rows:
     )
 
 
+def counts(head_raw: bytes, before: Mapping[str, float | str | None]) -> dict[str, float | None]:
+    """Processes by kind of list, as the driver counts them; a list that was left out is as before."""
+    head = layout.LIST_HEAD.unpack(head_raw)
+    found: dict[str, float | None] = {}
+    for kind, (code, count) in zip(_LIST_KINDS, _pairs(head), strict=True):
+        key = f"processes:{kind}"
+        old = before.get(key)
+        if code == layout.LIST_SKIPPED:
+            found[key] = old if isinstance(old, float) else None
+        else:
+            found[key] = float(count) if code == layout.SUCCESS else None
+    return found
+
+
 def _pairs(head: tuple[int, ...]) -> list[tuple[int, int]]:
     return [(head[n], head[n + 1]) for n in (0, 2, 4)]
 
@@ -178,6 +199,37 @@ def facts(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
     return values, faults
 
 
+def failures(payload: bytes) -> list[tuple[str, int]]:
+    """Calls of a FACTS frame that failed, each with its code; what is not supported is no failure."""
+    found: list[tuple[str, int]] = []
+    offset = 0
+    while offset + layout.FACT.size <= len(payload):
+        number, code, length = layout.FACT.unpack_from(payload, offset)
+        offset += layout.FACT.size + length
+        if code not in _NO_FAILURE and number < len(NUMBERED):
+            found.append((NUMBERED[number].symbol, code))
+    return found
+
+
+def gpm(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
+    """Ratios of a GPM frame by key, and what could not be believed."""
+    values: dict[str, float | None] = {}
+    faults: list[str] = []
+    usable = len(payload) // layout.GPM_VALUE.size * layout.GPM_VALUE.size
+    for number, code, percent in layout.GPM_VALUE.iter_unpack(payload[:usable]):
+        key = _GPM_KEYS.get(number)
+        if key is None:
+            continue
+        values[key] = None
+        if code != layout.SUCCESS:
+            continue
+        if 0.0 <= percent <= _GPM_MOST:
+            values[key] = min(1.0, percent / 100.0)
+        elif not math.isnan(percent):  # which is what a device that did nothing may tell
+            faults.append(f"{key} of {percent:g} %")
+    return values, faults
+
+
 def _judge(out: Out, answer: bytes, faults: list[str]) -> float | None:
     (raw,) = _FACT_FORMATS[out.format].unpack_from(answer, out.offset)
     if raw in (0xFFFFFFFF, layout.NOT_AVAILABLE):
@@ -194,24 +246,31 @@ def fields(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
     values: dict[str, float | None] = {}
     faults: list[str] = []
     usable = len(payload) // layout.FIELD_VALUE.size * layout.FIELD_VALUE.size
+    field_of = _FIELD_BY_ID.get
     for number, scope, _, _, kind, code, bits in layout.FIELD_VALUE.iter_unpack(payload[:usable]):
-        field = _FIELD_BY_ID.get((number, scope))
+        field = field_of((number, scope))
         if field is None:
             continue
-        values[field.key] = None
-        if code != layout.SUCCESS:
+        key, _, _, scale, high, _ = field
+        values[key] = None
+        if code:
             continue
-        if kind >= len(_FIELD_FORMATS):
-            faults.append(f"{field.key} of value type {kind}")
-            continue
-        (raw,) = _FIELD_FORMATS[kind].unpack_from(_BITS.pack(bits))
-        if raw in (0xFFFFFFFF, layout.NOT_AVAILABLE):
-            continue
-        value = float(raw) * field.scale
-        if 0.0 <= value <= field.high:
-            values[field.key] = value
+        if kind == _ULL:  # most of them; the others cost a pack and an unpack
+            raw: float = bits
+        elif kind == _UINT:
+            raw = bits & 0xFFFFFFFF
+        elif kind < len(_FIELD_FORMATS):
+            (raw,) = _FIELD_FORMATS[kind].unpack_from(_BITS.pack(bits))
         else:
-            faults.append(f"{field.key} of {value:g}")
+            faults.append(f"{key} of value type {kind}")
+            continue
+        if raw in _UNKNOWN:
+            continue
+        value = raw * scale
+        if 0.0 <= value <= high:
+            values[key] = value
+        else:
+            faults.append(f"{key} of {value:g}")
     return values, faults
 
 

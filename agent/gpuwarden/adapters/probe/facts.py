@@ -7,7 +7,15 @@ import struct
 
 from gpuwarden.adapters.probe import layout
 from gpuwarden.adapters.probe.library import Handle, Library, Marks
-from gpuwarden.adapters.probe.specs import CLASSES_S, FIELDS, NUMBERED, SPECS, TEXTS
+from gpuwarden.adapters.probe.specs import (
+    CLASSES_S,
+    FIELDS,
+    NUMBERED,
+    OF_SLICES,
+    SPECS,
+    TEXTS,
+    Field,
+)
 from gpuwarden.adapters.probe.symbols import NUMBERS
 
 _FINAL = frozenset({layout.NOT_SUPPORTED, layout.FUNCTION_NOT_FOUND})
@@ -15,6 +23,8 @@ _TO_FALLBACK = frozenset(
     {layout.NOT_SUPPORTED, layout.FUNCTION_NOT_FOUND, layout.ARGUMENT_VERSION_MISMATCH}
 )
 _SAMPLES = 1024
+_SETTLED_AFTER = 4
+"""Passes in which a device says which fields it never has; then its answers are only passed on."""
 
 
 class Call:
@@ -44,6 +54,26 @@ class Call:
         return int(self.function(*self.args)) & 0xFFFFFFFF
 
 
+class _Asked:
+    """Field values asked for in one call, and the bytes of the question."""
+
+    def __init__(self, fields: tuple[Field, ...], passes: int = 0) -> None:
+        self.fields = fields
+        self.passes = passes
+        pack = layout.FIELD_VALUE.pack
+        self.template = b"".join(pack(f.id, f.scope, 0, 0, 0, 0, 0) for f in fields)
+
+    def without_final(self, raw: bytes) -> _Asked:
+        """What to ask the next time: no field that this answer says can never be had."""
+        answered = zip(self.fields, layout.FIELD_VALUE.iter_unpack(raw), strict=True)
+        kept = tuple(
+            field
+            for field, (_, _, _, _, _, code, _) in answered
+            if code not in _FINAL and not (field.scope and code == layout.INVALID_ARGUMENT)
+        )
+        return _Asked(kept, self.passes + 1)
+
+
 class Facts:
     """The slow calls of one thread, on buffers made once."""
 
@@ -62,13 +92,15 @@ class Facts:
                 Call(library, handle, number)
                 for number, spec in enumerate(SPECS)
                 if spec.every_s == every_s
+                and (spec.symbol in OF_SLICES or not handle.flags & layout.IS_MIG_SLICE)
             ]
             for ordinal, handle in enumerate(handles)
             if handle.is_open
             for every_s in CLASSES_S
         }
         """What is asked of each device: a call that it can never answer leaves the list."""
-        self._final_fields: set[tuple[int, int]] = set()
+        self._fields: dict[tuple[int, int], _Asked] = {}
+        """What is asked of each device by class; a field that it can never answer leaves it."""
         self._samples = ctypes.create_string_buffer(_SAMPLES * layout.UTILIZATION_SAMPLE.size)
         self._seen_us = [0] * len(handles)
         # One entry more than asked for: the library has written one past the end on NVLink queries.
@@ -90,7 +122,7 @@ class Facts:
                 code = call.make(self._marks, ordinal)
             answer = call.buffer.raw if code == layout.SUCCESS else b""
             parts += (layout.FACT.pack(call.number, code & 0xFFFF, len(answer)), answer)
-            if code in _FINAL:
+            if code in _FINAL or (call.spec.ints and code == layout.INVALID_ARGUMENT):
                 never.append(call)
         self._marks.leave()
         for call in never:
@@ -99,34 +131,26 @@ class Facts:
 
     def fields(self, ordinal: int, every_s: int) -> bytes:
         """Payload of a FIELDS frame: raw values of this class, asked for in one call."""
-        size = layout.FIELD_VALUE.size
-        asked = [
-            n
-            for n, field in enumerate(FIELDS)
-            if field.every_s == every_s and (ordinal, n) not in self._final_fields
-        ]
-        for place, n in enumerate(asked):
-            layout.FIELD_VALUE.pack_into(
-                self._values, place * size, FIELDS[n].id, FIELDS[n].scope, 0, 0, 0, 0, 0
-            )
-        if not asked:
+        asked = self._fields.get((ordinal, every_s))
+        if asked is None:
+            asked = _Asked(tuple(field for field in FIELDS if field.every_s == every_s))
+            self._fields[ordinal, every_s] = asked
+        if not asked.fields:
             return b""
+        ctypes.memmove(self._values, asked.template, len(asked.template))
         code = self._library.call(
             self._marks,
             ordinal,
             "nvmlDeviceGetFieldValues",
             self._handles[ordinal].pointer,
-            ctypes.c_int(len(asked)),
+            ctypes.c_int(len(asked.fields)),
             self._values,
         )
         if code != layout.SUCCESS:
             return b""
-        raw = self._values.raw[: len(asked) * size]
-        for n, (_, _, _, _, _, field_code, _) in zip(
-            asked, layout.FIELD_VALUE.iter_unpack(raw), strict=True
-        ):
-            if field_code in _FINAL or (FIELDS[n].scope and field_code == layout.INVALID_ARGUMENT):
-                self._final_fields.add((ordinal, n))
+        raw = self._values.raw[: len(asked.template)]
+        if asked.passes < _SETTLED_AFTER:
+            self._fields[ordinal, every_s] = asked.without_final(raw)
         return raw
 
     def texts(self, ordinal: int) -> bytes:

@@ -36,6 +36,7 @@ GONE = 10
 LATE = 11
 """A call has passed its deadline: the parent reads the marks and judges."""
 EVENT_MASK = 12
+GPM = 13
 
 # Frames of the parent.
 PLAN = 32
@@ -80,6 +81,8 @@ FIELD_VALUE = struct.Struct("=IIqqIIQ")
 """nvmlFieldValue_t: id, scope, timestamp us, latency us, value type, return code, value bits."""
 UTILIZATION_SAMPLE = struct.Struct("=IIQIIII")
 """nvmlProcessUtilizationSample_t: pid, padding, timestamp us, SM, memory, encoder, decoder %."""
+GPM_VALUE = struct.Struct("=IId24x")
+"""nvmlGpmMetric_t: metric id, return code, percent, three pointers of the child's."""
 EVENT_BODY = struct.Struct("=QQII")
 """Event type, event data (the Xid number), GPU instance, compute instance."""
 GONE_BODY = struct.Struct("=ii")

@@ -55,6 +55,7 @@ class NvmlProbe:
         sampling: "SamplingConfig",
         now: float,
         *,
+        process_top: int = 0,
         start_deadline_s: float = START_DEADLINE_S,
         init_deadline_s: float = INIT_DEADLINE_S,
     ) -> None:
@@ -62,7 +63,7 @@ class NvmlProbe:
         self._sampling = sampling
         self._start_deadline_s = start_deadline_s
         self._init_deadline_s = init_deadline_s
-        self._book = Book()
+        self._book = Book(process_top)
         self._plan = ProbePlan(
             period_s=sampling.fast_base_s,
             list_every_s=sampling.list_every_s,
@@ -172,6 +173,7 @@ class NvmlProbe:
         return {
             **{("dropped", queue): total for queue, total in dropped.items()},
             **{("nvml_calls", thread): total for thread, total in calls.items()},
+            **{("nvml_errors", call): total for call, total in self._book.failures.items()},
             ("dropped", "driver events"): book["dropped_events"],
             ("probe_garbage", ""): book["garbage"],
             ("probe_restarts", ""): max(0, self._crew.started_total - 1),

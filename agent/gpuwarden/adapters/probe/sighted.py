@@ -1,6 +1,6 @@
 """What the parent knows of each device: newest memory, newest list, slow facts, and whether it is seen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpuwarden.adapters.probe import decode, layout
@@ -21,6 +21,8 @@ _KINDS = {
     layout.GPU_NOT_FOUND: GapKind.GONE,
     layout.DRIVER_NOT_LOADED: GapKind.GONE,
 }
+_COLLECTORS = {layout.FACTS: "facts", layout.GPM: "gpm"}
+"""What comes in classes, by the frame that brings it; field values come with the facts."""
 _TODO = {
     layout.NO_PERMISSION: "run the agent as root, outside any device cgroup",
     layout.GPU_IS_LOST: "read the kernel log for its Xid; it needs a reset or a reboot",
@@ -48,8 +50,11 @@ class FactSet:
 
     raw: bytes
     values: Mapping[str, float | str | None]
+    at: float
     until: float
     """Monotonic seconds after which they are withdrawn."""
+    failed: Sequence[tuple[str, int]] = ()
+    """Calls of this look that failed, each with its code."""
 
 
 @dataclass(slots=True)
@@ -141,11 +146,22 @@ class Known:
                 return facts.values[key] if now <= facts.until else None
         return None
 
-    def details(self, now: float) -> Mapping[str, float | str | None]:
-        """Every slow fact, by the keys of ``adapters.device_facts``; None once it is too old."""
+    def details(self, now: float, process_top: int) -> Mapping[str, float | str | None]:
+        """Every slow fact, by the keys of ``adapters.device_facts``; None once it is too old.
+
+        With the ``process_top`` largest processes of the newest list.
+        """
         found: dict[str, float | str | None] = {}
-        for facts in self.facts.values():
+        for (kind, part), facts in self.facts.items():
             found |= facts.values if now <= facts.until else dict.fromkeys(facts.values)
+            if (name := _COLLECTORS.get(kind)) is not None:
+                found[f"collected_at:{name}_{part}s"] = facts.at
+        if process_top and self.listing is not None:
+            rows = sorted(self.listing.rows, key=lambda row: -(row.used_bytes or 0))
+            for row in rows[:process_top]:
+                found[f"process_memory_bytes:{row.raw_pid}"] = row.used_bytes
+                if (ratios := self.utilization.get(row.raw_pid)) is not None:
+                    found[f"process_sm_ratio:{row.raw_pid}"] = ratios[0]
         return found
 
     def gap(self, sight: Sight, now: float) -> Gap | None:

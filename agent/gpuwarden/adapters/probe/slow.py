@@ -11,11 +11,12 @@ from gpuwarden.adapters.probe import inventory, layout
 from gpuwarden.adapters.probe.channel import Channel, frame
 from gpuwarden.adapters.probe.facts import Facts
 from gpuwarden.adapters.probe.fast import GONE_CODES, Plan
+from gpuwarden.adapters.probe.gpm import Gpm
 from gpuwarden.adapters.probe.library import Handle, Library, Marks
 from gpuwarden.adapters.probe.limits import Requests
 from gpuwarden.adapters.probe.lists import Lister
 from gpuwarden.adapters.probe.shared import Listed
-from gpuwarden.adapters.probe.specs import CLASSES_S, FAST_S
+from gpuwarden.adapters.probe.specs import CLASSES_S, FAST_S, MEDIUM_S
 from gpuwarden.adapters.probe.symbols import NUMBERS
 
 _LATE_S = 0.05
@@ -45,6 +46,7 @@ class SlowLoop:
         self._requests = requests
         self._stop_fd = stop_fd
         self._facts = Facts(library, marks, handles)
+        self._gpm = Gpm(library, marks, handles)
         self._lister = Lister(library, marks)
         self._memory = ctypes.create_string_buffer(layout.MEMORY_RECORD.size)
         self._gpus: int | None = None
@@ -58,7 +60,7 @@ class SlowLoop:
         due = dict.fromkeys(CLASSES_S, now)
         list_due = now
         for ordinal, handle in enumerate(self._handles):
-            if handle.is_open:
+            if handle.is_open and not handle.flags & layout.IS_MIG_SLICE:
                 self._send(layout.TEXTS, ordinal, self._facts.texts(ordinal))
         while self.gone is None:
             now = time.monotonic()
@@ -124,13 +126,17 @@ class SlowLoop:
                 continue
             at = time.monotonic()
             facts = self._facts.read(ordinal, every_s)
-            frames.append(self._frame(layout.FACTS, ordinal, facts, at, every_s))
-            if not handle.flags & layout.IS_MIG_SLICE:
+            is_slice = bool(handle.flags & layout.IS_MIG_SLICE)
+            if facts or not is_slice:
+                frames.append(self._frame(layout.FACTS, ordinal, facts, at, every_s))
+            if not is_slice:
                 fields = self._facts.fields(ordinal, every_s)
                 frames.append(self._frame(layout.FIELDS, ordinal, fields, at, every_s))
             if every_s == FAST_S:
                 samples = self._facts.utilization(ordinal)
                 frames.append(self._frame(layout.PROCESS_UTILIZATION, ordinal, samples, at))
+            if every_s == MEDIUM_S and (measured := self._gpm.read(ordinal)):
+                frames.append(self._frame(layout.GPM, ordinal, measured, at, every_s))
         if not self._channel.send(frames):
             self._marks.dropped += 1
 

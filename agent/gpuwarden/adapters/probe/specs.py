@@ -43,6 +43,13 @@ class Text(NamedTuple):
     size: int
 
 
+class Metric(NamedTuple):
+    """One metric of GPM, a percentage."""
+
+    key: str
+    id: int
+
+
 class Field(NamedTuple):
     """One entry of nvmlDeviceGetFieldValues."""
 
@@ -56,6 +63,8 @@ class Field(NamedTuple):
 
 FAST_S, MEDIUM_S, SLOW_S = 5, 15, 60
 ALL_LINKS = 0xFFFFFFFF
+LINKS_MAX = 18  # NVML_NVLINK_MAX_LINKS
+FANS_MAX = 4
 _MHZ = 1e6
 _PERCENT = 0.01
 _MILLI = 1e-3
@@ -133,7 +142,26 @@ SPECS: tuple[Spec, ...] = (
         (Out("decoder_ratio", 0, "I", _PERCENT, high=1.0),),
         pointers=(0, 4),
     ),
-    _u32("fan_ratio", "nvmlDeviceGetFanSpeed", MEDIUM_S, _PERCENT, 2.0),
+    *(
+        Spec(
+            f"nvmlDeviceGet{engine}Utilization",
+            FAST_S,
+            8,
+            (Out(f"{engine.lower()}_ratio", 0, "I", _PERCENT, high=1.0),),
+            pointers=(0, 4),
+        )
+        for engine in ("Jpg", "Ofa")
+    ),
+    *(
+        Spec(
+            "nvmlDeviceGetFanSpeed_v2",
+            MEDIUM_S,
+            4,
+            (Out(f"fan_ratio:{fan}", 0, "I", _PERCENT, high=2.0),),
+            ints=(fan,),
+        )
+        for fan in range(FANS_MAX)
+    ),
     Spec(
         "nvmlDeviceGetBAR1MemoryInfo",
         MEDIUM_S,
@@ -155,6 +183,15 @@ SPECS: tuple[Spec, ...] = (
             Out("row_remap_failed", 12, "I", high=1.0),
         ),
         pointers=(0, 4, 8, 12),
+    ),
+    Spec(
+        "nvmlDeviceGetRowRemapperHistogram",
+        SLOW_S,
+        20,
+        tuple(
+            Out(f"row_remap_banks:{left}", place * 4, "I")
+            for place, left in enumerate(("max", "high", "partial", "low", "none"))
+        ),
     ),
     _u32("pcie_replays_total", "nvmlDeviceGetPcieReplayCounter", MEDIUM_S),
     Spec(
@@ -245,9 +282,28 @@ FIELDS: tuple[Field, ...] = (
     Field("pcie_non_fatal_errors_total", 179, MEDIUM_S),
     Field("pcie_fatal_errors_total", 180, MEDIUM_S),
     Field("pending_bank_remapping", 307, MEDIUM_S),
-    Field("retired_pages_single_bit_total", 29, SLOW_S),
-    Field("retired_pages_double_bit_total", 30, SLOW_S),
+    *(Field(f"nvlink_up:{link}", 165, MEDIUM_S, high=1.0, scope=link) for link in range(LINKS_MAX)),
+    Field("power_limit_min_w", 187, SLOW_S, _MILLI, 1e5),
+    Field("power_limit_max_w", 188, SLOW_S, _MILLI, 1e5),
+    Field("power_limit_default_w", 189, SLOW_S, _MILLI, 1e5),
+    Field("retired_pages_single_bit", 29, SLOW_S),
+    Field("retired_pages_double_bit", 30, SLOW_S),
 )
+
+GPM_METRICS: tuple[Metric, ...] = (
+    Metric("graphics_active_ratio", 1),
+    Metric("sm_active_ratio", 2),
+    Metric("sm_occupancy_ratio", 3),
+    Metric("tensor_active_ratio", 5),
+    Metric("dram_active_ratio", 10),
+    Metric("pipe_active_ratio:fp64", 11),
+    Metric("pipe_active_ratio:fp32", 12),
+    Metric("pipe_active_ratio:fp16", 13),
+)
+"""NVML_GPM_METRIC_*: what profilers show, without a profiler's lock on the device."""
+
+OF_SLICES = frozenset({"nvmlDeviceGetBAR1MemoryInfo"})
+"""All that a MIG slice has of its own; the rest it answers with its GPU's numbers, or not at all."""
 
 CLASSES_S = (FAST_S, MEDIUM_S, SLOW_S)
 

@@ -7,6 +7,7 @@
 #define TICK_US (TICK_MS * 1000.0)
 #define SMOOTHING 0.3       /* weight of the newest tick: settles within half a second */
 #define THERMAL_TIME_S 12.0 /* a board follows its power with this time constant */
+#define MIG_SLICES 7.0      /* compute slices of a whole device */
 #define AMBIENT_C 27.0
 
 /* -1..1, the same for the same seed, device and tick. */
@@ -24,6 +25,16 @@ static uint32_t follow(uint32_t now, double target) {
   return (uint32_t)lround(clamp(fabs(gap) < 3 ? target : now + SMOOTHING * gap, 0, 100));
 }
 
+/* What a client did counts for the instance that holds its bytes, as a share of that instance. */
+static void of_instance(struct sim_device *dev, const uint64_t *bytes, double work, double us) {
+  for (uint32_t m = 0; m < SIM_MAX_MIG; m++) {
+    struct sim_mig *mig = &dev->mig[m];
+    if (!mig->in_use || !mig->slices || !bytes[m + 1]) continue; /* 0: whole device */
+    mig->work_us += clamp(work * MIG_SLICES / mig->slices, 0, us);
+    return;
+  }
+}
+
 static void process_shares(uint32_t record, double us) {
   struct sim_device *dev = public_of(record);
   uint64_t now = realtime_us();
@@ -34,6 +45,7 @@ static void process_shares(uint32_t record, double us) {
       struct client *c = &driver.clients[k];
       if (c->fd >= 0 && (uint32_t)c->pid == p->pid && c->work_us[record] > 0) {
         work += c->work_us[record];
+        of_instance(dev, c->bytes[record], c->work_us[record], us);
         c->work_us[record] = 0;
       }
     }

@@ -68,8 +68,16 @@ NVML_API nvmlReturn_t nvmlGpmSampleGet(nvmlDevice_t device, nvmlGpmSample_t samp
 }
 NVML_API nvmlReturn_t nvmlGpmMigSampleGet(nvmlDevice_t device, u32_t gi, nvmlGpmSample_t sample) {
   DEVICE(nvmlGpmMigSampleGet);
-  for (unsigned i = 0; i < SIM_MAX_MIG; i++)
-    if (t.dev->mig[i].in_use && t.dev->mig[i].gi == gi) return take(t, sample);
+  for (unsigned i = 0; i < SIM_MAX_MIG; i++) {
+    if (!t.dev->mig[i].in_use || t.dev->mig[i].gi != gi) continue;
+    nvmlReturn_t taken = take(t, sample);
+    if (taken == NVML_SUCCESS) {
+      double work = FIELD(mig[i].work_us);
+      sample->busy_us = sample->sm_us = work;
+      sample->mem_us = work * 0.6;
+    }
+    return taken;
+  }
   return NVML_ERROR_NOT_FOUND;
 }
 

@@ -53,6 +53,7 @@ struct sim_mig {
   uint32_t profile; /* GPU instance profile id */
   uint32_t slices, sm_count, placement_start, placement_size;
   uint64_t total, reserved, used;
+  double work_us; /* integral of the instance's own activity, for GPM */
   char uuid[96];
   char profile_name[64];
 };

@@ -28,7 +28,7 @@ from gpuwarden.sim.incident.scene import Scene
 
 EXIT_PROBLEM = 1
 EXPLAIN_TIMEOUT_S = 10.0
-EXPLAIN_LINES = 30
+EXPLAIN_LINES = 120
 DEFAULT_DOCKER = "unix:///var/run/docker.sock"
 
 
@@ -82,11 +82,12 @@ def incident(
     with _terminated_as_interrupt():
         runs = []
         for number in range(seed, seed + count):
-            run, explained = _one(number, variant, address, keep, wants_words=not is_json)
+            words_width = None if is_json else console.width
+            run, explained = _one(number, variant, address, keep, words_width)
             runs.append(run)
             if not is_json:
                 show(console, run)
-                console.print(explained, markup=False, highlight=False)
+                console.print(explained, markup=False, highlight=False, soft_wrap=True)
     total = summary(runs)
     if is_json:
         click.echo(json.dumps(runs[0] if count == 1 else total, indent=2))
@@ -96,22 +97,23 @@ def incident(
 
 
 def _one(
-    seed: int, variant: Variant, address: str | None, keep: Path | None, *, wants_words: bool
+    seed: int, variant: Variant, address: str | None, keep: Path | None, words_width: int | None
 ) -> tuple[dict[str, Any], str]:
     try:
         with Scene(seed, variant, docker=address, keep=keep) as scene:
             run = as_json(scene.play())
-            return run, _explained(scene) if wants_words else ""
+            which = str(run["cause"].get("incident") or "last")
+            return run, _explained(scene, which, words_width) if words_width else ""
     except GpuwardenError as error:
         raise click.ClickException(f"seed {seed}: {error}") from error
 
 
-def _explained(scene: Scene) -> str:
-    """What the agent's own ``explain`` says of it, in its first lines."""
+def _explained(scene: Scene, incident: str, width: int) -> str:
+    """What the agent's own ``explain`` says of it, whole: it is the answer to "why"."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "gpuwarden", "explain", "last", "--socket", str(scene.socket)],
-            env={**scene.environ, "COLUMNS": "120"},
+            [sys.executable, "-m", "gpuwarden", "explain", incident, "--socket", str(scene.socket)],
+            env={**scene.environ, "COLUMNS": str(width)},
             capture_output=True,
             text=True,
             timeout=EXPLAIN_TIMEOUT_S,
@@ -119,7 +121,7 @@ def _explained(scene: Scene) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"explain: {error}"
-    said = (done.stdout or done.stderr).partition("\nEvidence\n")[0].rstrip()
+    said = (done.stdout or done.stderr).rstrip()
     return "\n".join(["What `gpuwarden explain` says of it:", *said.splitlines()[:EXPLAIN_LINES]])
 
 

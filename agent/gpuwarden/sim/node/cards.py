@@ -45,6 +45,9 @@ class Cards:
     """Hard limits in force, by cgroup path and device."""
     denied: int = 0
 
+    def __post_init__(self) -> None:
+        self.kernel.room = self.room
+
     def add(self, card: Card) -> Card:
         """Put one in."""
         self.cards[card.id] = card

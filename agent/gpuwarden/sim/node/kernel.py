@@ -35,6 +35,8 @@ class Kernel:
         self._next_inode = 100
         self._reuse: list[int] = []
         self.reused = 0
+        self.room: Room = lambda process, device: 2**63
+        """Set by the cards: nobody starts with bytes that are not there."""
 
     # --- what the world does ---
 
@@ -87,7 +89,8 @@ class Kernel:
             process.tenant = parent.tenant
         if habit.device is not None and habit.used_mib:
             held = process.hides if habit.is_hidden else process.holds
-            held[habit.device] = habit.used_mib * MIB
+            size = min(habit.used_mib * MIB, max(0, self.room(process, habit.device)))
+            held.update({habit.device: size} if size else {})
         self.table[number] = process
         self.ledger.note("start", process.tenant, pids=(pid,), text=comm, action="")
         if habit.forks_every_s is not None:

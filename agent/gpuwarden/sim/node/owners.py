@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from gpuwarden.errors import Refused, Unsupported
 from gpuwarden.model.action import Target
-from gpuwarden.model.ids import DeviceId, Pid, TenantId
+from gpuwarden.model.ids import CgroupId, DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.model.snapshot import Gap, GapKind
 from gpuwarden.ports import Runtime
@@ -60,7 +60,7 @@ class SimRuntimes:
         self.cannot_act: dict[str, str] = {}
         """Runtime -> why its tenants cannot be stopped here."""
 
-    def facts(self, owner: CgroupOwner, tenant: TenantId, pid: Pid) -> RuntimeFacts:
+    def facts(self, owner: CgroupOwner, tenant: TenantId, cgroup: CgroupId | None) -> RuntimeFacts:
         if owner.runtime != "docker":
             return RuntimeFacts(
                 tenant=tenant,

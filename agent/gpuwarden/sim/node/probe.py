@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gpuwarden.config import SamplingConfig
 from gpuwarden.model.decision import ProbePlan
@@ -26,6 +26,8 @@ class Listed:
     device: DeviceId
     truth: dict[TenantId, int]
     free_bytes: int
+    left_out: dict[TenantId, int] = field(default_factory=dict)
+    """Bytes of processes that this list leaves out, by tenant."""
 
 
 class SimProbe:
@@ -55,6 +57,8 @@ class SimProbe:
         """The child sends nothing at all."""
         self.epoch = 0
         self.history: list[Listed] = []
+        self.handed_over: dict[DeviceId, list[tuple[float, float]]] = {}
+        """Device -> when a newer list of it was handed to the agent, and when that had been taken."""
         self.ever_listed: set[Pid] = set()
         self.left_out: dict[int, int] = {}
         """Pid -> how many of the next lists leave it out although it lives."""
@@ -126,6 +130,7 @@ class SimProbe:
             ready = devices, listings
         if ready is not None:
             self._handed = ready
+            self._note_handed(now, ready[1])
         devices, listings = self._handed
         events, self._events = tuple(self._events), []
         fresh_s = self.plan.period_s + 2 * self._sampling.fast_deadline_s
@@ -155,6 +160,12 @@ class SimProbe:
         return
 
     # --- inside ---
+
+    def _note_handed(self, now: float, listings: tuple[Listing, ...]) -> None:
+        for listing in listings:
+            past = self.handed_over.setdefault(listing.device, [])
+            if not past or past[-1][1] < listing.at:
+                past.append((now, listing.at))
 
     def _judged(self, device: Device, now: float, fresh_s: float) -> Device:
         """What nothing has been heard of for too long is blind, whatever was said last."""
@@ -235,12 +246,14 @@ class SimProbe:
         self._wanted.discard(card.id)
         sizes: dict[int, int] = {}
         truth: dict[TenantId, int] = {}
+        left_out: dict[TenantId, int] = {}
         for process in self._cards.holders(card.id):
             held = process.holds[card.id]
             truth[process.tenant] = truth.get(process.tenant, 0) + held
             number = process.pid.pid
             if self.left_out.get(number, 0) > 0:
                 self.left_out[number] -= 1
+                left_out[process.tenant] = left_out.get(process.tenant, 0) + held
                 continue
             self.ever_listed.add(process.pid)
             sizes[number] = max(held, sizes.get(number, 0))
@@ -252,7 +265,9 @@ class SimProbe:
             device=card.id, at=now, used_bytes=self._cards.used_bytes(card), rows=rows
         )
         free = card.total_bytes - self._cards.used_bytes(card)
-        self.history.append(Listed(at=now, device=card.id, truth=truth, free_bytes=free))
+        self.history.append(
+            Listed(at=now, device=card.id, truth=truth, free_bytes=free, left_out=left_out)
+        )
 
     def _send(self, now: float) -> None:
         self._sent_at = now

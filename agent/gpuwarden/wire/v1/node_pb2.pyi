@@ -662,6 +662,7 @@ class AgentInfo(_message.Message):
     NVML_VERSION_FIELD_NUMBER: _builtins.int
     IS_JOURNAL_OK_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
+    CUDA_VERSION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     pid: _builtins.int
     mode: _builtins.str
@@ -679,6 +680,8 @@ class AgentInfo(_message.Message):
     driver_version: _builtins.str
     nvml_version: _builtins.str
     is_journal_ok: _builtins.bool
+    cuda_version: _builtins.str
+    """Of the CUDA driver, such as 13.4; empty: not told."""
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What does not work right now, in words."""
@@ -700,10 +703,11 @@ class AgentInfo(_message.Message):
         nvml_version: _builtins.str = ...,
         is_journal_ok: _builtins.bool = ...,
         degraded: _abc.Iterable[_builtins.str] | None = ...,
+        cuda_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "config_error", b"config_error", "config_loaded_wall", b"config_loaded_wall", "degraded", b"degraded", "driver_version", b"driver_version", "is_config_ok", b"is_config_ok", "is_journal_ok", b"is_journal_ok", "kernel_log", b"kernel_log", "limiter", b"limiter", "mode", b"mode", "nvml_version", b"nvml_version", "pid", b"pid", "started_wall", b"started_wall", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "config_error", b"config_error", "config_loaded_wall", b"config_loaded_wall", "cuda_version", b"cuda_version", "degraded", b"degraded", "driver_version", b"driver_version", "is_config_ok", b"is_config_ok", "is_journal_ok", b"is_journal_ok", "kernel_log", b"kernel_log", "limiter", b"limiter", "mode", b"mode", "nvml_version", b"nvml_version", "pid", b"pid", "started_wall", b"started_wall", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1698,7 +1702,7 @@ class Case(_message.Message):
     def target(self) -> Global___Target: ...
     @_builtins.property
     def acted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Kinds already ordered on this rung."""
+        """What may have reached it: kinds of orders to end it that were not refused."""
 
     @_builtins.property
     def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -1780,6 +1784,7 @@ class Debt(_message.Message):
     SINCE_WALL_FIELD_NUMBER: _builtins.int
     DUE_WALL_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    ORDERED_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     kind: Global___ActionKind.ValueType
     """The undo that settles it."""
@@ -1788,6 +1793,8 @@ class Debt(_message.Message):
     due_wall: _builtins.float
     """Absent: when its case ends."""
     device: _builtins.str
+    ordered: _builtins.str
+    """Id of the newest action about it, the deed or its undo."""
     @_builtins.property
     def target(self) -> Global___Target: ...
     @_builtins.property
@@ -1803,10 +1810,11 @@ class Debt(_message.Message):
         since_wall: _builtins.float = ...,
         due_wall: _builtins.float | None = ...,
         device: _builtins.str | None = ...,
+        ordered: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_due_wall", b"_due_wall", "device", b"device", "due_wall", b"due_wall", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_due_wall", b"_due_wall", "device", b"device", "due_wall", b"due_wall", "incident", b"incident", "kind", b"kind", "old", b"old", "since_wall", b"since_wall", "target", b"target", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_due_wall", b"_due_wall", "device", b"device", "due_wall", b"due_wall", "incident", b"incident", "kind", b"kind", "old", b"old", "ordered", b"ordered", "since_wall", b"since_wall", "target", b"target", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
     _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
