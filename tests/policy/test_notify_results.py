@@ -161,6 +161,15 @@ def test_next_look_is_no_later_than_what_is_due() -> None:
     assert standing.next_look(duty.cfg, Book(), T0) == T0 + standing.IDLE_LOOK_S
 
 
+def test_what_a_sink_would_forget_is_said_again_in_time() -> None:
+    cfg = oncall("alertmanager")
+    cfg = cfg.model_copy(
+        update={"alertmanager": (cfg.alertmanager[0].model_copy(update={"resend_s": 1.0}),)}
+    )
+    duty = Duty(cfg).page().run(4)
+    assert standing.next_look(cfg, duty.book, T0 + 4) <= T0 + 5
+
+
 def test_acknowledged_before_anybody_was_told_wakes_nobody() -> None:
     duty = Duty(down={"pagerduty": Result.FAILED}).page().run(3).ack()
     duty.down.clear()

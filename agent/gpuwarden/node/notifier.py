@@ -24,6 +24,7 @@ from gpuwarden.model.oncall import (
     Notice,
     OncallState,
     Page,
+    Reason,
     Receipt,
     Result,
 )
@@ -283,6 +284,8 @@ class Notifier:
             self._keep()
             self._show()
             self._stir()
+        if notice.reason is Reason.REFRESH and result is Result.DELIVERED:
+            return
         say = get_log().info if result is Result.DELIVERED else get_log().warning
         say(
             "notice_sent",

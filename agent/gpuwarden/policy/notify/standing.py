@@ -93,6 +93,8 @@ def state(cfg: OncallConfig, book: Book, wall: float) -> OncallState:
 def next_look(cfg: OncallConfig, book: Book, wall: float) -> float:
     """When something may become due by itself, in Unix seconds. Never far away while anything stands."""
     moments = [wall + (BUSY_LOOK_S if book.entries or book.silences else IDLE_LOOK_S)]
+    if book.entries:
+        moments += [wall + s.resend_s / 2 for s in cfg.alertmanager]
     moments += [s.retry_wall for s in book.sinks.values() if s.retry_wall > wall]
     for entry in book.entries.values():
         begun = entry.begun_wall
