@@ -80,7 +80,8 @@ class KubernetesCordon(Section):
     node: NodeName | None = None
     """Unset: ``NODE_NAME`` of the agent's environment, else the host's name."""
     kubeconfig: AbsolutePath | None = None
-    """Only its owner may read it. Unset: the files a pod's service account has."""
+    """In JSON (``kubectl config view --raw --flatten --minify -o json``); only its owner may read it. Unset: the
+    files a pod's service account has."""
     taint: TaintKey = "gpuwarden.io/cordoned"
     """Key of the taint (effect NoSchedule), which only the agent sets and takes away."""
     timeout_s: Seconds = 10.0

@@ -96,6 +96,6 @@ def test_one_that_cannot_be_told_keeps_nobody_else_from_it(tmp_path: Path) -> No
 
 def test_only_what_is_asked_for_is_made() -> None:
     assert make_cordons(CordonConfig(), SystemClock(), {}).backends == ()
-    said = {"slurm": {}, "exec": {"command": ["/bin/true"]}}
+    said = {"slurm": {}, "kubernetes": {}, "exec": {"command": ["/bin/true"]}}
     made = make_cordons(CordonConfig.model_validate(said), SystemClock(), {})
-    assert [backend.name for backend in made.backends] == ["slurm", "exec"]
+    assert [backend.name for backend in made.backends] == ["slurm", "kubernetes", "exec"]

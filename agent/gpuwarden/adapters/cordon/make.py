@@ -14,6 +14,10 @@ def make_cordons(cfg: CordonConfig, clock: Clock, environ: Mapping[str, str]) ->
         from gpuwarden.adapters.cordon.slurm import SlurmBackend
 
         backends.append(SlurmBackend.of(cfg.slurm, clock, environ))
+    if cfg.kubernetes is not None:
+        from gpuwarden.adapters.cordon.kubernetes import KubernetesBackend
+
+        backends.append(KubernetesBackend.of(cfg.kubernetes, clock, environ))
     if cfg.exec is not None:
         from gpuwarden.adapters.cordon.program import ProgramBackend
 
