@@ -838,6 +838,8 @@ class Snapshot(_message.Message):
     KERNEL_FIELD_NUMBER: _builtins.int
     KERNEL_LOG_FIELD_NUMBER: _builtins.int
     KERNEL_FORGERY_FIELD_NUMBER: _builtins.int
+    GUESTS_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
     at: _builtins.float
     wall: _builtins.float
     boot_id: _builtins.str
@@ -875,6 +877,14 @@ class Snapshot(_message.Message):
     def kernel_forgery(self) -> Global___KernelForgery:
         """Absent when there was none, or it was told less than a minute ago."""
 
+    @_builtins.property
+    def guests(self) -> _containers.RepeatedCompositeFieldContainer[Global___Guest]:
+        """Containers with a GPU; looked for while anything is cordoned."""
+
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[Global___Command]:
+        """What operators have asked for since the tick before."""
+
     def __init__(
         self,
         *,
@@ -897,10 +907,12 @@ class Snapshot(_message.Message):
         kernel: _abc.Iterable[Global___KernelRecord] | None = ...,
         kernel_log: Global___KernelTrust.ValueType = ...,
         kernel_forgery: Global___KernelForgery | None = ...,
+        guests: _abc.Iterable[Global___Guest] | None = ...,
+        commands: _abc.Iterable[Global___Command] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "host", b"host", "kernel_forgery", b"kernel_forgery"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "devices", b"devices", "events", b"events", "gaps", b"gaps", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "services", b"services", "standings", b"standings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "commands", b"commands", "devices", b"devices", "events", b"events", "gaps", b"gaps", "guests", b"guests", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "services", b"services", "standings", b"standings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__host: _TypeAlias = _typing.Literal["host"]  # noqa: Y015
     _WhichOneofArgType__host: _TypeAlias = _typing.Literal["_host", b"_host"]  # noqa: Y015
@@ -912,6 +924,71 @@ class Snapshot(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kernel_forgery) -> _WhichOneofReturnType__kernel_forgery | None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class Guest(_message.Message):
+    """A container that was given a GPU, whether or not it uses it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tenant(self) -> Global___Tenant: ...
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As its creator named them: all, an index, a UUID, a CDI name."""
+
+    def __init__(
+        self,
+        *,
+        tenant: Global___Tenant | None = ...,
+        devices: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Guest: _TypeAlias = Guest  # noqa: Y015
+
+@_typing.final
+class Command(_message.Message):
+    """What an operator has asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    VERB_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    verb: _builtins.str
+    subject: _builtins.str
+    reason: _builtins.str
+    uid: _builtins.int
+    name: _builtins.str
+    """That user's name."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        verb: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        uid: _builtins.int = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "reason", b"reason", "subject", b"subject", "uid", b"uid", "verb", b"verb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Command: _TypeAlias = Command  # noqa: Y015
 
 @_typing.final
 class KernelRecord(_message.Message):
