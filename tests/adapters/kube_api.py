@@ -179,7 +179,20 @@ def served(api: KubeApi, folder: Path) -> Iterator[str]:
         timeout=60,
     )
 
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
     class Handler(BaseHTTPRequestHandler):
+        timeout = 10.0
+
+        def setup(self) -> None:  # on the connection's own thread: a client that is slow delays nobody
+            self.request = context.wrap_socket(self.request, server_side=True)
+            super().setup()
+
+        def finish(self) -> None:
+            super().finish()
+            self.request.close()
+
         def do_GET(self) -> None:
             self._answer(200 if self._is_known() else 404)
 
@@ -209,9 +222,7 @@ def served(api: KubeApi, folder: Path) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda request, address: None  # type: ignore[method-assign]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
