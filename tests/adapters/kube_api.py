@@ -185,7 +185,8 @@ def served(api: KubeApi, folder: Path) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10.0
 
-        def setup(self) -> None:  # on the connection's own thread: a client that is slow delays nobody
+        def setup(self) -> None:
+            """Shakes hands on the connection's own thread: a client that is slow delays nobody."""
             self.request = context.wrap_socket(self.request, server_side=True)
             super().setup()
 
