@@ -64,7 +64,7 @@ LAYERS: dict[str, Layer] = {
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
-    "ports": Layer(own=frozenset({"model"}), third=NOTHING),
+    "ports": Layer(own=frozenset({"model", "ports_oncall"}), third=NOTHING),
     "ports_oncall": Layer(own=frozenset({"model"}), third=NOTHING),
     "config": Layer(
         own=frozenset({"model", "errors", "config_types", "config_addresses", "config_oncall"})

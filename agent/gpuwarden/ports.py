@@ -12,11 +12,10 @@ from typing import Protocol
 
 from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
-from gpuwarden.model.device import Device, DriverEvent, Listing
-from gpuwarden.model.ids import CgroupId, DeviceId, IncidentId, Pid, TenantId
+from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
-from gpuwarden.model.oncall import Delivery, Page
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
+from gpuwarden.model.repair import Subject
 from gpuwarden.model.snapshot import (
     Gap,
     HostSample,
@@ -25,19 +24,8 @@ from gpuwarden.model.snapshot import (
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeView:
-    """The newest thing the probe knows of every device. ``listings``: newest per device."""
-
-    devices: tuple[Device, ...]
-    listings: tuple[Listing, ...]
-    events: tuple[DriverEvent, ...] = ()
-    """Events since the last drain."""
-    gaps: tuple[Gap, ...] = ()
-    epoch: int = 0
-    """Changes when the driver was reloaded or the set of devices changed."""
+from gpuwarden.model.views import KernelView, ProbeView
+from gpuwarden.ports_oncall import Pager
 
 
 class Probe(Protocol):
@@ -50,6 +38,14 @@ class Probe(Protocol):
     def steer(self, plan: ProbePlan) -> None:
         """Tell the child how to look; unchanged plans cost nothing."""
         ...
+
+    def pause(self) -> None:
+        """Let go of every device: the children are told to end and none is started until ``resume``. A
+        reset needs it. Meanwhile every device is blind, and a Gap says why. Never blocks.
+        """
+        ...
+
+    def resume(self) -> None: ...
 
     def filenos(self) -> Sequence[int]:
         """Descriptors that become readable when there is something to drain."""
@@ -121,9 +117,7 @@ class Cgroups(Protocol):
         ...
 
     def is_frozen(self, cgroup: CgroupId) -> bool: ...
-
     def freeze(self, cgroup: CgroupId) -> None: ...
-
     def thaw(self, cgroup: CgroupId) -> None: ...
 
     def kill(self, cgroup: CgroupId) -> int:
@@ -203,7 +197,6 @@ class Runtimes(Protocol):
         ...
 
     def filenos(self) -> Sequence[int]: ...
-
     def gaps(self) -> Sequence[Gap]: ...
 
     def close(self) -> None: ...
@@ -256,6 +249,30 @@ class Services(Protocol):
     def close(self) -> None: ...
 
 
+class KernelLog(Protocol):
+    """The kernel log, followed by a thread of its own."""
+
+    def drain(self, now: float) -> KernelView:
+        """Records since the last drain; never blocks."""
+        ...
+
+    def settle(self) -> None:
+        """What was drained has been dealt with: the next agent goes on after it."""
+        ...
+
+    def filenos(self) -> Sequence[int]:
+        """Descriptors that become readable when a line came that may name a fault."""
+        ...
+
+    def counters(self) -> Mapping[tuple[str, str], int]:
+        """Totals since start, as in ``View.counters``."""
+        ...
+
+    def close(self) -> None:
+        """Stop following; remember how far was settled."""
+        ...
+
+
 class Journal(Protocol):
     """Intent before harm, outcome after it; fsynced."""
 
@@ -274,27 +291,37 @@ class Journal(Protocol):
         ...
 
 
-class Pager(Protocol):
-    """On-call: takes pages, tells people, and tells what became of it."""
+class Remedies(Protocol):
+    """Steps of a repair. Each blocks up to its deadline and says when it returns that it was done, not that
+    it has helped. ``Refused``: somebody uses the device; ``Unsupported``: not possible here."""
 
-    def send(self, page: Page) -> None:
-        """Returns once the page is safe on disk; the same page again is none. ``Unavailable``: it is not
-        safe; ``Unsupported``: nobody is set to be told. Blocks for a disk at most."""
+    def restart_services(self) -> str:
+        """Restart what the hardware needs of services, of those installed; which, in words."""
         ...
 
-    def follow(
-        self,
-        incidents: Sequence[Incident],
-        subjects: Mapping[IncidentId, str],
-        *,
-        is_all: bool = False,
-    ) -> None:
-        """Incidents as they now read, with what each is about where that is known; ``is_all``: no other
-        is open. Never blocks."""
+    def reset_gpu(self, subject: Subject) -> str:
+        """Reset one device nobody has open."""
         ...
 
-    def delivered(self) -> Sequence[Delivery]:
-        """What became of messages since the last call; after a start, of those before it too."""
+    def reload_driver(self) -> str: ...
+
+    def reboot(self, reason: str) -> str:
+        """Have the host started anew after the configured delay; ordered once however often it is called."""
+        ...
+
+
+class Cordons(Protocol):
+    """Whoever places jobs on this node (Slurm, Kubernetes, Docker, an operator's command) is told that a
+    device, or all of it, is out of use, and when that is over. Only what was cordoned by us is undone."""
+
+    def cordon(self, subject: Subject, incident: str, reason: str) -> Mapping[str, str]:
+        """Tell all; the same twice is the same. What each said, by its name; empty: nobody to tell.
+        ``Unavailable``: one of them could not be told (the others were)."""
+        ...
+
+    def uncordon(self, subject: Subject, incident: str, still: Sequence[str]) -> Mapping[str, str]:
+        """Tell all that the cordon of an incident is over; ``still``: incidents of cordons of ours that
+        stand on: what is cordoned as a whole stays so until the last of them is over."""
         ...
 
 
@@ -353,8 +380,11 @@ class Ports:
     limiter: Audited
     host: Host
     services: Services
+    kernel_log: KernelLog
     journal: Journal
     pager: Pager
+    remedies: Remedies
+    cordons: Cordons
     status: Status
     watchdog: Watchdog
     workers: Workers

@@ -1,11 +1,36 @@
-"""The seams of on-call: ways to reach people, and what people say. Errors as in ``ports``."""
+"""The seams of on-call: pages, ways to reach people, and what people say. Errors as in ``ports``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gpuwarden.model.audit import Caller
+from gpuwarden.model.decision import Incident
 from gpuwarden.model.ids import IncidentId
-from gpuwarden.model.oncall import Matcher, Notice, Receipt, Silence
+from gpuwarden.model.oncall import Delivery, Matcher, Notice, Page, Receipt, Silence
+
+
+class Pager(Protocol):
+    """On-call: takes pages, tells people, and tells what became of it."""
+
+    def send(self, page: Page) -> None:
+        """Returns once the page is safe on disk; the same page again is none. ``Unavailable``: it is not
+        safe; ``Unsupported``: nobody is set to be told. Blocks for a disk at most."""
+        ...
+
+    def follow(
+        self,
+        incidents: Sequence[Incident],
+        subjects: Mapping[IncidentId, str],
+        *,
+        is_all: bool = False,
+    ) -> None:
+        """Incidents as they now read, with what each is about where that is known; ``is_all``: no other
+        is open. Never blocks."""
+        ...
+
+    def delivered(self) -> Sequence[Delivery]:
+        """What became of messages since the last call; after a start, of those before it too."""
+        ...
 
 
 class Sink(Protocol):

@@ -12,7 +12,9 @@ import gpuwarden
 from gpuwarden import config_files
 from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
+from gpuwarden.adapters.cordon.host import HostCordons
 from gpuwarden.adapters.host import PsutilHost
+from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
 from gpuwarden.adapters.limiter_audit import AuditedLimiter
 from gpuwarden.adapters.metrics_page import PageOptions
@@ -21,6 +23,7 @@ from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.own_cost import OwnCost
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
+from gpuwarden.adapters.remedies import HostRemedies
 from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.sdnotify import SdNotify
@@ -44,7 +47,7 @@ from gpuwarden.node.sent_log import SentLog
 from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
-from gpuwarden.ports import Ports, Steps
+from gpuwarden.ports import KernelLog, Ports, Steps
 
 EXIT_OK = 0
 EXIT_PROBLEM = 1
@@ -114,6 +117,7 @@ class Parts:
     probe: NvmlProbe
     runtimes: HostRuntimes
     services: ServiceWatch
+    kernel_log: KernelLog
     workers: ThreadWorkers
     notifier: Notifier
     board: Board
@@ -127,6 +131,7 @@ class Parts:
         self.metrics.stop()
         self.services.close()
         self.runtimes.close()
+        self.kernel_log.close()
         self.workers.close()
         self.notifier.close()
         try:
@@ -181,6 +186,7 @@ def run_agent(
             parts.node.ports.processes.filenos,
             parts.runtimes.filenos,
             parts.services.filenos,
+            parts.kernel_log.filenos,
             parts.workers.filenos,
         )
     )
@@ -222,6 +228,8 @@ def build(
     probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now(), process_top=cfg.agent.metrics_processes)
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
+    host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
+    kernel = kernel_log(cfg, host, clock)
     workers = ThreadWorkers()
     notifier = Notifier(
         _outfit(cfg, clock, environ),
@@ -236,10 +244,13 @@ def build(
         cgroups=cgroups,
         runtimes=runtimes,
         limiter=AuditedLimiter(choose_limiter(cfg, probe)),
-        host=PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir),
+        host=host,
         services=services,
+        kernel_log=kernel,
         journal=journal,
         pager=notifier,
+        remedies=HostRemedies(cfg.repair, clock),
+        cordons=HostCordons(),
         status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
@@ -256,18 +267,19 @@ def build(
     if node.journal_fault:
         # A full disk stops harm, not the watch: the loop withholds and keeps trying.
         get_log().error("journal_failed", detail=node.journal_fault)
+    metrics = MetricsServer(
+        cfg.agent.metrics_listen,
+        board,
+        clock=clock,
+        options=PageOptions(process_top=cfg.agent.metrics_processes),
+    )
+    # Last: its socket is a file that stays where something after it cannot be had.
     api = NodeApi(
         claim,
         board,
         clock=clock,
         operator_gids=cfg.agent.operator_gids,
         oncall=OncallDesk(notifier, journal, clock, socket.gethostname()),
-    )
-    metrics = MetricsServer(
-        cfg.agent.metrics_listen,
-        board,
-        clock=clock,
-        options=PageOptions(process_top=cfg.agent.metrics_processes),
     )
     return Parts(
         cfg=cfg,
@@ -279,6 +291,7 @@ def build(
         probe=probe,
         runtimes=runtimes,
         services=services,
+        kernel_log=kernel,
         workers=workers,
         notifier=notifier,
         board=board,
@@ -352,6 +365,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts.update((("metrics", k), v) for k, v in parts.metrics.counts().items())
         counts.update(parts.notifier.counters())
         counts.update(parts.probe.counters())
+        counts.update(parts.kernel_log.counters())
         return counts
 
     return Sources(

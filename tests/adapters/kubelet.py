@@ -205,6 +205,8 @@ class Kubelet:
         return made
 
     def remove_container(self, container_id: str) -> None:
+        """A container that has just ended is one that runs until the runtime has heard of it."""
+        self._call("StopContainer", MESSAGES["Id"](id=container_id))
         self._call("RemoveContainer", MESSAGES["Id"](id=container_id))
 
     def remove(self, pod: Pod) -> None:

@@ -31,7 +31,7 @@ def main(rounds: int, has_pidfd: bool) -> None:
     tick = threading.Event()
     counts = {"rounds": 0, "refused": 0, "wrong": 0, "confused": 0}
     for number in range(rounds):
-        wanted = 300 + number
+        wanted = 300 + number % 20_000
         victim = start_as(wanted)
         assert victim is not None
         facts = processes.facts(wanted)

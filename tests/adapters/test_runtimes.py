@@ -14,7 +14,7 @@ from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.tenancy import tenant_of_owner
 from gpuwarden.clock import SystemClock
-from gpuwarden.config import Config, DockerConfig
+from gpuwarden.config import Config, CriConfig, DockerConfig
 from gpuwarden.errors import Refused, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import TenantId
@@ -87,7 +87,7 @@ def test_docker_is_not_even_imported_where_there_is_none(tmp_path: Path) -> None
 import sys
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.clock import SystemClock
-from gpuwarden.config import Config, DockerConfig
+from gpuwarden.config import Config, CriConfig, DockerConfig
 runtimes = HostRuntimes(Config(docker=DockerConfig(host="unix://{tmp_path}/none")), SystemClock())
 runtimes.close()
 sys.exit("docker" in sys.modules or "requests" in sys.modules)
@@ -109,13 +109,26 @@ def test_a_runtime_that_nobody_speaks_cannot_be_acted_on(absent: HostRuntimes, p
     assert absent.for_runtime(owner.runtime) is None
 
 
-def test_a_missing_tool_is_the_reason(tmp_path: Path) -> None:
-    owner, tenant = named(f"/kubepods/pod{UID}/crio-{A}")
-    if os.path.exists("/usr/bin/crictl"):
-        pytest.skip("crictl is here")
-    runtimes = runtimes_at(f"unix://{tmp_path}/none", 0.3)
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        (f"/kubepods/pod{UID}/crio-{A}", "no CRI here (cri.endpoint; looked at {none})"),
+        (f"/kubepods/pod{UID}/{A}", "no CRI here"),
+        (f"/kubepods/pod{UID}/{A}", "no containerd at {none}"),
+        (f"/kubepods/pod{UID}/{A}", "no Docker at {none}"),
+        ("/default/redis", "no containerd at {none}"),
+    ],
+)
+def test_a_runtime_that_is_not_here_is_the_reason(tmp_path: Path, path: str, why: str) -> None:
+    none = str(tmp_path / "none")
+    cfg = Config(
+        docker=DockerConfig(host=f"unix://{none}", timeout_s=0.3),
+        cri=CriConfig(endpoint=f"unix://{none}", timeout_s=0.3),
+    )
+    runtimes = HostRuntimes(cfg, SystemClock(), environ={"CONTAINERD_ADDRESS": none})
+    owner, tenant = named(path)
     assert soon(lambda: runtimes.facts(owner, tenant, None).cannot_act is not None)
-    assert "crictl" in (runtimes.facts(owner, tenant, None).cannot_act or "")
+    assert why.format(none=none) in (runtimes.facts(owner, tenant, None).cannot_act or "")
     runtimes.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator
@@ -136,7 +137,7 @@ def test_hup_with_a_good_file_applies_it(make_host: MakeHost, make_agent: MakeAg
     agent.until("it is withheld", lambda: agent.diary.withheld("observe"))
     agent.reload("nonsense")
     agent.reload(HOG)
-    assert agent.view().agent.config_ok
+    agent.until("readers are told", lambda: agent.view().agent.config_ok)
     agent.until("the hog is gone", lambda: not hog.is_running())
     assert agent.view().agent.mode == "enforce"
 
@@ -350,6 +351,18 @@ def test_a_second_agent_is_refused(make_host: MakeHost, make_agent: MakeAgent) -
     (event,) = second.events("agent_cannot_start")
     assert f"pid {first.pid}" in event["reason"]
     evict_one(host, first)
+
+
+def test_a_port_that_is_taken_is_named_and_no_socket_is_left(make_agent: MakeAgent) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        agent = make_agent(config=f"[agent]\nmetrics_listen = '{address}'\n")
+        agent.launch()
+        assert agent.ended() == 1
+    (event,) = agent.events("agent_cannot_start")
+    assert address in event["reason"]
+    assert "agent.metrics_listen" in event["reason"]
+    assert list(agent.run_dir.glob("*.sock")) == []
 
 
 def test_two_agents_never_share_a_journal(make_host: MakeHost, make_agent: MakeAgent) -> None:

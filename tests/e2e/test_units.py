@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -31,11 +32,17 @@ class = "low"
 memory = "8GiB"
 grace = "{grace}"
 [[tenant]]
+match = {{name = "hog-web"}}
+class = "low"
+memory = "8GiB"
+grace = "{grace}"
+[[tenant]]
 match = {{unit = "safe*"}}
 class = "protected"
 memory = "2GiB"
 """
-ALWAYS = ("Restart=always", "RestartSec=0", "StartLimitIntervalSec=0")
+RESTARTED = ("Restart=always", "RestartSec=0")
+ALWAYS = (*RESTARTED, "StartLimitIntervalSec=0")
 
 
 @pytest.fixture
@@ -61,8 +68,9 @@ def is_described(agent: Agent, unit: Unit) -> bool:
     return tenant is not None and tenant.is_described
 
 
-def until_evicted(agent: Agent, unit: Unit) -> None:
-    agent.until(f"{unit.name} is evicted", lambda: unit.name in harmed(agent) and unit.is_down())
+def until_evicted(agent: Agent, unit: Unit, called: str = "") -> None:
+    name = called or unit.name
+    agent.until(f"{name} is evicted", lambda: name in harmed(agent) and unit.is_down())
     agent.until_closed()
 
 
@@ -102,7 +110,7 @@ def test_settings_of_the_unit_are_what_they_were(
     agent = watched(make_agent, host)
     grow = folder / "grow"
     words = (*HOG, "--start-size", "1GiB", "--start-when", str(grow))
-    units.install("hog-kept.service", *words, settings=ALWAYS)
+    units.install("hog-kept.service", *words, settings=RESTARTED)
     hog = units.start("hog-kept.service")
     until_known(agent, hog)
     grow.touch()
@@ -125,7 +133,7 @@ def test_names_with_escapes_and_colons_are_told_apart(
     host: SimHost, make_agent: MakeAgent, units: Units
 ) -> None:
     agent = watched(make_agent, host)
-    units.install("hog-odd@.service", *HOG, settings=ALWAYS)
+    units.install("hog-odd@.service", *HOG, settings=RESTARTED)
     units.install("hog-odd@near.service", "hold", "--size", "1GiB")
     near = units.start("hog-odd@near.service")
     names = ("hog-odd@a\\x20b-c:d.e.service", "hog-odd@-\\xc3\\xa4.service")
@@ -173,3 +181,27 @@ def test_units_of_the_host_itself_are_left_alone(
     agent.until("its bytes are seen", lambda: agent.device(0).used_bytes == 12 * 2**30)
     agent.always("it lives", daemon.is_active, for_s=1.0)
     assert harmed(agent) == set()
+
+
+def test_machine_of_nspawn_is_stopped_by_its_unit(
+    host: SimHost, make_agent: MakeAgent, units: Units, folder: Path
+) -> None:
+    agent = watched(make_agent, host)
+    root = folder / "root"
+    for name in ("usr", "etc", "proc", "sys", "dev", "run", "tmp"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(units.program, root / "hog")
+    nspawn = ["systemd-nspawn", "--quiet", "--keep-unit", "--register=no", "--machine=hog-web"]
+    nspawn += [f"--directory={root}", f"--bind={host.folder}"]
+    nspawn += [f"--setenv={key}={value}" for key, value in units.environment().items()]
+    name = "systemd-nspawn@hog-web.service"
+    settings = ("Delegate=yes", "KillMode=mixed", *RESTARTED)
+    units.install(name, *HOG, program=" ".join([*nspawn, "/hog"]), settings=settings)
+    web = units.start(name)
+    until_evicted(agent, web, "hog-web")
+    agent.always("it stays down", web.is_down, for_s=1.0)
+    assert harmed(agent) == {"hog-web"}
+    assert bytes_on(host) == 0
+    assert web.starts() == 0
+    (tenant,) = {a.target.tenant for a in agent.diary.actions(*HARMFUL) if a.target}
+    assert tenant == "nspawn:hog-web"

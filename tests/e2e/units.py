@@ -98,10 +98,12 @@ class Units:
         )
         return Unit(name=name)
 
-    def install(self, file: str, *words: str, settings: Sequence[str] = ()) -> None:
+    def install(
+        self, file: str, *words: str, settings: Sequence[str] = (), program: str = ""
+    ) -> None:
         """A unit file; what is started from it is known to systemd when it is down, too."""
         told = [f"Environment={key}={value}" for key, value in self.environment().items()]
-        command = " ".join([str(self.program), *words])
+        command = " ".join([program or str(self.program), *words])
         lines = ["[Service]", f"ExecStart={command}", *told, *settings, ""]
         self._files.append(Path("/run/systemd/system") / file)
         self._files[-1].write_text("\n".join(lines))

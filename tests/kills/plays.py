@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gpuwarden.adapters import kernel_lines
 from gpuwarden.model.action import Kind
+from gpuwarden.sim.node.allowance import Allowance
 from gpuwarden.sim.node.containers import Container
 from gpuwarden.sim.node.process import Habit
 from gpuwarden.sim.scenario import at, card
-from gpuwarden.sim.world import Allowance, World
+from gpuwarden.sim.world import World
 
 GIB_MIB = 1024
 MIB = 2**20
@@ -286,6 +288,61 @@ def reserve_made_good() -> World:
     return world
 
 
+ALL_STEPS = ["restart-services", "reset-gpu", "reload-driver", "reboot"]
+
+
+def _repaired(*lines: str, **shape: Any) -> World:
+    """An empty node whose operator allows every remedy; at second 3 the kernel log says this."""
+    world = _node(
+        {
+            "repair": {"allow": ALL_STEPS, "verify_s": 4.0, "boot_verify_s": 4.0},
+            "sampling": {"slow_every_s": 1.0},
+        },
+        **shape,
+    )
+    world.kernel_log.reads = kernel_lines.read_message
+    for line in lines:
+        at(world, 3.0, lambda line=line: world.kernel_log.say(line))  # type: ignore[misc]
+    return world
+
+
+def reset() -> World:
+    """A device whose firmware does not answer: reset once it is empty, verified, given back."""
+    world = _repaired("NVRM: Xid (PCI:0000:10:00): 119, Timeout waiting for RPC from GSP!")
+
+    def break_it() -> None:
+        world.cards.cards[card()].recovery_action = 1
+
+    at(world, 3.0, break_it)
+    return world
+
+
+def services_restarted() -> World:
+    """A fatal error of an NVSwitch that the fabric manager can be started over."""
+    return _repaired(
+        "nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 10003, Fatal, Link 00 Host_unhandled_interrupt"
+    )
+
+
+def driver_reloaded() -> World:
+    """The library was updated and the module was not."""
+    return _repaired(
+        "NVRM: API mismatch: the client has the version 580.159.04, but NVRM: this kernel module has"
+        " the version 580.95.05."
+    )
+
+
+def rebooted() -> World:
+    """A device that is gone from the bus: only a reboot brings it back."""
+    world = _repaired()
+
+    def lose() -> None:
+        world.cards.cards[card()].is_lost = True
+
+    at(world, 3.0, lose)
+    return world
+
+
 K = Kind
 EVICTION = frozenset({K.WARN, K.TERM})
 PLAYS: tuple[Play, ...] = (
@@ -325,4 +382,8 @@ PLAYS: tuple[Play, ...] = (
     Play(stage=paused, orders=frozenset({K.WARN, K.KILL}), until_s=30),
     Play(stage=unseen_while_held, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=40),
     Play(stage=reserve_made_good, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=30),
+    Play(stage=reset, orders=frozenset({K.CORDON, K.PAGE, K.RESET_GPU, K.UNCORDON}), until_s=40),
+    Play(stage=services_restarted, orders=frozenset({K.RESTART_SERVICES}), until_s=30),
+    Play(stage=driver_reloaded, orders=frozenset({K.RELOAD_DRIVER}), until_s=30),
+    Play(stage=rebooted, orders=frozenset({K.CORDON, K.UNCORDON, K.PAGE, K.REBOOT}), until_s=130),
 )

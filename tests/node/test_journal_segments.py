@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from dataclasses import replace
@@ -35,6 +36,42 @@ class FailingDisk(RealDisk):
         if self.is_full:
             raise OSError(28, "No space left on device")
         super().write(fd, data)
+
+
+class IllDisk(RealDisk):
+    """A disk that loses what was written, and says so once: the page is clean when asked again."""
+
+    def __init__(self) -> None:
+        self.is_ill = False
+        self.synced: list[str] = []
+
+    def sync(self, fd: int) -> None:
+        self.synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        if self.is_ill:
+            self.is_ill = False  # the kernel reports a lost write to one fsync only
+            raise OSError(errno.EIO, "Input/output error")
+        super().sync(fd)
+
+
+def test_a_file_whose_sync_failed_is_given_up(tmp_path: Path) -> None:
+    """The second fsync of a file that lost a page would succeed, and mean nothing."""
+    disk = IllDisk()
+    journal = FileJournal(tmp_path, 2**30, disk)
+    journal.begin("{}", owing())
+    lost = disk.synced[-1]
+    disk.is_ill = True
+    with pytest.raises(Unavailable, match="Input/output error"):
+        journal.conclude((outcome(Kind.THROTTLE, HOG, old=OLD),))
+    asked = disk.synced.count(lost)
+    journal.keep(())
+    journal.close()
+    assert disk.synced.count(lost) == asked, "never asked again"
+    assert disk.synced[-1] != lost
+    assert journal.failures == 1
+    first, second = segments(tmp_path)
+    first.unlink()  # whatever of it reached the disk
+    (debt,) = recover(read(second)).memory.debts
+    assert dict(debt.old) == OLD, "what the lost record said is in the new one"
 
 
 def owing() -> Memory:

@@ -14,17 +14,18 @@ from tests.policy.test_evict import HOG, Play
 UNIT = replace(HOG, runtime="systemd-service", restart_policy="always")
 
 
-def play_to_the_hold() -> Play:
+def play_to_the_hold(runtime: str = "systemd-service") -> Play:
     """The unit stands still, and its manager was asked."""
-    play = Play(UNIT)
+    play = Play(replace(UNIT, runtime=runtime))
     play.story.settle = False
     play.step()
     assert play.step() == [Kind.FREEZE, Kind.RESTART_OFF]
     return play
 
 
-def test_the_order_to_stop_it_goes_first() -> None:
-    play = play_to_the_hold()
+@pytest.mark.parametrize("runtime", ["systemd-service", "nspawn"])
+def test_the_order_to_stop_it_goes_first(runtime: str) -> None:
+    play = play_to_the_hold(runtime)
     assert play.step() == []
     play.story.answer(play.story.looks[-2])
     assert play.step() == [Kind.TERM, Kind.THAW, Kind.STOP]

@@ -8,11 +8,15 @@ import pytest
 
 from gpuwarden.model.action import Kind
 from gpuwarden.model.decision import Incident, IncidentStep
+from gpuwarden.model.fault import Topic
 from gpuwarden.model.ids import IncidentId
+from gpuwarden.model.oncall import Page
+from gpuwarden.model.repair import FaultClass, Sign
 from gpuwarden.policy.decide import RULES
 from gpuwarden.policy.incidents import QUIET_RULES
 from gpuwarden.policy.notify import brief
 from gpuwarden.policy.notify.first_steps import BY_RULE, OTHERWISE, first_steps
+from gpuwarden.policy.notify.topics import topic_of
 from tests.policy.builders import WALL, device_id, tenant_id
 
 
@@ -48,7 +52,17 @@ INCIDENT = Incident(
 
 
 def test_of_an_incident() -> None:
-    said = brief.of_incident(INCIDENT, subject="tenant/docker:hog", summary="hog cannot be ended")
+    page = Page(
+        id="p",
+        incident=INCIDENT.id,
+        severity="error",
+        summary="hog cannot be ended",
+        wall=WALL,
+        fault="hang",
+        pci="0000:3b:00",
+    )
+    said = brief.of_incident(INCIDENT, subject="tenant/docker:hog", page=page)
+    assert (said.fault, said.pci) == ("hang", "0000:3b:00")
     assert said.summary == "hog cannot be ended"
     assert said.done == ("+1.0 s term done: over its quota",)
     assert said.withheld == ("+1.0 s stop withheld: only observes",)
@@ -87,8 +101,44 @@ def test_every_rule_has_its_first_steps(rule: str) -> None:
     assert not any("INCIDENT" in line or len(line) > 120 for line in steps)
 
 
-def test_the_class_of_a_fault_comes_before_the_rule() -> None:
-    assert first_steps("locked", "quota", "x") == first_steps("", "locked", "x")
+@pytest.mark.parametrize("topic", [t for t in Topic if t is not Topic.NONE])
+def test_the_class_of_a_fault_comes_before_the_rule(topic: Topic) -> None:
+    said = first_steps(topic.value, "quota", "inc-7", "0000:3b:00")
+    assert said != first_steps("", "quota", "inc-7")
+    assert len(set(said)) == 3
+    assert not any("{" in line or "explain:" in line for line in said)
+
+
+def test_the_devices_address_stands_in_the_commands() -> None:
+    assert "lspci -vv -s 0000:3b:00.0" in first_steps("lost", "fault", "x", "0000:3b:00")[0]
+    assert "lspci -vv:" in first_steps("lost", "fault", "x")[0]
+
+
+def sign(code: str, cls: FaultClass = FaultClass.HARDWARE) -> Sign:
+    return Sign(code=code, at=1.0, scope="gpu", severity="error", action="reset", cls=cls)
+
+
+@pytest.mark.parametrize(
+    ("found", "topic"),
+    [
+        (sign("xid 79"), Topic.LOST),
+        (sign("xid 119"), Topic.ENGINE_STOPPED),
+        (sign("xid 31"), Topic.APPLICATION),
+        (sign("sxid 20034"), Topic.FABRIC),
+        (sign("fallen-off"), Topic.LOST),
+        (sign("recovery 2"), Topic.RECOVERY_ADVISED),
+        (sign("row-remap-pending", FaultClass.REMAP), Topic.REMAP_PENDING),
+        (sign("nonsense", FaultClass.LINK), Topic.NVLINK),
+        (sign("xid", FaultClass.HOST), Topic.UNCLASSIFIED),
+    ],
+)
+def test_the_class_by_its_code_else_by_what_heals_it(found: Sign, topic: Topic) -> None:
+    assert topic_of(found) is topic
+
+
+@pytest.mark.parametrize("cls", FaultClass)
+def test_every_class_has_steps(cls: FaultClass) -> None:
+    assert topic_of(sign("something", cls)) is not Topic.NONE
 
 
 def test_what_nobody_knows_has_steps_too() -> None:

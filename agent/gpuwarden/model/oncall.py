@@ -46,6 +46,8 @@ class Page:
     device: str = ""
     fault: str = ""
     """Class of the fault, where there is one: chooses the first steps."""
+    pci: str = ""
+    """The device's address, for commands that need it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class Brief:
     subject: str = ""
     """What it is about where that is neither a tenant nor a device (``service/risk``)."""
     device: str = ""
+    pci: str = ""
     tenant: str = ""
     tenant_name: str = ""
     tenant_class: str = ""

@@ -9,6 +9,7 @@ from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import Case, Debt, Tombstone
 from gpuwarden.model.oncall import OncallState
+from gpuwarden.model.repair import Fault, Repair
 from gpuwarden.model.snapshot import Snapshot
 
 
@@ -46,6 +47,8 @@ class View:
     cases: tuple[Case, ...] = ()
     debts: tuple[Debt, ...] = ()
     tombstones: tuple[Tombstone, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    repairs: tuple[Repair, ...] = ()
     incidents: tuple[Incident, ...] = ()
     """Newest first; open ones are never dropped, closed ones are bounded."""
     outcomes: tuple[Outcome, ...] = ()

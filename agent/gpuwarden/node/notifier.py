@@ -157,9 +157,7 @@ class Notifier:
             if incident is None:
                 brief = of_page(page)
             else:
-                brief = of_incident(
-                    incident, subject=subject, summary=page.summary, fault=page.fault
-                )
+                brief = of_incident(incident, subject=subject, page=page)
             before = self._book
             self._book = fold.taken(
                 self._outfit.cfg, before, page, brief, has_incident=incident is not None

@@ -3,16 +3,22 @@
 from collections.abc import Set as AbstractSet
 
 from gpuwarden.model.action import Kind
+from gpuwarden.model.fault import Topic
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import Rung
 from gpuwarden.policy import guard
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.incidents import subject_of
+from gpuwarden.policy.notify.topics import page_params, topic_of
 
-PAGED_RULES = frozenset({"quota", "reserve", "sight", "unattributed"})
+PAGED_RULES = frozenset({"quota", "reserve", "sight", "unattributed", "fault"})
 """``locked`` and ``tombstone`` page by themselves; a red service and a short host alone are left to the
 monitoring that measures them."""
+
+
+ONE_DEVICE = frozenset({"sight", "fault"})
+"""Rules that say of a device what another of them may have said: one page for all."""
 
 
 def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
@@ -25,18 +31,39 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     }
     in_hand = {device for device, _ in desk.busy()}
     in_hand |= {c.device for c in desk.cases.values() if c.rung is Rung.STUCK}
+    locked = {f.device for f in findings if f.rule == "locked"}  # the last resort tells of those
+    known = {f.key for f in findings if _is_known(desk, f, paged)}
+    told = {f.device for f in findings if f.key in known and f.device is not None}
     for finding in findings:
-        if _is_known(desk, finding, paged) or not _is_due(desk, finding, in_hand):
+        if finding.key in known or not _is_due(desk, finding, in_hand):
+            continue
+        if finding.rule == "fault" and finding.device in locked:
             continue
         paged[finding.key] = now
+        if finding.device in told and finding.rule in ONE_DEVICE:
+            continue  # somebody has been told of this device already, in other words
+        if finding.device is not None:
+            told.add(finding.device)
         desk.order(
             Kind.PAGE,
             desk.incident(subject_of(desk, finding), finding),
             finding.summary,
             device=finding.device,
-            params=(("severity", finding.severity.name.lower()), ("summary", finding.summary)),
+            params=page_params(
+                desk,
+                finding.severity.name.lower(),
+                finding.summary,
+                finding.device,
+                _topic(desk, finding),
+            ),
         )
     return paged
+
+
+def _topic(desk: Desk, finding: Finding) -> Topic | None:
+    """The class of the fault that a finding of rule ``fault`` tells of."""
+    fault = desk.memory.faults.get(finding.key.removeprefix("fault "))
+    return None if finding.rule != "fault" or fault is None else topic_of(fault.root)
 
 
 def _is_known(desk: Desk, finding: Finding, paged: dict[str, float]) -> bool:

@@ -69,14 +69,14 @@ TABLE: dict[tuple[Rung, Event], Rung] = {
 }
 
 STOP_WITH_TERM = frozenset(
-    {"systemd-service", "systemd-scope", "slurm", "containerd", "crio", "kubernetes"}
+    {"systemd-service", "systemd-scope", "nspawn", "slurm", "containerd", "crio", "kubernetes"}
 )
 """Owners whose manager has to know that it ends: it is asked to stop at the same time as TERM is sent."""
-HAS_RESTART_POLICY = frozenset({"docker", "podman", "unknown", "ecs", "systemd-service"})
-"""Owners that are started again as soon as they die, unless that is switched off before. Of a unit with
+STOPPED_BY_RESTART_OFF = frozenset({"systemd-service", "nspawn"})
+"""Owners that are kept from being started again by the order to stop them. Of a unit with
 ``RestartSec=0`` the next one runs before anybody could ask systemd to stop it."""
-STOPPED_BY_RESTART_OFF = frozenset({"systemd-service"})
-"""Of these, owners that are kept from being started again by the order to stop them."""
+HAS_RESTART_POLICY = frozenset({"docker", "podman", "unknown", "ecs"}) | STOPPED_BY_RESTART_OFF
+"""Owners that may be started again as soon as they die, unless that is switched off before."""
 STOP_IS_THE_SIGNAL = frozenset({"podman"})
 """Owners that start again at once who ends by a signal of ours, because nobody stands beside their
 containers to be told before: while the restart policy stands, their own stop sends the signal."""
@@ -221,9 +221,9 @@ def has_obeyed(cfg: Config, case: Case, scene: Scene) -> bool:
 
 
 def stuck_after_s(cfg: Config, case: Case) -> float:
-    """How long the runtime may take: a held owner's tenant is stopped with its grace, another one has
-    been killed before."""
-    grace = case.grace_s if case.reason == "tombstone" else 0.0
+    """How long the runtime may take: who is stopped because its owner is held, or to empty a device, has its
+    grace; another one has been killed before."""
+    grace = case.grace_s if case.reason in ("tombstone", "drain") else 0.0
     return cfg.ladder.stuck_s + grace
 
 

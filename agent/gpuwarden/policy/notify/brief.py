@@ -25,21 +25,21 @@ def of_page(page: Page) -> Brief:
         opened_wall=page.wall,
         device=page.device,
         fault=page.fault,
+        pci=page.pci,
     )
 
 
-def of_incident(
-    incident: Incident, *, subject: str = "", summary: str = "", fault: str = ""
-) -> Brief:
-    """Of an incident as it reads now; ``summary``: what the page said, where one was sent."""
+def of_incident(incident: Incident, *, subject: str = "", page: Page | None = None) -> Brief:
+    """Of an incident as it reads now; what the page said is the first sentence, where one was sent."""
     kind = subject.partition("/")[0]
     withheld = [s for s in incident.steps if s.kind == "withheld"]
     return Brief(
         incident=incident.id,
-        summary=cut(summary or incident.summary, SUMMARY_MAX_CHARS),
+        summary=cut(incident.summary if page is None else page.summary, SUMMARY_MAX_CHARS),
         opened_wall=incident.opened_wall,
         rule=incident.rule,
-        fault=fault,
+        fault="" if page is None else page.fault,
+        pci="" if page is None else page.pci,
         subject="" if kind in ("tenant", "device") else cut(subject, 100),
         device=incident.device or "",
         tenant=incident.tenant or "",

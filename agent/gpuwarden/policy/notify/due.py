@@ -222,7 +222,7 @@ def notice(entry: Entry, post: Post, reason: Reason, host: str, wall: float) -> 
         host=host,
         brief=brief,
         wall=wall,
-        first_steps=first_steps(brief.fault, brief.rule, brief.incident),
+        first_steps=first_steps(brief.fault, brief.rule, brief.incident, brief.pci),
         number=max(1, number),
         acked_by=entry.ack.who if entry.ack is not None else "",
         is_news=not post.is_reached,

@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping
 
+from gpuwarden.model.fault import Topic
+from gpuwarden.policy.fault import steps
+
 Steps = tuple[str, str, str]
+_TOPICS = frozenset(topic.value for topic in Topic)
 
 BY_RULE: Mapping[str, Steps] = {
     "quota": (
@@ -56,10 +60,7 @@ BY_RULE: Mapping[str, Steps] = {
         "look at the driver's version and at what else sets limits there",
     ),
 }
-"""For the rules of this program. A class of fault has a table of its own."""
-
-TABLES: tuple[Mapping[str, Steps], ...] = (BY_RULE,)
-"""The first that knows the class or the rule is right."""
+"""For the rules of this program; a class of fault has its own (``policy.fault.steps``)."""
 
 OTHERWISE: Steps = (
     "gpuwarden status: is all else well?",
@@ -68,16 +69,17 @@ OTHERWISE: Steps = (
 )
 
 
-def first_steps(fault: str, rule: str, incident: str) -> Steps:
-    """What to do first; ``INCIDENT`` in them is the incident's id."""
-    for word in (fault, rule):
-        for table in TABLES:
-            if word in table:
-                a, b, c = table[word]
-                return _named(a, incident), _named(b, incident), _named(c, incident)
-    a, b, c = OTHERWISE
+def first_steps(fault: str, rule: str, incident: str, pci: str = "") -> Steps:
+    """What to do first, by the class of the fault, else by the rule. ``INCIDENT`` in them is its id."""
+    topic = Topic(fault) if fault in _TOPICS else Topic.NONE
+    if topic is not Topic.NONE:
+        a, b, c = steps.first_steps(topic, pci or None)
+    else:
+        a, b, c = BY_RULE.get(rule, OTHERWISE)
     return _named(a, incident), _named(b, incident), _named(c, incident)
 
 
 def _named(line: str, incident: str) -> str:
-    return line.replace("INCIDENT", incident)
+    """The class's own lines say the command alone."""
+    named = line.replace("INCIDENT", incident)
+    return named.replace("gpuwarden explain:", f"gpuwarden explain {incident}:")

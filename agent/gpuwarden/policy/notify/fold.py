@@ -79,7 +79,10 @@ def followed(book: Book, briefs: Mapping[IncidentId, Brief]) -> Book:
     """Incidents as they now read. What the page said stays the first sentence."""
     changed = {
         incident: replace(
-            old, brief=replace(brief, summary=old.brief.summary, fault=old.brief.fault)
+            old,
+            brief=replace(
+                brief, summary=old.brief.summary, fault=old.brief.fault, pci=old.brief.pci
+            ),
         )
         for incident, brief in briefs.items()
         if (old := book.entries.get(incident)) is not None and not old.is_message

@@ -1,0 +1,100 @@
+"""What repairs a simulated node, and who is told of its cordons."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gpuwarden.errors import Refused, Unavailable, Unsupported
+from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.repair import Subject
+from gpuwarden.sim.node.cards import Card, Cards
+from gpuwarden.sim.node.ledger import Ledger
+from gpuwarden.sim.node.probe import SimProbe
+
+
+@dataclass(slots=True)
+class SimRemedies:
+    """Implements ``ports.Remedies``. What a step heals is the card's own business (``Card.heals_by``)."""
+
+    cards: Cards
+    probe: SimProbe
+    ledger: Ledger
+    reboots: Callable[[], None]
+    broken: set[str] = field(default_factory=set)
+    """Steps that fail."""
+    absent: set[str] = field(default_factory=set)
+    """Steps that are not possible here."""
+
+    def restart_services(self) -> str:
+        self._try("restart-services")
+        self._heal("restart-services", list(self.cards.cards.values()))
+        return "nvidia-fabricmanager.service"
+
+    def reset_gpu(self, subject: Subject) -> str:
+        self._try("reset-gpu", subject.device)
+        card = self.cards.cards[subject.device] if subject.device is not None else None
+        if card is None:
+            raise Refused("no device is named")
+        if self.cards.holders(card.id) or not self.probe.is_paused:
+            raise Refused("the device is in use")
+        self._heal("reset-gpu", [card])
+        return ""
+
+    def reload_driver(self) -> str:
+        self._try("reload-driver")
+        every = list(self.cards.cards.values())
+        if any(self.cards.holders(c.id) for c in every) or not self.probe.is_paused:
+            raise Refused("a device is in use")
+        self._heal("reload-driver", every)
+        self.probe.epoch += 1
+        return ""
+
+    def reboot(self, reason: str) -> str:
+        self._try("reboot")
+        self.reboots()
+        return "in 60 s"
+
+    def _try(self, step: str, device: DeviceId | None = None) -> None:
+        self.ledger.note(step, device=device)
+        if step in self.absent:
+            raise Unsupported(f"{step} is not possible here")
+        if step in self.broken:
+            raise Unavailable(f"{step} ended with status 1")
+
+    def _heal(self, step: str, cards: Sequence[Card]) -> None:
+        for card in cards:
+            card.heal(step)
+
+
+@dataclass(slots=True)
+class SimCordons:
+    """Implements ``ports.Cordons``: one scheduler that holds the node while any cordon of ours stands."""
+
+    ledger: Ledger
+    is_down: bool = False
+    held: dict[str, str] = field(default_factory=dict)
+    """Incident -> reason of the cordons it knows of."""
+    foreign: str = ""
+    """Somebody else's reason for which the node is drained: never touched."""
+
+    def cordon(self, subject: Subject, incident: str, reason: str) -> Mapping[str, str]:
+        if self.is_down:
+            raise Unavailable("slurm: no answer within 10 s")
+        if incident not in self.held:
+            self.ledger.note("drain", device=subject.device, text=reason)
+        self.held[incident] = reason
+        return {"slurm": "foreign" if self.foreign else "drained"}
+
+    def uncordon(self, subject: Subject, incident: str, still: Sequence[str]) -> Mapping[str, str]:
+        if self.is_down:
+            raise Unavailable("slurm: no answer within 10 s")
+        self.held.pop(incident, None)
+        if self.held or still:
+            return {"slurm": "others stand"}
+        if not self.foreign:
+            self.ledger.note("resume", device=subject.device, text=incident)
+        return {"slurm": "resumed"}
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether jobs are kept off the node."""
+        return bool(self.held or self.foreign)
