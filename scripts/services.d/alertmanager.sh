@@ -11,7 +11,9 @@ alertmanager_lacks() {
 
 alertmanager_urls() { # one a line
     local port
-    for port in $(cat "$ALERTMANAGER_DIR/ports" 2>/dev/null); do echo "http://127.0.0.1:$port"; done
+    while read -r port; do
+        echo "http://127.0.0.1:$port"
+    done 2>/dev/null <"$ALERTMANAGER_DIR/ports"
 }
 
 alertmanager_answers() {
@@ -44,7 +46,7 @@ YAML
             --cluster.advertise-address="127.0.0.1:${ports[number + 2]}" \
             --cluster.peer="127.0.0.1:${ports[3 - number]}" --cluster.settle-timeout=1s
     done
-    echo "${ports[0]} ${ports[1]}" >"$ALERTMANAGER_DIR/ports"
+    printf '%s\n' "${ports[0]}" "${ports[1]}" >"$ALERTMANAGER_DIR/ports"
 }
 
 alertmanager_ready() { :; }
