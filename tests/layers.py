@@ -58,18 +58,32 @@ LAYERS: dict[str, Layer] = {
     "cli": Layer(own=ALL),
     "commands": Layer(own=ALL),  # the verbs: the CLI in more than one file
     "wiring": Layer(own=ALL),
+    "reload": Layer(own=ALL),  # a part of wiring
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
-    "ports": Layer(own=frozenset({"model", "ports_oncall"}), third=NOTHING),
+    "ports": Layer(own=frozenset({"model", "ports_host", "ports_oncall"}), third=NOTHING),
+    "ports_host": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_oncall": Layer(own=frozenset({"model"}), third=NOTHING),
     "config": Layer(
-        own=frozenset({"model", "errors", "config_types", "config_addresses", "config_oncall"})
+        own=frozenset(
+            {
+                "model",
+                "errors",
+                "config_types",
+                "config_addresses",
+                "config_health",
+                "config_oncall",
+                "config_rules",
+            }
+        )
     ),
     "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
+    "config_rules": Layer(own=NOTHING),
+    "config_health": Layer(own=frozenset({"config_types"})),
     "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
     "config_files": Layer(
@@ -80,7 +94,9 @@ LAYERS: dict[str, Layer] = {
     ),
     "toml_places": Layer(own=frozenset({"errors"})),
     "policy": Layer(
-        own=frozenset({"model", "config", "config_types", "config_oncall", "evaluate.fast"}),
+        own=frozenset(
+            {"model", "config", "config_health", "config_types", "config_oncall", "evaluate.fast"}
+        ),
         third=NOTHING,
         is_pure=True,
     ),
@@ -99,6 +115,7 @@ LAYERS: dict[str, Layer] = {
         own=frozenset(
             {
                 "ports",
+                "ports_host",
                 "ports_oncall",
                 "model",
                 "config",
@@ -113,7 +130,17 @@ LAYERS: dict[str, Layer] = {
     ),
     "sim": Layer(
         own=frozenset(
-            {"ports", "model", "config", "config_types", "wire", "errors", "clock", "log"}
+            {
+                "ports",
+                "ports_host",
+                "model",
+                "config",
+                "config_types",
+                "wire",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "node": Layer(

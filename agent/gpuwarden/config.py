@@ -10,7 +10,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, UnixUrl
+from gpuwarden.config_health import HealthConfig
 from gpuwarden.config_oncall import OncallConfig
+from gpuwarden.config_rules import Rules
 from gpuwarden.config_types import Bytes, Class, Ratio, Seconds, Section
 from gpuwarden.model.tenant import TenantClass
 
@@ -170,14 +172,6 @@ class SamplingConfig(Section):
     slow_every_s: Seconds = 5.0
 
 
-class Rule(Section):
-    """Whether a rule acts (``enforce``), reports (``observe``) or is off; unset follows the
-    node.
-    """
-
-    mode: Literal["observe", "enforce", "off"] | None = None
-
-
 class HostConfig(Section):
     """Rules on the host itself."""
 
@@ -313,30 +307,12 @@ class KmsgConfig(Section):
     """``auto``: what is at ``path``; systemd's journal where that is /dev/kmsg and may not be read."""
 
 
-class Rules(Section):
-    """Mode of each rule."""
-
-    quota: Rule = Rule()
-    reserve: Rule = Rule()
-    unattributed: Rule = Rule()
-    host: Rule = Rule()
-    locked: Rule = Rule()
-    sight: Rule = Rule()
-    slo: Rule = Rule()
-    limits: Rule = Rule()
-    tombstone: Rule = Rule()
-    labels: Rule = Rule()
-    pressure: Rule = Rule()
-    cordon: Rule = Rule()
-    fault: Rule = Rule()
-    repair: Rule = Rule()
-
-
 AT_START = (
     *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
     *("agent.metrics_processes", "agent.journal_max_bytes", "agent.operator_gids"),
     *("nvml", "docker", "cri", "kmsg", "service"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
+    *(f"health.{key}" for key in ("root", "surroundings_every_s", "clock_events")),
 )
 """Settings that are read once, when the agent starts; a reload takes over all the others."""
 
@@ -355,6 +331,7 @@ class Config(Section):
     reserve: ReserveConfig = ReserveConfig()
     ladder: LadderConfig = LadderConfig()
     host: HostConfig = HostConfig()
+    health: HealthConfig = HealthConfig()
     nvml: NvmlConfig = NvmlConfig()
     docker: DockerConfig = DockerConfig()
     cri: CriConfig = CriConfig()

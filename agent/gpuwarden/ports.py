@@ -18,13 +18,13 @@ from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
 from gpuwarden.model.repair import Subject
 from gpuwarden.model.snapshot import (
     Gap,
-    HostSample,
     LimitReading,
     ServiceState,
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits
 from gpuwarden.model.views import KernelView, ProbeView
+from gpuwarden.ports_host import Host, Senses
 from gpuwarden.ports_oncall import Pager
 
 
@@ -225,16 +225,6 @@ class Audited(Limiter, Protocol):
         ...
 
 
-class Host(Protocol):
-    """The host's own CPU, memory, disks, network and pressure."""
-
-    def sample(self, now: float) -> HostSample:
-        """The newest sample; refreshed on its own slow schedule; never blocks."""
-        ...
-
-    def boot_id(self) -> str: ...
-
-
 class Services(Protocol):
     """Objectives of protected services, scraped by a thread of their own."""
 
@@ -379,6 +369,7 @@ class Ports:
     runtimes: Runtimes
     limiter: Audited
     host: Host
+    senses: Senses
     services: Services
     kernel_log: KernelLog
     journal: Journal

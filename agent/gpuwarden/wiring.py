@@ -4,7 +4,7 @@ import ctypes
 import gc
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +30,11 @@ from gpuwarden.adapters.sdnotify import SdNotify
 from gpuwarden.adapters.secrets import Secrets
 from gpuwarden.adapters.services import ServiceWatch
 from gpuwarden.adapters.sinks.make import make_heartbeat, make_sinks
+from gpuwarden.adapters.surroundings import HostSenses
 from gpuwarden.adapters.tenancy import tenant_id
 from gpuwarden.adapters.wakeups import Wakeups
 from gpuwarden.clock import Clock, SystemClock
-from gpuwarden.config import Config, waits_for_restart
+from gpuwarden.config import Config
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.log import configure_log, get_log
 from gpuwarden.model.status import AgentInfo
@@ -48,60 +49,10 @@ from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
 from gpuwarden.ports import KernelLog, Ports, Steps
+from gpuwarden.reload import Reloader
 
 EXIT_OK = 0
 EXIT_PROBLEM = 1
-
-
-@dataclass(slots=True)
-class Reloader:
-    """Reads the configuration again on HUP; a bad one is reported and the old one stays."""
-
-    path: Path | None
-    environ: Mapping[str, str]
-    flags: Mapping[str, object]
-    clock: Clock
-    journal: FileJournal
-    notify: SdNotify
-    oncall: Callable[[Config], None]
-    """Hands on-call its new settings."""
-    started_with: Config
-    waiting: tuple[str, ...] = ()
-    """Settings of the newest configuration that only a restart puts in force."""
-    is_ok: bool = True
-    error: str = ""
-    loaded_wall: float = 0.0
-    accepted: int = 0
-    rejected: int = 0
-
-    def __call__(self) -> Config | None:
-        self.notify.reloading()
-        log = get_log()
-        try:
-            fresh = config_files.load(
-                self.path, environ=self.environ, flags=dict(self.flags)
-            ).config
-        except ConfigError as error:
-            self.rejected += 1
-            self.is_ok, self.error = False, "; ".join(error.faults)[:1000]
-            log.error("config_rejected", faults=error.faults)
-            self.notify.reloaded(f"config rejected, the old one stays: {error.faults[0]}")
-            return None
-        self.accepted += 1
-        self.is_ok, self.error = True, ""
-        self.waiting = waits_for_restart(self.started_with, fresh)
-        self.loaded_wall = self.clock.wall()
-        self.oncall(fresh)
-        try:
-            self.journal.reconfigure(fresh.model_dump_json(by_alias=True))
-        except Unavailable as error:
-            log.error("journal_failed", detail=str(error))
-        log.info("config_reloaded", mode=fresh.agent.mode)
-        if self.waiting:
-            log.warning("config_waits_for_restart", settings=self.waiting)
-        restart = f"; waits for a restart: {', '.join(self.waiting)}" if self.waiting else ""
-        self.notify.reloaded(f"config reloaded: {fresh.agent.mode}{restart}")
-        return fresh
 
 
 @dataclass(slots=True)
@@ -117,6 +68,7 @@ class Parts:
     probe: NvmlProbe
     runtimes: HostRuntimes
     services: ServiceWatch
+    senses: HostSenses
     kernel_log: KernelLog
     workers: ThreadWorkers
     notifier: Notifier
@@ -130,6 +82,7 @@ class Parts:
         self.api.stop()
         self.metrics.stop()
         self.services.close()
+        self.senses.close()
         self.runtimes.close()
         self.kernel_log.close()
         self.workers.close()
@@ -225,10 +178,22 @@ def build(
     journal = FileJournal(cfg.agent.state_dir / "journal", cfg.agent.journal_max_bytes)
     recovered = _recover(cfg)
     cgroups = CgroupFs()
-    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now(), process_top=cfg.agent.metrics_processes)
+    probe = NvmlProbe(
+        cfg.nvml,
+        cfg.sampling,
+        clock.now(),
+        process_top=cfg.agent.metrics_processes,
+        has_clock_events=cfg.health.clock_events,
+    )
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
     host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
+    senses = HostSenses(
+        str(cfg.health.root),
+        cfg.health.surroundings_every_s,
+        clock,
+        library=cfg.nvml.library,
+    )
     kernel = kernel_log(cfg, host, clock)
     workers = ThreadWorkers()
     notifier = Notifier(
@@ -245,6 +210,7 @@ def build(
         runtimes=runtimes,
         limiter=AuditedLimiter(choose_limiter(cfg, probe)),
         host=host,
+        senses=senses,
         services=services,
         kernel_log=kernel,
         journal=journal,
@@ -291,6 +257,7 @@ def build(
         probe=probe,
         runtimes=runtimes,
         services=services,
+        senses=senses,
         kernel_log=kernel,
         workers=workers,
         notifier=notifier,
@@ -359,6 +326,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts["dropped", "workers"] = parts.workers.dropped
         counts["dropped", "journal"] = parts.journal.failures
         counts["errors", "services"] = parts.services.failures
+        counts["errors", "senses"] = parts.senses.failures
         counts["config_reloads", "accepted"] = reloader.accepted
         counts["config_reloads", "rejected"] = reloader.rejected
         counts.update((("api", k), v) for k, v in parts.api.counts().items())

@@ -249,6 +249,7 @@ def test_facts_carry_units_and_labels_of_the_table() -> None:
 def test_every_fact_the_probe_reads_has_its_row() -> None:
     said = {out.key for spec in NUMBERED for out in spec.outs}
     said |= {field.key for field in FIELDS} | {metric.key for metric in GPM_METRICS}
+    said |= {spec.verdict[0] for spec in NUMBERED if spec.verdict is not None}
     said = {key.partition(":")[0] for key in said} | {"processes"}
     assert said - ELSEWHERE == {fact.key for fact in FACTS}
     assert {text.key for text in PROBE_TEXTS} == set(TEXTS)

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from gpuwarden.model.action import REPAIRS, Kind, Outcome, Result, Target
 from gpuwarden.model.device import Sight
+from gpuwarden.model.health_memory import HealthMemory
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.repair import NODE, Fault, Phase, Repair
 
@@ -206,6 +207,7 @@ class Memory:
     ``failed <at>``."""
     released: Mapping[DeviceId, float] = field(default_factory=dict)
     """Device -> when the last eviction on it ended."""
+    health: HealthMemory = field(default_factory=HealthMemory)
     faults: Mapping[str, Fault] = field(default_factory=dict)
     """By ``fault_key``."""
     repairs: Mapping[str, Repair] = field(default_factory=dict)

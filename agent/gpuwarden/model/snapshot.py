@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gpuwarden.model.device import Device, DriverEvent
+from gpuwarden.model.health import DriverVersions, Surroundings
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
 from gpuwarden.model.tenant import Standing, Tenant, Use
@@ -115,6 +116,9 @@ class Snapshot:
     """Bytes on a device that no listed process holds: used minus the sum of its rows, by its
     last list.
     """
+    driver: DriverVersions | None = None
+    surroundings: Surroundings | None = None
+    """What the host says about its GPUs' surroundings; None: not known (yet)."""
     can_record: bool = True
     """Whether the journal can be written: without it nothing harmful is decided."""
     fleet_permit: bool = True

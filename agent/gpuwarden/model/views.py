@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gpuwarden.model.device import Device, DriverEvent, Listing
+from gpuwarden.model.health import DriverVersions
 from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
 from gpuwarden.model.snapshot import Gap
 
@@ -18,6 +19,7 @@ class ProbeView:
     gaps: tuple[Gap, ...] = ()
     epoch: int = 0
     """Changes when the driver was reloaded or the set of devices changed."""
+    driver: DriverVersions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

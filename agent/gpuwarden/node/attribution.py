@@ -227,6 +227,11 @@ class Attribution:
                 )
         return tuple(uses)
 
+    def holder_of(self, device: DeviceId, raw_pid: int) -> TenantId | None:
+        """Whose row a pid is on a device, by the newest list; None: nobody's, or not listed."""
+        rows = self.rows.get(device, {})
+        return next((row.tenant for row in rows.values() if row.raw_pid == raw_pid), None)
+
     def pids(self) -> dict[TenantId, tuple[Pid, ...]]:
         """Every tenant's processes that hold bytes."""
         found: dict[TenantId, set[Pid]] = {}

@@ -9,6 +9,7 @@ from gpuwarden.config import Config
 from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.device import Device, Sight
+from gpuwarden.model.health import Surroundings
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.kernel_line import SxidLine
 from gpuwarden.model.kernel_record import KernelRecord
@@ -57,6 +58,8 @@ class Observer:
         ] = {}
         """Each tenant as last judged, with what it was judged from: a list alone changes nothing."""
         self._gaps: list[Gap] = []
+        self._around: tuple[Surroundings | None, Surroundings | None] = (None, None)
+        """The newest sample with remains, and the same with whose they were."""
         self.port_errors: dict[str, int] = {}
         """Unexpected exceptions by port: each is a defect of an adapter, contained here."""
 
@@ -119,6 +122,8 @@ class Observer:
             limiter=self._ports.limiter.name,
             gaps=gaps,
             unattributed=tuple(sorted(self._attribution.unattributed.items())),
+            driver=view.driver,
+            surroundings=self._surroundings(view),
             can_record=not journal_fault,
         )
 
@@ -147,6 +152,20 @@ class Observer:
         self._rotate_due = now + self._cfg.sampling.slow_every_s
         if self._ask("processes", lambda: self._ports.processes.rotate(ROTATED)):
             self._attribution.recheck()
+
+    def _surroundings(self, view: ProbeView) -> Surroundings | None:
+        """The newest sample; bytes of the dead with whose they were."""
+        self._ask("senses", lambda: self._ports.senses.watch(view.listings))
+        around = self._ask("senses", self._ports.senses.surroundings)
+        if around is None or not around.remains:
+            return around
+        if around is not self._around[0]:
+            named = tuple(
+                replace(left, tenant=self._attribution.holder_of(left.device, left.raw_pid))
+                for left in around.remains
+            )
+            self._around = around, replace(around, remains=named)
+        return self._around[1]
 
     def _fold_lists(self, view: ProbeView) -> bool:
         changed = False

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from gpuwarden.model.action import Kind, Result
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.oncall import Result as Told
+from gpuwarden.policy.health.advice import OF_RULE
 
 _OF_BUDGET: Mapping[str, str] = {
     "observe": (
@@ -60,6 +61,7 @@ _OF_RULE: Mapping[str, str] = {
     ),
     "pressure": "Give it more host memory in its policy entry, or have it use less.",
     "host": "See what uses up the host: top, df, gpuwarden tenants.",
+    **OF_RULE,
 }
 
 

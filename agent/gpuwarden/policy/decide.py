@@ -37,6 +37,7 @@ from gpuwarden.policy import (
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.fault import remember as faults
 from gpuwarden.policy.fault import rule as fault
+from gpuwarden.policy.health import standing
 from gpuwarden.policy.repair import advance as repair
 from gpuwarden.policy.scene import Scene
 
@@ -55,7 +56,9 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("limits", limits.find),
     ("labels", labels.find),
     ("cordon", cordon.find),
+    ("health", standing.find),
 )
+"""``health`` stands for the rules of ``policy.health``, each with a mode of its own."""
 
 MAX_FINDINGS = 512
 """Of more findings in one pass the worst are judged (costs research: cap findings a pass)."""

@@ -4,7 +4,7 @@ from collections.abc import Set as AbstractSet
 
 from gpuwarden.model.action import Kind
 from gpuwarden.model.fault import Topic
-from gpuwarden.model.finding import Finding, Severity
+from gpuwarden.model.finding import Finding, Scope, Severity
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import Rung
 from gpuwarden.policy import guard
@@ -24,7 +24,7 @@ ONE_DEVICE = frozenset({"sight", "fault"})
 def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     """Order a page for every due claim; what has been paged, for memory."""
     now = desk.scene.snap.at
-    standing = {f.key for f in findings}
+    standing = {_topic(f) for f in findings}
     again = desk.cfg.ladder.page_again_s
     paged = {
         key: at for key, at in desk.memory.paged.items() if key in standing or now - at < again
@@ -32,16 +32,20 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     in_hand = {device for device, _ in desk.busy()}
     in_hand |= {c.device for c in desk.cases.values() if c.rung is Rung.STUCK}
     locked = {f.device for f in findings if f.rule == "locked"}  # the last resort tells of those
-    known = {f.key for f in findings if _is_known(desk, f, paged)}
-    told = {f.device for f in findings if f.key in known and f.device is not None}
+    known = {_topic(f) for f in findings if _is_known(desk, f, paged)}
+    told = {f.device for f in findings if _topic(f) in known and f.device is not None}
+    # The driver itself has named what is wrong there: what is polled of it afterwards says the same.
+    signed = {f.device for f in findings if f.rule == "fault" and f.key in known} - {None}
     for finding in findings:
-        if finding.key in known or not _is_due(desk, finding, in_hand):
+        if _topic(finding) in known or not _is_due(desk, finding, in_hand):
             continue
-        if finding.rule == "fault" and finding.device in locked:
+        if finding.fault and finding.device is not None and finding.device in locked:
             continue
-        paged[finding.key] = now
+        paged[_topic(finding)] = now
         if finding.device in told and finding.rule in ONE_DEVICE:
             continue  # somebody has been told of this device already, in other words
+        if finding.device in signed and finding.fault:
+            continue
         if finding.device is not None:
             told.add(finding.device)
         desk.order(
@@ -54,13 +58,13 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
                 finding.severity.name.lower(),
                 finding.summary,
                 finding.device,
-                _topic(desk, finding),
+                _of_fault(desk, finding),
             ),
         )
     return paged
 
 
-def _topic(desk: Desk, finding: Finding) -> Topic | None:
+def _of_fault(desk: Desk, finding: Finding) -> Topic | None:
     """The class of the fault that a finding of rule ``fault`` tells of."""
     fault = desk.memory.faults.get(finding.key.removeprefix("fault "))
     return None if finding.rule != "fault" or fault is None else topic_of(fault.root)
@@ -68,7 +72,7 @@ def _topic(desk: Desk, finding: Finding) -> Topic | None:
 
 def _is_known(desk: Desk, finding: Finding, paged: dict[str, float]) -> bool:
     """Paged for as long as it stands without a break; one that came back, for a while."""
-    at = paged.get(finding.key)
+    at = paged.get(_topic(finding))
     if at is None:
         return False
     now = desk.scene.snap.at
@@ -82,10 +86,12 @@ def _is_known(desk: Desk, finding: Finding, paged: dict[str, float]) -> bool:
 
 def _is_due(desk: Desk, finding: Finding, in_hand: AbstractSet[DeviceId]) -> bool:
     """``in_hand``: devices on which an eviction is under way, or has failed and paged itself."""
-    if finding.rule not in PAGED_RULES or finding.severity < Severity.ERROR:
+    if not _is_paged(desk, finding) or finding.severity < Severity.ERROR:
         return False
     if not finding.is_confirmed or finding.device in in_hand:
         return False
+    if finding.fault and finding.tenant in desk.cases:
+        return False  # its eviction pages when it does not succeed
     since = desk.memory.claims.get(finding.key, desk.scene.snap.at)
     due = since + desk.cfg.ladder.page_after_s
     if desk.scene.snap.at < due:
@@ -93,3 +99,16 @@ def _is_due(desk: Desk, finding: Finding, in_hand: AbstractSet[DeviceId]) -> boo
         return False
     # A quota claim that the node merely observes is in status; it wakes nobody.
     return finding.rule != "quota" or guard.is_enforcing(desk.cfg, "quota")
+
+
+def _topic(finding: Finding) -> str:
+    """What is paged about once: a polled fault of the node shows on every device of it."""
+    is_nodes = finding.scope is Scope.NODE and finding.device is not None
+    return finding.fault if is_nodes and finding.rule != "fault" else finding.key
+
+
+def _is_paged(desk: Desk, finding: Finding) -> bool:
+    """Every fault of the hardware is; what the driver asks for, ``locked`` pages about."""
+    if finding.rule == "recovery" and guard.is_on(desk.cfg, "locked"):
+        return False
+    return bool(finding.fault) or finding.rule in PAGED_RULES

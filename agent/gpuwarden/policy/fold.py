@@ -10,6 +10,7 @@ from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import DeviceMemory, Episode, Memory, episode_key
 from gpuwarden.model.tenant import Use
 from gpuwarden.policy import lockup
+from gpuwarden.policy.health import watch
 from gpuwarden.policy.scene import Limits, Scene
 
 
@@ -29,6 +30,7 @@ def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
         last_wall=snap.wall,
         episodes=_episodes(cfg, memory, scene),
         devices=_devices(cfg, memory, scene),
+        health=watch.fold(cfg, memory, scene),
     )
 
 
@@ -67,6 +69,7 @@ def _reborn(cfg: Config, memory: Memory, scene: Scene) -> Memory:
             for device, old in memory.devices.items()
             if old.cordoned_by is not None or old.uncordon_owed is not None
         },
+        health=watch.reborn(memory.health),
         repairs={
             subject: replace(repair, since=scene.snap.at, opened_at=scene.snap.at)
             for subject, repair in memory.repairs.items()
@@ -114,7 +117,10 @@ def _rebased(memory: Memory, at: float, wall: float) -> Memory:
     )
     mended = {key: tuple(w + jump for w in at) for key, at in memory.mended.items()}
     spent = tuple((subject, step, w + jump) for subject, step, w in memory.spent)
-    return replace(memory, tombstones=stones, debts=debts, mended=mended, spent=spent)
+    health = watch.moved(memory.health, jump)
+    return replace(
+        memory, tombstones=stones, debts=debts, mended=mended, spent=spent, health=health
+    )
 
 
 def _unconfirmed(memory: Memory) -> dict[str, Episode]:

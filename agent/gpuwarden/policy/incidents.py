@@ -77,6 +77,10 @@ def subject_of(desk: Desk, finding: Finding) -> str:
         return f"tenant/{finding.tenant}"
     if finding.rule == "fault" and finding.scope is Scope.APP and finding.tenant is not None:
         return f"tenant/{finding.tenant}"
+    if finding.fault and finding.tenant in desk.cases:  # a stuck or dead process of who is ended
+        return f"tenant/{finding.tenant}"
+    if finding.scope is Scope.NODE and finding.device is not None and finding.rule != "fault":
+        return f"node/{finding.fault}"
     devices: list[DeviceId] = []
     if finding.device is not None:
         devices = [finding.device]

@@ -12,8 +12,7 @@ LISTS_LATE = 5
 
 
 def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
-    """One finding a device that is blind or lost, or whose processes cannot be listed; one for a count
-    unlike the expected one."""
+    """One finding a device that is blind or lost, or whose processes cannot be listed."""
     findings: list[Finding] = []
     if is_let_go(memory):
         return findings  # the agent has closed its own eyes, and the repair says so
@@ -39,18 +38,6 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
                     *((("reason", why),) if why else ()),
                     *((("pci", device.pci),) if device.pci else ()),
                 ),
-            )
-        )
-    expected = cfg.agent.expected_devices
-    seen = sum(1 for d in scene.snap.devices if d.parent is None and d.sight is not Sight.LOST)
-    if expected is not None and seen < expected:
-        findings.append(
-            Finding(
-                rule="sight",
-                key="sight count",
-                severity=Severity.ERROR,
-                summary=f"{seen} GPUs are here, {expected} are expected",
-                used_bytes=None,
             )
         )
     return findings

@@ -25,6 +25,7 @@ from gpuwarden.sim.node.owners import SimRuntimes
 from gpuwarden.sim.node.probe import SimProbe
 from gpuwarden.sim.node.process import Habit, Process
 from gpuwarden.sim.node.remedies import SimCordons, SimRemedies
+from gpuwarden.sim.node.senses import SimSenses
 from gpuwarden.sim.node.surroundings import (
     AgentDied,
     SimBoard,
@@ -79,6 +80,7 @@ class World:
         self.runtimes = SimRuntimes(self.kernel, self.docker)
         self.limiter = SimLimiter(self.cards, self.ledger, self.docker, limiter)
         self.host = SimHost(self.clock)
+        self.senses = SimSenses(self.clock, self.cards)
         self.services = SimServices(self.clock, self.cards)
         self.kernel_log = SimKernelLog(self.clock)
         self.pager = SimPager(self.ledger)
@@ -133,6 +135,7 @@ class World:
             runtimes=self.runtimes,
             limiter=self.limiter,
             host=self.host,
+            senses=self.senses,
             services=self.services,
             kernel_log=self.kernel_log,
             journal=journal,

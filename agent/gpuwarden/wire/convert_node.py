@@ -12,6 +12,14 @@ from gpuwarden.model.snapshot import (
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits, Standing, Tenant, TenantClass, Use
+from gpuwarden.wire.convert_health import (
+    from_driver,
+    from_health,
+    from_surroundings,
+    to_driver,
+    to_health,
+    to_surroundings,
+)
 from gpuwarden.wire.convert_kernel import (
     from_kernel_forgery,
     from_kernel_record,
@@ -56,6 +64,10 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
         ],
         has_fleet_permit=snapshot.fleet_permit,
         can_record=snapshot.can_record,
+        driver=None if snapshot.driver is None else to_driver(snapshot.driver),
+        surroundings=None
+        if snapshot.surroundings is None
+        else to_surroundings(snapshot.surroundings),
         kernel=[to_kernel_record(record) for record in snapshot.kernel],
         kernel_log=to_enum(pb.KernelTrust, "KERNEL_TRUST", snapshot.kernel_log),
         kernel_forgery=to_kernel_forgery(snapshot.kernel_forgery),
@@ -80,6 +92,8 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         unattributed=tuple((DeviceId(entry.device), entry.bytes) for entry in message.unattributed),
         fleet_permit=message.has_fleet_permit,
         can_record=message.can_record,
+        driver=from_driver(known(message, "driver")),
+        surroundings=from_surroundings(known(message, "surroundings")),
         kernel=tuple(from_kernel_record(record) for record in message.kernel),
         kernel_log=from_kernel_trust(message.kernel_log),
         kernel_forgery=from_kernel_forgery(known(message, "kernel_forgery")),
@@ -101,6 +115,7 @@ def to_device(device: Device) -> pb.Device:
         parent=text_or_none(device.parent),
         is_mig_parent=device.is_mig_parent,
         recovery_action=device.recovery_action,
+        health=None if device.health is None else to_health(device.health),
     )
 
 
@@ -119,6 +134,7 @@ def from_device(message: pb.Device) -> Device:
         parent=known(message, "parent"),
         is_mig_parent=message.is_mig_parent,
         recovery_action=known(message, "recovery_action"),
+        health=from_health(known(message, "health")),
     )
 
 

@@ -15,7 +15,8 @@ from gpuwarden.adapters.kmsg.textfile import TextFile
 from gpuwarden.clock import Clock
 from gpuwarden.config import Config, KmsgConfig
 from gpuwarden.errors import Unavailable
-from gpuwarden.ports import Host, KernelLog
+from gpuwarden.ports import KernelLog
+from gpuwarden.ports_host import Host
 
 DEVICE = Path("/dev/kmsg")
 

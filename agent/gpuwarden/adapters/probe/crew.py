@@ -124,6 +124,7 @@ class Crew:
             slow_deadline_s=self._start.slow_deadline_s,
             only=() if index is None else (index,),
             skip=skip,
+            has_clock_events=self._start.has_clock_events,
         )
         backoff.begin(now)
         try:

@@ -58,6 +58,7 @@ class NvmlProbe:
         process_top: int = 0,
         start_deadline_s: float = START_DEADLINE_S,
         init_deadline_s: float = INIT_DEADLINE_S,
+        has_clock_events: bool = False,
     ) -> None:
         """Starts the first child. Raises OSError when the kernel gives no timer or epoll."""
         self._sampling = sampling
@@ -74,6 +75,7 @@ class NvmlProbe:
                 library=nvml.library,
                 fast_deadline_s=sampling.fast_deadline_s,
                 slow_deadline_s=sampling.slow_deadline_s,
+                has_clock_events=has_clock_events,
             )
         )
         self._epoll = select.epoll()

@@ -12,7 +12,7 @@ from gpuwarden.model.kernel_record import KernelRecord, KernelTrust
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.repair import FaultClass, Sign
 from gpuwarden.policy import lockup, sight
-from gpuwarden.policy.fault import catalogue, classes, line_verdict
+from gpuwarden.policy.fault import catalogue, classes, line_verdict, polled
 from gpuwarden.policy.scene import Scene
 
 RECOVERY_XID = 154
@@ -22,10 +22,6 @@ TWICE_S = 5.0
 BLIND_S = 30.0
 """A device that does not answer for so long is out of order, not merely slow."""
 
-OF_RULE: dict[str, tuple[FaultClass, Remedy]] = {
-    "remap-pending": (FaultClass.REMAP, Remedy.RESET_GPU),
-    "remap-failed": (FaultClass.REMAP_FAILED, Remedy.CONTACT_SUPPORT),
-}
 GRAVITY = {
     Severity.INFO: Gravity.INFO,
     Severity.WARNING: Gravity.WARNING,
@@ -239,7 +235,7 @@ def _of_device(cfg: Config, memory: Memory, scene: Scene, device: Device) -> Ite
 
 def _of_finding(finding: Finding, at: float) -> Sign:
     """A polled rule's claim about a fault."""
-    cls, action = OF_RULE.get(finding.fault, (FaultClass.HARDWARE, Remedy.CONTACT_SUPPORT))
+    cls, action = polled.OF_FAULT.get(finding.fault, polled.OTHER)
     scope = finding.scope if finding.scope is not None else Scope.GPU
     return _condition(
         finding.fault,

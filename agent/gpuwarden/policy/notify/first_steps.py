@@ -54,6 +54,21 @@ BY_RULE: Mapping[str, Steps] = {
         "top, free -m, df -h: who uses it up",
         "end or move what does not belong there",
     ),
+    "services": (
+        "systemctl status nvidia-fabricmanager nvidia-persistenced nvidia-imex: which one does not run?",
+        "journalctl -u NAME -b: why did it end, and does it end again?",
+        "systemctl restart NAME; a fabric manager of another version than the driver never starts",
+    ),
+    "persistence": (
+        "systemctl status nvidia-persistenced: does it run?",
+        "timeout 10 nvidia-smi -q | grep -i persistence: for which GPU is it off?",
+        "systemctl enable --now nvidia-persistenced, or nvidia-smi -pm 1",
+    ),
+    "wallclock": (
+        "timedatectl; chronyc tracking: is the clock kept, and how far off is it?",
+        "date -u, beside that of another host",
+        "let the time service correct it slowly; what is kept in wall time moves with it",
+    ),
     "limits": (
         "gpuwarden doctor: does the driver still take memory limits?",
         "gpuwarden explain INCIDENT: which tenant is guarded by the reactive engine alone",
@@ -61,6 +76,26 @@ BY_RULE: Mapping[str, Steps] = {
     ),
 }
 """For the rules of this program; a class of fault has its own (``policy.fault.steps``)."""
+
+TOPIC_OF_RULE: Mapping[str, Topic] = {
+    "ecc": Topic.MEMORY_UNCORRECTABLE,
+    "remap": Topic.REMAP_PENDING,
+    "retired": Topic.REMAP_PENDING,
+    "nvlink": Topic.NVLINK,
+    "pcie": Topic.PCIE,
+    "throttle": Topic.POWER_OR_HEAT,
+    "thermal": Topic.POWER_OR_HEAT,
+    "power": Topic.POWER_OR_HEAT,
+    "fabric": Topic.FABRIC,
+    "recovery": Topic.RECOVERY_ADVISED,
+    "inforom": Topic.INFOROM,
+    "count": Topic.LOST,
+    "mismatch": Topic.SOFTWARE,
+    "dstate": Topic.DRIVER_HUNG,
+    "zombie": Topic.MEMORY_HELD,
+    "fault": Topic.UNCLASSIFIED,
+}
+"""Rules of what is polled, and the class whose steps are theirs."""
 
 OTHERWISE: Steps = (
     "gpuwarden status: is all else well?",
@@ -72,6 +107,8 @@ OTHERWISE: Steps = (
 def first_steps(fault: str, rule: str, incident: str, pci: str = "") -> Steps:
     """What to do first, by the class of the fault, else by the rule. ``INCIDENT`` in them is its id."""
     topic = Topic(fault) if fault in _TOPICS else Topic.NONE
+    if topic is Topic.NONE:
+        topic = TOPIC_OF_RULE.get(rule, Topic.NONE)
     if topic is not Topic.NONE:
         a, b, c = steps.first_steps(topic, pci or None)
     else:

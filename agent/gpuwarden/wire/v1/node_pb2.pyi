@@ -14,6 +14,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from gpuwarden.wire.v1 import health_pb2 as _health_pb2
 from gpuwarden.wire.v1 import oncall_pb2 as _oncall_pb2
 import builtins as _builtins
 import sys
@@ -781,6 +782,8 @@ class Snapshot(_message.Message):
     UNATTRIBUTED_FIELD_NUMBER: _builtins.int
     HAS_FLEET_PERMIT_FIELD_NUMBER: _builtins.int
     CAN_RECORD_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    SURROUNDINGS_FIELD_NUMBER: _builtins.int
     KERNEL_FIELD_NUMBER: _builtins.int
     KERNEL_LOG_FIELD_NUMBER: _builtins.int
     KERNEL_FORGERY_FIELD_NUMBER: _builtins.int
@@ -814,6 +817,12 @@ class Snapshot(_message.Message):
     @_builtins.property
     def unattributed(self) -> _containers.RepeatedCompositeFieldContainer[Global___Unattributed]: ...
     @_builtins.property
+    def driver(self) -> _health_pb2.DriverVersions: ...
+    @_builtins.property
+    def surroundings(self) -> _health_pb2.Surroundings:
+        """Absent: not known (yet)."""
+
+    @_builtins.property
     def kernel(self) -> _containers.RepeatedCompositeFieldContainer[Global___KernelRecord]:
         """Records of the kernel log since the tick before, not judged."""
 
@@ -840,22 +849,32 @@ class Snapshot(_message.Message):
         unattributed: _abc.Iterable[Global___Unattributed] | None = ...,
         has_fleet_permit: _builtins.bool = ...,
         can_record: _builtins.bool = ...,
+        driver: _health_pb2.DriverVersions | None = ...,
+        surroundings: _health_pb2.Surroundings | None = ...,
         kernel: _abc.Iterable[Global___KernelRecord] | None = ...,
         kernel_log: Global___KernelTrust.ValueType = ...,
         kernel_forgery: Global___KernelForgery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "host", b"host", "kernel_forgery", b"kernel_forgery"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "driver", b"driver", "host", b"host", "kernel_forgery", b"kernel_forgery", "surroundings", b"surroundings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "devices", b"devices", "events", b"events", "gaps", b"gaps", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "services", b"services", "standings", b"standings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "devices", b"devices", "driver", b"driver", "events", b"events", "gaps", b"gaps", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "services", b"services", "standings", b"standings", "surroundings", b"surroundings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__driver: _TypeAlias = _typing.Literal["driver"]  # noqa: Y015
+    _WhichOneofArgType__driver: _TypeAlias = _typing.Literal["_driver", b"_driver"]  # noqa: Y015
     _WhichOneofReturnType__host: _TypeAlias = _typing.Literal["host"]  # noqa: Y015
     _WhichOneofArgType__host: _TypeAlias = _typing.Literal["_host", b"_host"]  # noqa: Y015
     _WhichOneofReturnType__kernel_forgery: _TypeAlias = _typing.Literal["kernel_forgery"]  # noqa: Y015
     _WhichOneofArgType__kernel_forgery: _TypeAlias = _typing.Literal["_kernel_forgery", b"_kernel_forgery"]  # noqa: Y015
+    _WhichOneofReturnType__surroundings: _TypeAlias = _typing.Literal["surroundings"]  # noqa: Y015
+    _WhichOneofArgType__surroundings: _TypeAlias = _typing.Literal["_surroundings", b"_surroundings"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__driver) -> _WhichOneofReturnType__driver | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__host) -> _WhichOneofReturnType__host | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kernel_forgery) -> _WhichOneofReturnType__kernel_forgery | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__surroundings) -> _WhichOneofReturnType__surroundings | None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
 
@@ -985,6 +1004,7 @@ class Device(_message.Message):
     IS_MIG_PARENT_FIELD_NUMBER: _builtins.int
     RECOVERY_ACTION_FIELD_NUMBER: _builtins.int
     LISTED_AT_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     index: _builtins.int
     name: _builtins.str
@@ -1002,6 +1022,10 @@ class Device(_message.Message):
     """NVML field 230: 0 none, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset."""
     listed_at: _builtins.float
     """When its processes were last listed."""
+    @_builtins.property
+    def health(self) -> _health_pb2.DeviceHealth:
+        """Absent: nothing is told of it now."""
+
     def __init__(
         self,
         *,
@@ -1018,13 +1042,16 @@ class Device(_message.Message):
         is_mig_parent: _builtins.bool = ...,
         recovery_action: _builtins.int | None = ...,
         listed_at: _builtins.float | None = ...,
+        health: _health_pb2.DeviceHealth | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_listed_at", b"_listed_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "listed_at", b"listed_at", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_health", b"_health", "_listed_at", b"_listed_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "health", b"health", "listed_at", b"listed_at", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "used_bytes", b"used_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_listed_at", b"_listed_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "id", b"id", "index", b"index", "is_mig_parent", b"is_mig_parent", "listed_at", b"listed_at", "name", b"name", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "reserved_bytes", b"reserved_bytes", "sight", b"sight", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_health", b"_health", "_listed_at", b"_listed_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "health", b"health", "id", b"id", "index", b"index", "is_mig_parent", b"is_mig_parent", "listed_at", b"listed_at", "name", b"name", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "reserved_bytes", b"reserved_bytes", "sight", b"sight", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__at: _TypeAlias = _typing.Literal["at"]  # noqa: Y015
     _WhichOneofArgType__at: _TypeAlias = _typing.Literal["_at", b"_at"]  # noqa: Y015
+    _WhichOneofReturnType__health: _TypeAlias = _typing.Literal["health"]  # noqa: Y015
+    _WhichOneofArgType__health: _TypeAlias = _typing.Literal["_health", b"_health"]  # noqa: Y015
     _WhichOneofReturnType__listed_at: _TypeAlias = _typing.Literal["listed_at"]  # noqa: Y015
     _WhichOneofArgType__listed_at: _TypeAlias = _typing.Literal["_listed_at", b"_listed_at"]  # noqa: Y015
     _WhichOneofReturnType__parent: _TypeAlias = _typing.Literal["parent"]  # noqa: Y015
@@ -1037,6 +1064,8 @@ class Device(_message.Message):
     _WhichOneofArgType__used_bytes: _TypeAlias = _typing.Literal["_used_bytes", b"_used_bytes"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__at) -> _WhichOneofReturnType__at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__health) -> _WhichOneofReturnType__health | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__listed_at) -> _WhichOneofReturnType__listed_at | None: ...
     @_typing.overload
