@@ -102,7 +102,7 @@ def test_every_rule_has_its_first_steps(rule: str) -> None:
     steps = first_steps("", rule, "inc-7")
     assert len(set(steps)) == 3
     assert rule in {**BY_RULE, **TOPIC_OF_RULE}
-    assert not any("INCIDENT" in line or len(line) > 140 for line in steps)
+    assert not any("INCIDENT" in line or len(line) > 240 for line in steps)
 
 
 @pytest.mark.parametrize("topic", [t for t in Topic if t is not Topic.NONE])
