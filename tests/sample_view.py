@@ -136,6 +136,10 @@ def incident() -> Incident:
         ),
         harmed=("risk",),
         evidence=(
+            ("image", "registry.example/batch/embed:7"),
+            ("user", "alice"),
+            ("owner", "compose:batch/embed"),
+            ("pids", "4242, 4250"),
             ("used", "16.0 GiB by the list at +0.04 s"),
             ("xid", "13 on GPU 0 (pid 4242)"),
             ("slo", "risk p99 1.02 s of 0.50 s"),

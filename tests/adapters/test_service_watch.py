@@ -52,7 +52,9 @@ class Service:
                 return
             self.asked += 1
             with side, contextlib.suppress(OSError):
-                assert side.recv(4096).startswith(b"GET /metrics?a=b HTTP/1.0\r\n")
+                if not (asked := side.recv(4096)):
+                    continue  # it has waited long enough and hung up
+                assert asked.startswith(b"GET /metrics?a=b HTTP/1.0\r\n")
                 self.answer(side, self.asked)
 
     def close(self) -> None:

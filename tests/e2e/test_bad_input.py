@@ -137,7 +137,7 @@ def test_hup_with_a_good_file_applies_it(make_host: MakeHost, make_agent: MakeAg
     agent.until("it is withheld", lambda: agent.diary.withheld("observe"))
     agent.reload("nonsense")
     agent.reload(HOG)
-    agent.until("its next look says so", lambda: agent.view().agent.config_ok)
+    agent.until("readers are told", lambda: agent.view().agent.config_ok)
     agent.until("the hog is gone", lambda: not hog.is_running())
     assert agent.view().agent.mode == "enforce"
 

@@ -212,6 +212,19 @@ class TestGrace:
         assert admitted(labels, entry=entry).grace_s == grace
 
 
+def test_who_it_is_for_people_on_one_line_each() -> None:
+    who = Who(runtime="docker", comm="py\nthon", uid=1000, unit=None)
+    told = dict(admitted(who=who, user="alice", account="risk").identity)
+    assert told == {
+        "image": "ml/train",
+        "user": "alice",
+        "account": "risk",
+        "command": "py?thon",
+        "uid": "1000",
+    }
+    assert "uid" not in dict(admitted(who=who, user="1000").identity)
+
+
 class TestHost:
     def test_labels_only_lower(self) -> None:
         entry = {"host_memory": "8GiB", "cpu_cores": 4}

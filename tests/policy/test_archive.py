@@ -28,7 +28,11 @@ from tests.policy.builders import (
     use,
 )
 
-HOG = tenant("hog", quota_mib=10_000)
+HOG = replace(
+    tenant("hog", quota_mib=10_000),
+    identity=(("image", "ml/train:3"), ("user", "alice")),
+    owner_key="compose:ml/train",
+)
 OTHER = tenant("other", cls=PROTECTED, quota_mib=None)
 INC = IncidentId("inc-1")
 
@@ -111,6 +115,15 @@ class TestOneEviction:
         assert (incident.noticed_at, incident.decided_at) == (NOW, NOW + 0.2)
         assert incident.closed_at == NOW + 0.6
         assert incident.device == device_id(0)
+
+    def test_who_it_was_is_known_after_it_has_gone(self, told: Told) -> None:
+        who = dict(told.incident.evidence)
+        assert (who["image"], who["user"], who["owner"]) == (
+            "ml/train:3",
+            "alice",
+            "compose:ml/train",
+        )
+        assert who["pids"] == ", ".join(str(pid.pid) for pid in HOG.pids)
 
     def test_each_step_with_what_became_of_it(self, told: Told) -> None:
         steps = {s.kind: s.result for s in told.incident.steps}

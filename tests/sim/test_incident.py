@@ -71,6 +71,13 @@ class TestPlainProcesses:
         assert run["locked_up_s"] > 0
         assert run["offender"]["peak_bytes"] > plain.cast.lock_up_bytes
 
+    def test_what_stands_in_the_journal_has_been_noticed_and_decided(self, plain: Evidence) -> None:
+        """The journal is read as it grows; a picture of the agent may come a little later."""
+        assert plain.cause_at is not None
+        late = replace(plain, decided_at=plain.cause_at + 1.0, noticed_at=None)
+        measures, _ = judge(late)
+        assert measures.decided_s == measures.noticed_s == measures.cause_written_s
+
     def test_a_hand_laid_on_a_bystander_is_a_wrong_victim(self, plain: Evidence) -> None:
         large = plain.cast.of(Role.LARGE).name
         for hurt in (

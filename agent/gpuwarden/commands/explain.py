@@ -19,6 +19,8 @@ from gpuwarden.node.recover import recover
 
 POINTS_SHOWN = 8
 LINE_MAX = 60
+WHO = frozenset({"image", "user", "account", "unit", "command", "uid", "owner", "pids"})
+"""Evidence that tells who the tenant is; it stands with its name."""
 _RESULTS = {"done": "green", "failed": "red", "refused": "yellow", "unsupported": "yellow"}
 
 
@@ -77,7 +79,7 @@ def story(explained: Explained, out: Out) -> list[Part]:
     ]
     for title, body in (
         ("Memory over time", _memory(incident, out)),
-        ("Evidence", _pairs(incident.evidence, out)),
+        ("Evidence", _pairs([e for e in incident.evidence if e[0] not in WHO], out)),
         ("What happened", _steps(incident, out)),
         ("Withheld", _withheld(explained, out)),
         ("What to do next", _advice(incident, out)),
@@ -96,12 +98,11 @@ def _facts(explained: Explained) -> list[list[Cell]]:
     rows: list[list[Cell]] = [["When", f"{clock(incident.opened_wall)}, {lasted}"]]
     if incident.tenant is not None:
         words = [incident.runtime or "?", f"class {incident.tenant_class or '?'}"]
-        if tenant is not None and tenant.owner_key:
-            words.append(f"owner {tenant.owner_key}")
         if tenant is None:
             words.append("gone now")
         rows.append(["Who", f"{incident.tenant_name or incident.tenant} ({', '.join(words)})"])
         rows.append(["", incident.tenant])
+        rows += [["", f"{name} {text}"] for name, text in incident.evidence if name in WHO]
     if incident.device is not None:
         rows.append(["Where", incident.device])
     if incident.quota_bytes is not None or incident.peak_bytes is not None:

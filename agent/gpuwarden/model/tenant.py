@@ -60,6 +60,8 @@ class Tenant:
     is_described: bool = True
     """False while the runtime has not told its labels: nothing harmful may be decided about it."""
     cannot_act: str | None = None
+    identity: tuple[tuple[str, str], ...] = ()
+    """Who it is, for people: image, user, account, unit, command, uid. Untrusted text, one line each."""
     policy_faults: tuple[str, ...] = ()
     """Label claims that were refused or could not be read, in words."""
 

@@ -116,8 +116,21 @@ def admit(
         ),
         is_described=facts.described,
         cannot_act=facts.cannot_act,
+        identity=_identity(facts, who),
         policy_faults=tuple((*faults, *unknown)[:16]),
     )
+
+
+def _identity(facts: RuntimeFacts, who: Who) -> tuple[tuple[str, str], ...]:
+    told = (
+        ("image", facts.image),
+        ("user", facts.user),
+        ("account", facts.account),
+        ("unit", who.unit),
+        ("command", who.comm),
+        ("uid", None if who.uid is None or facts.user == str(who.uid) else str(who.uid)),
+    )
+    return tuple((name, _clean(text)) for name, text in told if text)
 
 
 def _is_claimed(match: Match, who: Who) -> bool:

@@ -7,8 +7,8 @@ from gpuwarden.model.decision import Incident
 
 _OF_BUDGET: Mapping[str, str] = {
     "observe": (
-        "Nothing was done: this rule only observes. Set agent.mode or the rule's mode to enforce when "
-        "its findings have proved right."
+        "Nothing was done: this rule only observes. If the tenant has to go now, end it by hand. Set "
+        "agent.mode or the rule's mode to enforce when its findings have proved right."
     ),
     "cannot-act": "gpuwarden cannot stop this kind of owner here: end the job by hand.",
     "undescribed": (

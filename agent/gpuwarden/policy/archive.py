@@ -19,6 +19,7 @@ from gpuwarden.policy.advice import advise
 MAX_CLOSED = 200
 MAX_STEPS = 200
 MAX_POINTS = 240
+PIDS_TOLD = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +141,9 @@ def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot
     is_own = note.rule == incident.rule
     if note.kind is NoteKind.DECIDED and is_own and incident.decided_at is None:
         incident = replace(incident, decided_at=snap.at)
-    if note.evidence:
-        merged = {**dict(incident.evidence), **dict(note.evidence)}
+    told = _who(incident, snap) + (note.evidence or ())
+    if told:
+        merged = {**dict(incident.evidence), **dict(told)}
         incident = replace(incident, evidence=tuple(merged.items())[:64])
     if note.kind is NoteKind.CLOSED:
         incident = replace(
@@ -154,6 +156,17 @@ def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot
     if red and incident.closed_at is None:
         incident = replace(incident, harmed=tuple(dict.fromkeys((*incident.harmed, *red)))[:16])
     return incident
+
+
+def _who(incident: Incident, snap: Snapshot) -> tuple[tuple[str, str], ...]:
+    """Who its tenant is, while it is there to be asked: afterwards nobody can tell any more."""
+    tenant = next((t for t in snap.tenants if t.id == incident.tenant), None)
+    if tenant is None:
+        return ()
+    owner = (("owner", tenant.owner_key),) if tenant.owner_key else ()
+    first = ", ".join(str(pid.pid) for pid in tenant.pids[:PIDS_TOLD])
+    more = f" and {len(tenant.pids) - PIDS_TOLD} more" if len(tenant.pids) > PIDS_TOLD else ""
+    return (*tenant.identity, *owner, *((("pids", first + more),) if first else ()))
 
 
 def _red(incident: Incident, note: IncidentNote, snap: Snapshot) -> list[str]:
@@ -181,7 +194,6 @@ def _opened(cfg: Config, note: IncidentNote, snap: Snapshot) -> Incident:
         peak_bytes=note.used_bytes,
         noticed_at=snap.at,
         mode=cfg.agent.mode,
-        kernel_log=snap.kernel_log.value,
     )
 
 

@@ -12,22 +12,17 @@ from gpuwarden.model.snapshot import (
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits, Standing, Tenant, TenantClass, Use
-from gpuwarden.wire.convert_kernel import (
-    from_kernel_forgery,
-    from_kernel_record,
-    from_kernel_trust,
-    to_kernel_forgery,
-    to_kernel_record,
-)
 from gpuwarden.wire.fields import (
     from_cgroup,
     from_enum,
+    from_pairs,
     from_pids,
     known,
     text,
     text_or_none,
     to_cgroup,
     to_enum,
+    to_pairs,
     to_pids,
 )
 from gpuwarden.wire.v1 import node_pb2 as pb
@@ -54,9 +49,6 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
         ],
         has_fleet_permit=snapshot.fleet_permit,
         can_record=snapshot.can_record,
-        kernel=[to_kernel_record(record) for record in snapshot.kernel],
-        kernel_log=to_enum(pb.KernelTrust, "KERNEL_TRUST", snapshot.kernel_log),
-        kernel_forgery=to_kernel_forgery(snapshot.kernel_forgery),
     )
 
 
@@ -78,9 +70,6 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         unattributed=tuple((DeviceId(entry.device), entry.bytes) for entry in message.unattributed),
         fleet_permit=message.has_fleet_permit,
         can_record=message.can_record,
-        kernel=tuple(from_kernel_record(record) for record in message.kernel),
-        kernel_log=from_kernel_trust(message.kernel_log),
-        kernel_forgery=from_kernel_forgery(known(message, "kernel_forgery")),
     )
 
 
@@ -141,6 +130,7 @@ def to_tenant(tenant: Tenant) -> pb.Tenant:
         is_never_victim=tenant.is_never_victim,
         is_described=tenant.is_described,
         cannot_act=text_or_none(tenant.cannot_act),
+        identity=to_pairs(tenant.identity),
         policy_faults=[text(fault) for fault in tenant.policy_faults],
         memory_full_avg10=tenant.memory_full_avg10,
     )
@@ -170,6 +160,7 @@ def from_tenant(message: pb.Tenant) -> Tenant:
         is_never_victim=message.is_never_victim,
         is_described=message.is_described,
         cannot_act=known(message, "cannot_act"),
+        identity=from_pairs(message.identity),
         policy_faults=tuple(message.policy_faults),
         memory_full_avg10=known(message, "memory_full_avg10"),
     )

@@ -27,8 +27,8 @@ def judge(evidence: Evidence) -> tuple[Measures, Bounds]:
 
     return (
         Measures(
-            noticed_s=since(evidence.noticed_at),
-            decided_s=since(evidence.decided_at),
+            noticed_s=since(_first(evidence.noticed_at, evidence.decided_at, evidence.cause_at)),
+            decided_s=since(_first(evidence.decided_at, evidence.cause_at)),
             bytes_back_s=since(mine.empty_at),
             slo_back_s=_slo_back(evidence, start),
             cause_written_s=since(evidence.cause_at),
@@ -41,6 +41,11 @@ def judge(evidence: Evidence) -> tuple[Measures, Bounds]:
         ),
         bounds,
     )
+
+
+def _first(*seen: float | None) -> float | None:
+    """When something could first be seen from outside: on the wire, or in the journal with its cause."""
+    return min((at for at in seen if at is not None), default=None)
 
 
 def offence(evidence: Evidence) -> Course:
