@@ -32,7 +32,7 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     in_hand = {device for device, _ in desk.busy()}
     in_hand |= {c.device for c in desk.cases.values() if c.rung is Rung.STUCK}
     locked = {f.device for f in findings if f.rule == "locked"}  # the last resort tells of those
-    known = {_topic(f) for f in findings if _is_known(desk, f, paged)}
+    known = _known(desk, findings, paged)
     told = {f.device for f in findings if _topic(f) in known and f.device is not None}
     # The driver itself has named what is wrong there: what is polled of it afterwards says the same.
     signed = {f.device for f in findings if f.rule == "fault" and f.key in known} - {None}
@@ -42,6 +42,7 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
         if finding.fault and finding.device is not None and finding.device in locked:
             continue
         paged[_topic(finding)] = now
+        known.add(_topic(finding))
         if finding.device in told and finding.rule in ONE_DEVICE:
             continue  # somebody has been told of this device already, in other words
         if finding.device in signed and finding.fault:
@@ -70,18 +71,25 @@ def _of_fault(desk: Desk, finding: Finding) -> Topic | None:
     return None if finding.rule != "fault" or fault is None else topic_of(fault.root)
 
 
-def _is_known(desk: Desk, finding: Finding, paged: dict[str, float]) -> bool:
-    """Paged for as long as it stands without a break; one that came back, for a while."""
-    at = paged.get(_topic(finding))
-    if at is None:
-        return False
+def _known(desk: Desk, findings: list[Finding], paged: dict[str, float]) -> set[str]:
+    """What was paged for as long as it stands without a break; what came back, for a while."""
     now = desk.scene.snap.at
-    again = at + desk.cfg.ladder.page_again_s
-    if desk.memory.claims.get(finding.key, now) <= at:
-        return True
-    if now < again:
-        desk.wakes.append(again)
-    return now < again
+    since: dict[str, float] = {}
+    for finding in findings:
+        topic = _topic(finding)
+        claimed = desk.memory.claims.get(finding.key, now)
+        since[topic] = min(claimed, since.get(topic, now))
+    known = set()
+    for topic, claimed in since.items():
+        at = paged.get(topic)
+        if at is None:
+            continue
+        again = at + desk.cfg.ladder.page_again_s
+        if claimed <= at or now < again:
+            known.add(topic)
+        if at < claimed and now < again:
+            desk.wakes.append(again)
+    return known
 
 
 def _is_due(desk: Desk, finding: Finding, in_hand: AbstractSet[DeviceId]) -> bool:
