@@ -20,6 +20,7 @@ from gpuwarden.model.ids import CgroupId, Pid
 from gpuwarden.model.oncall import Page
 from gpuwarden.model.repair import Subject
 from gpuwarden.model.tenant import HostLimits
+from gpuwarden.node.workers import PAGE_LANE
 from gpuwarden.ports import Ports
 
 Old = Mapping[str, str]
@@ -333,7 +334,7 @@ def _lane(action: Action) -> str:
     """One lane a device for evictions; pages and settings have their own, so that they never queue
     behind a runtime that hangs."""
     if action.kind is Kind.PAGE:
-        return "page"
+        return PAGE_LANE
     if action.kind in REPAIRS:
         return "repair"
     if action.kind in (Kind.CORDON, Kind.UNCORDON):
