@@ -203,8 +203,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="no emergency lane",
         file=f"{POLICY}/verdict.py",
-        old="            convicted and harmed_on(desk, finding.device, findings) is not None,",
-        new="            False,",
+        old="        harmed[device] = harmed_on(desk, device, findings) is not None",
+        new="        harmed[device] = False",
     ),
     Mutant(
         name="an eviction nobody stops ends when its quota is kept again",
