@@ -59,6 +59,11 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return "own-pid" if isinstance(val, int) and val == os.getpid() else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Last, those that run elsewhere: what pytest sets up for one test it takes down by what the next needs."""
+    items.sort(key=machine.goes_there)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     for item in filter(machine.goes_there, session.items):
         item.add_marker(pytest.mark.timeout(machine.REPORT_TIMEOUT_S), append=False)

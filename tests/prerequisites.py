@@ -114,23 +114,6 @@ def _gpu() -> str | None:
     return None if version.exists() else f"no NVIDIA driver: {version} does not exist"
 
 
-def _kmsg() -> str | None:
-    """Its records are those of the running kernel: a container may have a file of that name."""
-    try:
-        os.close(os.open("/dev/kmsg", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
-        number = os.stat("/dev/kmsg").st_rdev
-    except OSError as error:
-        return f"/dev/kmsg: {error.strerror}"
-    return _root() or (None if number == os.makedev(1, 11) else "/dev/kmsg is not the kernel's log")
-
-
-def _journald() -> str | None:
-    journald = Path("/lib/systemd/systemd-journald")
-    if not journald.exists():
-        return f"no {journald} (Debian: apt-get install systemd)"
-    return _kmsg() or _programs("journalctl", "unshare", package="systemd util-linux")
-
-
 def _postgres() -> str | None:
     if shutil.which("postgres") or list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
         return None
@@ -185,8 +168,6 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "docker": lambda: _pings("docker", "DOCKER_HOST"),
     "go": lambda: _programs("go", package="golang-go"),
     "gpu": _gpu,
-    "journald": _journald,
-    "kmsg": _kmsg,
     "kubernetes": _kubernetes,
     "lxc": _lxc,
     "podman": lambda: _pings("podman", "PODMAN_HOST"),

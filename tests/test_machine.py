@@ -31,10 +31,10 @@ def machine(*words: str, code: int = 0) -> str:
     return ran.stdout + ran.stderr
 
 
-def suite(counts: Path, *options: str, require: str = "") -> str:
+def suite(counts: Path, *options: str, require: str = "", code: int = 1) -> str:
     """Output of a pytest run on this side over the suite of every outcome."""
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", *options, str(SUITE)],
+        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", str(SUITE), *options],
         cwd=ROOT,
         env={
             **os.environ,
@@ -46,19 +46,29 @@ def suite(counts: Path, *options: str, require: str = "") -> str:
         timeout=CALL_TIMEOUT_S,
         check=False,
     )
-    assert ran.returncode == pytest.ExitCode.TESTS_FAILED, ran.stdout + ran.stderr
+    assert ran.returncode == code, ran.stdout + ran.stderr
     return ran.stdout
 
 
 @pytest.mark.systemd(outside=True)
 def test_outcomes_in_the_machine_are_shown_and_counted_here(tmp_path: Path) -> None:
-    output = suite(tmp_path / "counts", "-k", "not hangs and not run and not reached")
+    output = suite(
+        tmp_path / "counts", "-k", "not beside and not hangs and not run and not reached"
+    )
     assert (tmp_path / "counts").read_text() == "4 2 1\n"
     assert "FAILED tests/data/machine_suite.py::test_that_fails - AssertionError" in output
     assert "ERROR tests/data/machine_suite.py::test_with_a_teardown_that_fails" in output
     assert "a reason of its own" in output
     assert "what the test printed" in output
     assert "what the teardown raised" in output
+
+
+@pytest.mark.systemd(outside=True)
+def test_tests_on_this_side_run_on_around_those_in_the_machine(tmp_path: Path) -> None:
+    """The folder of the first is left for that of the last, with one in between that is set up elsewhere."""
+    last = f"{ROOT}/tests/test_machine.py::test_nothing_it_writes_is_seen_here"
+    suite(tmp_path / "counts", last, "-k", "beside_it or passes or nothing_it_writes", code=0)
+    assert (tmp_path / "counts").read_text() == "4 0 0\n"
 
 
 @pytest.mark.systemd(outside=True)

@@ -98,62 +98,6 @@ class LadderConfig(Section):
     measures them needs a window of good requests before it says so."""
 
 
-class FaultConfig(Section):
-    """Judging what the driver says of a fault."""
-
-    correlate_s: Seconds = 30.0
-    """Signs on one device within this of one another belong to one fault. Drivers repeat the consequences
-    of a fault for some seconds; a GSP time-out alone takes 6 s to be told (health research 8)."""
-    application_quiet_s: Seconds = 60.0
-    """How long an application's fault, or an advice, stands after its last sign."""
-    quiet_s: Seconds = 3600.0
-    """The same of a device's fault that no reset or reboot is asked for."""
-
-
-class RepairConfig(Section):
-    """Repairing what is broken: which steps the operator lets the agent take, and how often."""
-
-    allow: tuple[Literal["restart-services", "reset-gpu", "reload-driver", "reboot"], ...] = (
-        "restart-services",
-        "reset-gpu",
-    )
-    """Steps that are taken in enforce mode; any other is handed to people with the command to run."""
-    drain_evicts: Class | None = None
-    """The highest class that may be stopped to empty a device; unset: it is waited for."""
-    drain_wait_s: Seconds = 1800.0
-    """How long a device may take to empty before somebody is paged about it."""
-    reset_s: Seconds = 60.0
-    """One GPU's reset takes under 2 minutes with all around it, the reset itself seconds
-    (health research 2: NVSentinel design 019)."""
-    services_s: Seconds = 60.0
-    reload_s: Seconds = 120.0
-    reboot_delay_s: Seconds = 60.0
-    """How long a reboot can still be cancelled (shutdown -c)."""
-    reboot_s: Seconds = 600.0
-    """How long after its order the host may take to go down."""
-    verify_s: Seconds = 30.0
-    """How long a step has to show that it has helped."""
-    boot_verify_s: Seconds = 300.0
-    repeat_raises: int = Field(default=2, ge=1, le=100)
-    """After so many repairs of the same fault the next begins one step further on (gpud: 2 reboots)."""
-    repeat_window_s: Seconds = 3 * 86_400.0
-    """Repairs count as of the same fault for this long (gpud looks back 3 days)."""
-    resets_per_device_day: int = Field(default=3, ge=0, le=1000)
-    service_restarts_per_day: int = Field(default=6, ge=0, le=1000)
-    reloads_per_day: int = Field(default=2, ge=0, le=1000)
-    reboots_per_day: int = Field(default=1, ge=0, le=1000)
-    nvidia_smi: Path = Path("/usr/bin/nvidia-smi")
-    systemctl: Path = Path("/usr/bin/systemctl")
-    services: tuple[str, ...] = ("nvidia-fabricmanager.service", "nvidia-persistenced.service")
-    """What ``restart-services`` restarts, of those that are installed."""
-    reload_command: tuple[str, ...] = ()
-    """What reloads the driver; empty: modprobe -r of its modules, and modprobe of them again."""
-    reboot_command: tuple[str, ...] = ("/usr/sbin/shutdown", "-r")
-    """What reboots; the delay in whole minutes and a reason are added."""
-    check_command: tuple[str, ...] = ()
-    """A small program that uses a GPU (its UUID is added) and exits 0 if that works; empty: none."""
-
-
 class SamplingConfig(Section):
     """How often to look. DESIGN 4.3; costs research: count wake-ups, not calls."""
 
@@ -312,12 +256,9 @@ class CriConfig(Section):
 
 
 class KmsgConfig(Section):
-    """The kernel log, where the driver reports faults that NVML does not show."""
+    """The kernel log."""
 
     path: Path = Path("/dev/kmsg")
-    """The kernel's device, a simulated driver's socket, or a file of lines."""
-    source: Literal["auto", "kmsg", "file", "journal", "none"] = "auto"
-    """``auto``: what is at ``path``; systemd's journal where that is /dev/kmsg and may not be read."""
 
 
 class PageConfig(Section):
@@ -342,8 +283,6 @@ class Rules(Section):
     labels: Rule = Rule()
     pressure: Rule = Rule()
     cordon: Rule = Rule()
-    fault: Rule = Rule()
-    repair: Rule = Rule()
 
 
 AT_START = (
@@ -374,8 +313,6 @@ class Config(Section):
     cri: CriConfig = CriConfig()
     kmsg: KmsgConfig = KmsgConfig()
     page: PageConfig = PageConfig()
-    fault: FaultConfig = FaultConfig()
-    repair: RepairConfig = RepairConfig()
     rules: Rules = Rules()
     default: DefaultPolicy = DefaultPolicy()
     tenant: tuple[TenantPolicy, ...] = ()

@@ -12,10 +12,10 @@ from typing import Protocol
 
 from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
+from gpuwarden.model.device import Device, DriverEvent, Listing
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
-from gpuwarden.model.repair import Subject
 from gpuwarden.model.snapshot import (
     Gap,
     HostSample,
@@ -24,7 +24,19 @@ from gpuwarden.model.snapshot import (
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits
-from gpuwarden.model.views import KernelView, ProbeView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeView:
+    """The newest thing the probe knows of every device. ``listings``: newest per device."""
+
+    devices: tuple[Device, ...]
+    listings: tuple[Listing, ...]
+    events: tuple[DriverEvent, ...] = ()
+    """Events since the last drain."""
+    gaps: tuple[Gap, ...] = ()
+    epoch: int = 0
+    """Changes when the driver was reloaded or the set of devices changed."""
 
 
 class Probe(Protocol):
@@ -37,14 +49,6 @@ class Probe(Protocol):
     def steer(self, plan: ProbePlan) -> None:
         """Tell the child how to look; unchanged plans cost nothing."""
         ...
-
-    def pause(self) -> None:
-        """Let go of every device: the children are told to end and none is started until ``resume``. A
-        reset needs it. Meanwhile every device is blind, and a Gap says why. Never blocks.
-        """
-        ...
-
-    def resume(self) -> None: ...
 
     def filenos(self) -> Sequence[int]:
         """Descriptors that become readable when there is something to drain."""
@@ -116,7 +120,9 @@ class Cgroups(Protocol):
         ...
 
     def is_frozen(self, cgroup: CgroupId) -> bool: ...
+
     def freeze(self, cgroup: CgroupId) -> None: ...
+
     def thaw(self, cgroup: CgroupId) -> None: ...
 
     def kill(self, cgroup: CgroupId) -> int:
@@ -196,6 +202,7 @@ class Runtimes(Protocol):
         ...
 
     def filenos(self) -> Sequence[int]: ...
+
     def gaps(self) -> Sequence[Gap]: ...
 
     def close(self) -> None: ...
@@ -248,30 +255,6 @@ class Services(Protocol):
     def close(self) -> None: ...
 
 
-class KernelLog(Protocol):
-    """The kernel log, followed by a thread of its own."""
-
-    def drain(self, now: float) -> KernelView:
-        """Records since the last drain; never blocks."""
-        ...
-
-    def settle(self) -> None:
-        """What was drained has been dealt with: the next agent goes on after it."""
-        ...
-
-    def filenos(self) -> Sequence[int]:
-        """Descriptors that become readable when a line came that may name a fault."""
-        ...
-
-    def counters(self) -> Mapping[tuple[str, str], int]:
-        """Totals since start, as in ``View.counters``."""
-        ...
-
-    def close(self) -> None:
-        """Stop following; remember how far was settled."""
-        ...
-
-
 class Journal(Protocol):
     """Intent before harm, outcome after it; fsynced."""
 
@@ -295,40 +278,6 @@ class Pager(Protocol):
 
     def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
         """Blocks up to its deadline; ``Unavailable`` when it was not accepted."""
-        ...
-
-
-class Remedies(Protocol):
-    """Steps of a repair. Each blocks up to its deadline and says when it returns that it was done, not that
-    it has helped. ``Refused``: somebody uses the device; ``Unsupported``: not possible here."""
-
-    def restart_services(self) -> str:
-        """Restart what the hardware needs of services, of those installed; which, in words."""
-        ...
-
-    def reset_gpu(self, subject: Subject) -> str:
-        """Reset one device nobody has open."""
-        ...
-
-    def reload_driver(self) -> str: ...
-
-    def reboot(self, reason: str) -> str:
-        """Have the host started anew after the configured delay; ordered once however often it is called."""
-        ...
-
-
-class Cordons(Protocol):
-    """Whoever places jobs on this node (Slurm, Kubernetes, Docker, an operator's command) is told that a
-    device, or all of it, is out of use, and when that is over. Only what was cordoned by us is undone."""
-
-    def cordon(self, subject: Subject, incident: str, reason: str) -> Mapping[str, str]:
-        """Tell all; the same twice is the same. What each said, by its name; empty: nobody to tell.
-        ``Unavailable``: one of them could not be told (the others were)."""
-        ...
-
-    def uncordon(self, subject: Subject, incident: str, still: Sequence[str]) -> Mapping[str, str]:
-        """Tell all that the cordon of an incident is over; ``still``: incidents of cordons of ours that
-        stand on: what is cordoned as a whole stays so until the last of them is over."""
         ...
 
 
@@ -387,11 +336,8 @@ class Ports:
     limiter: Audited
     host: Host
     services: Services
-    kernel_log: KernelLog
     journal: Journal
     pager: Pager
-    remedies: Remedies
-    cordons: Cordons
     status: Status
     watchdog: Watchdog
     workers: Workers

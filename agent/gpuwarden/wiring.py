@@ -12,9 +12,7 @@ import gpuwarden
 from gpuwarden import config_files
 from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
-from gpuwarden.adapters.cordon.host import HostCordons
 from gpuwarden.adapters.host import PsutilHost
-from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
 from gpuwarden.adapters.limiter_audit import AuditedLimiter
 from gpuwarden.adapters.metrics_page import PageOptions
@@ -24,7 +22,6 @@ from gpuwarden.adapters.own_cost import OwnCost
 from gpuwarden.adapters.pager import WebhookPager
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
-from gpuwarden.adapters.remedies import HostRemedies
 from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.sdnotify import SdNotify
@@ -43,7 +40,7 @@ from gpuwarden.node.recover import Recovered, recover, resume
 from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
-from gpuwarden.ports import KernelLog, Ports, Steps
+from gpuwarden.ports import Ports, Steps
 
 EXIT_OK = 0
 EXIT_PROBLEM = 1
@@ -110,7 +107,6 @@ class Parts:
     probe: NvmlProbe
     runtimes: HostRuntimes
     services: ServiceWatch
-    kernel_log: KernelLog
     workers: ThreadWorkers
     board: Board
     api: NodeApi
@@ -123,7 +119,6 @@ class Parts:
         self.metrics.stop()
         self.services.close()
         self.runtimes.close()
-        self.kernel_log.close()
         self.workers.close()
         try:
             self.journal.remember(self.node.memory)
@@ -176,7 +171,6 @@ def run_agent(
             parts.node.ports.processes.filenos,
             parts.runtimes.filenos,
             parts.services.filenos,
-            parts.kernel_log.filenos,
             parts.workers.filenos,
         )
     )
@@ -217,8 +211,6 @@ def build(
     probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now(), process_top=cfg.agent.metrics_processes)
     runtimes = HostRuntimes(cfg, clock)
     services = ServiceWatch(cfg.service, clock)
-    host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
-    kernel = kernel_log(cfg, host, clock)
     workers = ThreadWorkers()
     board = Board(sources=_no_sources())
     ports = Ports(
@@ -227,13 +219,10 @@ def build(
         cgroups=cgroups,
         runtimes=runtimes,
         limiter=AuditedLimiter(choose_limiter(cfg, probe)),
-        host=host,
+        host=PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir),
         services=services,
-        kernel_log=kernel,
         journal=journal,
         pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
-        remedies=HostRemedies(cfg.repair, clock),
-        cordons=HostCordons(),
         status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
@@ -268,7 +257,6 @@ def build(
         probe=probe,
         runtimes=runtimes,
         services=services,
-        kernel_log=kernel,
         workers=workers,
         board=board,
         api=api,
@@ -329,7 +317,6 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts.update((("api", k), v) for k, v in parts.api.counts().items())
         counts.update((("metrics", k), v) for k, v in parts.metrics.counts().items())
         counts.update(parts.probe.counters())
-        counts.update(parts.kernel_log.counters())
         return counts
 
     return Sources(

@@ -10,7 +10,6 @@ import sys
 from typing import Any
 
 import deciding
-import flood
 import poll
 import steady
 
@@ -18,7 +17,7 @@ from gpuwarden.sim.host import SimHost, SimOptions
 from gpuwarden.sim.run import start_holders
 
 DEVICES, PROCESSES, PROFILE = 8, 20, "H100-80"
-PARTS = ("poll", "steady", "decide", "scrape", "flood")
+PARTS = ("poll", "steady", "decide", "scrape")
 BOUNDS = {
     "poll_vs_nvitop": 0.06,
     "poll_vs_floor": 1.0,
@@ -27,12 +26,6 @@ BOUNDS = {
     "rss_mib": 80.0,
     "decide_p99_ms": 1.0,
     "scrape_cpu_ms": 1.0,
-    "flood_xids_lost": 0,
-    "flood_cpu_percent": 15.0,
-    "flood_kmsg_believed": 0,
-    "flood_kmsg_forgeries_missed": 0,
-    "flood_kmsg_unaccounted": 0,
-    "flood_kmsg_cpu_percent": 15.0,
 }
 """What it must cost at most."""
 ROWS = (
@@ -56,15 +49,6 @@ ROWS = (
     ("decide_max_ms", "  worst", "ms"),
     ("decide_wall_p99_ms", "  p99 by the clock on the wall", "ms"),
     ("scrape_cpu_ms", "CPU of the agent for a scrape of /metrics", "ms"),
-    ("flood_cpu_percent", "CPU over 250,000 kernel lines in 6 s, simulated driver", "%"),
-    ("flood_xids_lost", "  Xid lines that the ring kept and the agent did not see", ""),
-    ("flood_xids_kept", "  Xid lines that the ring kept, of 50", ""),
-    ("flood_records_lost", "  lines overwritten before they were read, counted", ""),
-    ("flood_kmsg_cpu_percent", "CPU over the same on /dev/kmsg", "%"),
-    ("flood_kmsg_believed", "  forged Xid lines believed, of 50", ""),
-    ("flood_kmsg_forgeries_missed", "  forged Xid lines read and not counted", ""),
-    ("flood_kmsg_unaccounted", "  lines neither read nor counted as lost", ""),
-    ("flood_kmsg_records_lost", "  lines overwritten before they were read, counted", ""),
 )
 
 
@@ -83,9 +67,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             results |= steady.steady(options.peers, options.seconds)
         if "scrape" in parts:
             results |= steady.scrape()
-        if "flood" in parts:
-            results |= flood.simulated(host)
-            results |= flood.real()
         if "decide" in parts:
             results |= deciding.measure(is_profiled=options.profile)
     return results

@@ -29,7 +29,7 @@ from gpuwarden.adapters.probe.specs import CLASSES_S
 from gpuwarden.adapters.probe.symbols import SYMBOLS
 from gpuwarden.adapters.probe.worker import Start, Worker, split
 from gpuwarden.model.device import Sight
-from gpuwarden.model.views import ProbeView
+from gpuwarden.ports import ProbeView
 from gpuwarden.sim.host import SimHost, SimOptions
 
 CODES = [*sorted(set(layout.CODE_NAMES) - {0}), 31, 77, 998]

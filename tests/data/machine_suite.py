@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine_inside import INSIDE_VARIABLE
+
 pytestmark = pytest.mark.systemd
+
+
+@pytest.mark.systemd(outside=True)
+def test_beside_it() -> None:
+    assert INSIDE_VARIABLE not in os.environ
 
 
 @pytest.mark.parametrize("odd", ["$HOME %n 'x'", "line\nbreak"])

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuwarden.model.action import Kind
-from gpuwarden.sim.node.allowance import Allowance
 from gpuwarden.sim.node.containers import Container
 from gpuwarden.sim.node.process import Habit
 from gpuwarden.sim.scenario import at, card
-from gpuwarden.sim.world import World
+from gpuwarden.sim.world import Allowance, World
 
 GIB_MIB = 1024
 MIB = 2**20

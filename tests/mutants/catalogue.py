@@ -203,8 +203,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="no emergency lane",
         file=f"{POLICY}/verdict.py",
-        old="        harmed[device] = harmed_on(desk, device, findings) is not None",
-        new="        harmed[device] = False",
+        old="        convicted, convicted and harmed[device], not is_hard",
+        new="        convicted, False, not is_hard",
     ),
     Mutant(
         name="an eviction nobody stops ends when its quota is kept again",

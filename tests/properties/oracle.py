@@ -16,8 +16,8 @@ from gpuwarden.model.decision import Decision, NoteKind
 from gpuwarden.model.device import Sight
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Rung
-from gpuwarden.sim.node.allowance import Allowance
 from gpuwarden.sim.node.ledger import HARM, Entry
+from gpuwarden.sim.world import Allowance
 from tests.properties.aftermath import left_behind
 from tests.properties.evidence import SLACK_S, Evidence
 from tests.properties.play import GRACES, MIB, Play

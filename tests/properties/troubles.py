@@ -7,9 +7,9 @@ from functools import partial
 from gpuwarden.model.action import Action, Kind
 from gpuwarden.model.owner import CgroupOwner
 from gpuwarden.node.steps import PHASES
-from gpuwarden.sim.node.allowance import Allowance
 from gpuwarden.sim.node.process import Habit, Process
 from gpuwarden.sim.scenario import at
+from gpuwarden.sim.world import Allowance
 from tests.properties.play import MIB, SETTINGS, Author
 
 

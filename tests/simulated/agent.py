@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpuwarden.adapters import kernel_lines
 from gpuwarden.config import Config
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Outcome
@@ -90,6 +89,5 @@ def file_agent(world: World, folder: Path, disk: Disk | None = None) -> Node:
 def inhabited(world: World, journal: HeapJournal | None = None) -> HeapJournal:
     """Start the real node in a world; its journal."""
     kept = journal or HeapJournal(world.ledger)
-    world.kernel_log.reads = kernel_lines.read_message
     world.attach(lambda w: heap_agent(w, kept))
     return kept

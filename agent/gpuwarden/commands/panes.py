@@ -95,8 +95,7 @@ def header(view: View, now: float) -> list[Part]:
 
 def kernel_log(source: str) -> str:
     """Where kernel lines come from, in words."""
-    said = {"none": "not read", "kernel": "read"}.get(source, source)
-    return f"kernel log {said}"
+    return "kernel log not read" if source == "none" else f"kernel log {source}"
 
 
 def gpu_table(view: View, out: Out) -> Part:

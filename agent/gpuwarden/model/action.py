@@ -28,10 +28,6 @@ class Kind(StrEnum):
     UNCORDON = "uncordon"
     RELOCATE = "relocate"
     PAGE = "page"
-    RESTART_SERVICES = "restart-services"
-    RESET_GPU = "reset-gpu"
-    RELOAD_DRIVER = "reload-driver"
-    REBOOT = "reboot"
 
 
 HARMFUL = frozenset(
@@ -47,10 +43,6 @@ HARMFUL = frozenset(
         Kind.SET_HOST_LIMITS,
         Kind.CORDON,
         Kind.RELOCATE,
-        Kind.RESTART_SERVICES,
-        Kind.RESET_GPU,
-        Kind.RELOAD_DRIVER,
-        Kind.REBOOT,
     }
 )
 """Withheld in observe mode. Undo (thaw, unthrottle, restart-back, clear-limit, uncordon) never
@@ -67,21 +59,9 @@ BLOCKING = frozenset(
         Kind.PAGE,
         Kind.SET_LIMIT,
         Kind.CLEAR_LIMIT,
-        Kind.CORDON,
-        Kind.UNCORDON,
-        Kind.RESTART_SERVICES,
-        Kind.RESET_GPU,
-        Kind.RELOAD_DRIVER,
-        Kind.REBOOT,
     }
 )
 """Calls that may block (runtime, driver, network): they run on a worker, never in the loop."""
-
-
-REPAIRS = frozenset({Kind.RESTART_SERVICES, Kind.RESET_GPU, Kind.RELOAD_DRIVER, Kind.REBOOT})
-"""Steps of a repair: each belongs to the device it names, or to the node."""
-ENDS_SIGHT = frozenset({Kind.RESET_GPU, Kind.RELOAD_DRIVER})
-"""While these run the agent itself may have no device open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,10 @@
 """One look at the node: everything a decision may know."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from gpuwarden.model.device import Device, DriverEvent
 from gpuwarden.model.ids import DeviceId, TenantId
-from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
 from gpuwarden.model.tenant import Standing, Tenant, Use
 
 
@@ -98,14 +96,6 @@ class Snapshot:
     uses: tuple[Use, ...] = ()
     standings: tuple[Standing, ...] = ()
     events: tuple[DriverEvent, ...] = ()
-    kernel: tuple[KernelRecord, ...] = ()
-    """Records of the kernel log since the last look, not judged."""
-    kernel_log: KernelTrust = KernelTrust.NONE
-    """Where kernel lines come from now."""
-    kernel_forgery: KernelForgery | None = None
-    """Lines that pretend to be the driver's: told at most once a minute."""
-    named: Mapping[int, TenantId] = field(default_factory=dict)
-    """Whose the processes are, or were, that this look's events and lines name, by pid."""
     services: tuple[ServiceState, ...] = ()
     host: HostSample | None = None
     limits: tuple[LimitReading, ...] = ()

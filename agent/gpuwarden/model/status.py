@@ -8,7 +8,6 @@ from gpuwarden.model.decision import Incident
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import Case, Debt, Tombstone
-from gpuwarden.model.repair import Fault, Repair
 from gpuwarden.model.snapshot import Snapshot
 
 
@@ -46,8 +45,6 @@ class View:
     cases: tuple[Case, ...] = ()
     debts: tuple[Debt, ...] = ()
     tombstones: tuple[Tombstone, ...] = ()
-    faults: tuple[Fault, ...] = ()
-    repairs: tuple[Repair, ...] = ()
     incidents: tuple[Incident, ...] = ()
     """Newest first; open ones are never dropped, closed ones are bounded."""
     outcomes: tuple[Outcome, ...] = ()

@@ -7,18 +7,8 @@ from functools import partial
 
 from gpuwarden.clock import Clock
 from gpuwarden.errors import Refused, Unavailable, Unsupported
-from gpuwarden.model.action import (
-    BLOCKING,
-    ENDS_SIGHT,
-    REPAIRS,
-    Action,
-    Kind,
-    Outcome,
-    Result,
-    Target,
-)
+from gpuwarden.model.action import BLOCKING, Action, Kind, Outcome, Result, Target
 from gpuwarden.model.ids import CgroupId, Pid
-from gpuwarden.model.repair import Subject
 from gpuwarden.model.tenant import HostLimits
 from gpuwarden.ports import Ports
 
@@ -66,25 +56,12 @@ class Actor:
             Kind.SET_HOST_LIMITS: self._host_limits,
             Kind.RELOCATE: self._relocate,
         }
-        self._do_on_device: Mapping[Kind, Callable[[Action], Old]] = {
-            Kind.CORDON: self._cordon,
-            Kind.UNCORDON: self._uncordon,
-            Kind.RESTART_SERVICES: lambda action: _said(ports.remedies.restart_services()),
-            Kind.RESET_GPU: lambda action: _said(ports.remedies.reset_gpu(_subject(action))),
-            Kind.RELOAD_DRIVER: lambda action: _said(ports.remedies.reload_driver()),
-            Kind.REBOOT: lambda action: _said(ports.remedies.reboot(action.why)),
-        }
-        self._blinding: set[str] = set()
-        """Actions under way for which the probe has let go of every device."""
 
     def act(self, actions: Sequence[Action]) -> list[Outcome]:
         """Execute in order; blocking ones answer ``started`` now and their outcome later."""
         outcomes = []
         for action in actions:
             self._ports.steps.reached(action, "intended")
-            if action.kind in ENDS_SIGHT:
-                self._blinding.add(action.id)
-                self._ports.probe.pause()
             if action.kind not in BLOCKING:
                 outcomes.append(self._run(action))
             elif self._ports.workers.submit(_lane(action), action, partial(self._run, action)):
@@ -92,15 +69,6 @@ class Actor:
             else:
                 outcomes.append(self._outcome(action, Result.FAILED, "its worker's queue is full"))
         return outcomes
-
-    def concluded(self, outcomes: Sequence[Outcome]) -> None:
-        """Look again once nothing is under way that needs the devices let go of."""
-        over = {o.action for o in outcomes if o.result is not Result.STARTED}
-        if not self._blinding & over:
-            return
-        self._blinding -= over
-        if not self._blinding:
-            self._ports.probe.resume()
 
     def _run(self, action: Action) -> Outcome:
         """One action to its outcome. Whatever a port raises becomes a result, never an
@@ -131,12 +99,8 @@ class Actor:
                 {"why": action.why, "device": action.device or ""},
             )
             return {}
-        on_device = self._do_on_device.get(action.kind)
-        if on_device is not None:
-            self._ports.steps.reached(action, "checked")
-            return on_device(action)
         do = self._do.get(action.kind)
-        if do is None or action.target is None:  # warn: kept in the journal
+        if do is None or action.target is None:  # warn, cordon, uncordon: kept in the journal
             self._ports.steps.reached(action, "checked")
             return {}
         if action.kind in ON_THE_GROUP:
@@ -286,13 +250,6 @@ class Actor:
         new = runtime.relocate(target, action.device, int(dict(action.params)["index"]))
         return {"new": new}
 
-    def _cordon(self, action: Action) -> Old:
-        return self._ports.cordons.cordon(_subject(action), action.incident, action.why)
-
-    def _uncordon(self, action: Action) -> Old:
-        still = [i for i in dict(action.params).get("still", "").split(",") if i]
-        return self._ports.cordons.uncordon(_subject(action), action.incident, still)
-
     def _outcome(
         self, action: Action, result: Result, detail: str = "", old: Old | None = None
     ) -> Outcome:
@@ -316,29 +273,11 @@ def _cgroup(target: Target) -> CgroupId:
     return target.cgroup
 
 
-def _subject(action: Action) -> Subject:
-    params = dict(action.params)
-    index = params.get("index", "")
-    return Subject(
-        device=action.device,
-        index=int(index) if index.isdigit() else None,
-        pci=params.get("pci", ""),
-    )
-
-
-def _said(words: str) -> Old:
-    return {"said": words} if words else {}
-
-
 def _lane(action: Action) -> str:
     """One lane a device for evictions; pages and settings have their own, so that they never queue
     behind a runtime that hangs."""
     if action.kind is Kind.PAGE:
         return "page"
-    if action.kind in REPAIRS:
-        return "repair"
-    if action.kind in (Kind.CORDON, Kind.UNCORDON):
-        return "cordon"
     if action.kind in (Kind.SET_LIMIT, Kind.CLEAR_LIMIT):
         return "limiter"
     return f"device {action.device}" if action.device is not None else "node"

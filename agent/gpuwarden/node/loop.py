@@ -83,7 +83,6 @@ class Node:
             "decide_s": decided - observed,
         }
         self.ports.status.publish(snapshot, self.last, outcomes, self.archive.incidents)
-        self.ports.kernel_log.settle()
         self.ports.watchdog.pet(_summary(self.cfg, snapshot, decision))
         return self.last
 
@@ -121,7 +120,6 @@ class Node:
         if not outcomes:
             return
         self._reach("concluding", outcomes)
-        self.actor.concluded(outcomes)
         self.memory = self.memory.after(tuple(outcomes))
         if not self.journal_fault:
             try:

@@ -10,17 +10,14 @@ from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
-from gpuwarden.model.kernel_line import SxidLine
-from gpuwarden.model.kernel_record import KernelRecord
 from gpuwarden.model.memory import IN_FLIGHT, Memory, Rung
 from gpuwarden.model.owner import ProcessFacts, RuntimeFacts
 from gpuwarden.model.snapshot import Gap, GapKind, Snapshot
 from gpuwarden.model.tenant import Standing, Tenant
-from gpuwarden.model.views import KernelView, ProbeView
 from gpuwarden.node.attribution import Attribution
 from gpuwarden.policy.admission import Who, admit
 from gpuwarden.policy.carriers import carriers
-from gpuwarden.ports import Ports
+from gpuwarden.ports import Ports, ProbeView
 
 Value = TypeVar("Value")
 
@@ -84,7 +81,6 @@ class Observer:
         view = self._ask("probe", lambda: self._ports.probe.drain(now)) or ProbeView(
             devices=(), listings=()
         )
-        kernel = self._ask("kernel_log", lambda: self._ports.kernel_log.drain(now)) or KernelView()
         self._rotate(now)
         changed = self._fold_lists(view)
         if self._ask("runtimes", self._ports.runtimes.changed):
@@ -98,8 +94,7 @@ class Observer:
         host = self._ask("host", lambda: self._ports.host.sample(now))
         boot_id = self._ask("host", self._ports.host.boot_id) or memory.boot_id
         limits = tuple(self._ask("limiter", self._ports.limiter.readings) or ())
-        unseen = self._ask("runtimes", self._ports.runtimes.gaps) or ()
-        gaps = (*view.gaps, *kernel.gaps, *unseen, *self._gaps)
+        gaps = (*view.gaps, *(self._ask("runtimes", self._ports.runtimes.gaps) or ()), *self._gaps)
         return Snapshot(
             at=now,
             wall=wall,
@@ -109,10 +104,6 @@ class Observer:
             uses=self._attribution.uses(),
             standings=standings,
             events=view.events,
-            kernel=kernel.records,
-            kernel_log=kernel.trust,
-            kernel_forgery=kernel.forgery,
-            named=self._named(view, kernel.records),
             services=tuple(services),
             host=host,
             limits=limits,
@@ -127,18 +118,6 @@ class Observer:
         for case in memory.cases.values():
             for pid in case.target.pids:
                 self._attribution.dead[pid.pid] = (pid, case.tenant)
-
-    def _named(self, view: ProbeView, kernel: tuple[KernelRecord, ...]) -> dict[int, TenantId]:
-        """Whose the processes are that this look's events and kernel lines name."""
-        pids = {e.pid for e in view.events if e.pid is not None}
-        lines = [r.line for r in kernel if r.line is not None]
-        pids |= {line.pid for line in lines if not isinstance(line, SxidLine) and line.pid}
-        named: dict[int, TenantId] = {}
-        for pid in pids:
-            owner = self._ask("processes", partial(self._attribution.owner_of, pid))
-            if owner is not None:
-                named[pid] = owner
-        return named
 
     def _rotate(self, now: float) -> None:
         """Re-read some cached processes now and then: one may have been moved to another group."""

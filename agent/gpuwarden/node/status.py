@@ -3,7 +3,7 @@
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Outcome, Result, Withheld
@@ -51,16 +51,13 @@ class Board:
         view = View(
             serial=self._view.serial + 1 if self._view is not None else 1,
             at=snapshot.at,
-            agent=replace(self.sources.agent(), kernel_log=snapshot.kernel_log.value),
-            # What only this look's own decision needed is not what readers are told.
-            snapshot=replace(snapshot, named={}) if snapshot.named else snapshot,
+            agent=self.sources.agent(),
+            snapshot=snapshot,
             findings=decision.findings,
             withheld=self._held,
             cases=tuple(memory.cases.values()),
             debts=memory.debts,
             tombstones=tuple(memory.tombstones.values()),
-            faults=tuple(memory.faults.values()),
-            repairs=tuple(memory.repairs.values()),
             incidents=incidents,
             outcomes=tuple(self._recent),
             device_details=self.sources.details(),

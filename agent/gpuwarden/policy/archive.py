@@ -194,7 +194,6 @@ def _opened(cfg: Config, note: IncidentNote, snap: Snapshot) -> Incident:
         peak_bytes=note.used_bytes,
         noticed_at=snap.at,
         mode=cfg.agent.mode,
-        kernel_log=snap.kernel_log.value,
     )
 
 

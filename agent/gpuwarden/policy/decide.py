@@ -35,9 +35,6 @@ from gpuwarden.policy import (
     verdict,
 )
 from gpuwarden.policy.desk import Desk
-from gpuwarden.policy.fault import remember as faults
-from gpuwarden.policy.fault import rule as fault
-from gpuwarden.policy.repair import advance as repair
 from gpuwarden.policy.scene import Scene
 
 Rule = Callable[[Config, Memory, Scene], list[Finding]]
@@ -67,9 +64,6 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     scene = Scene.of(cfg, snap, watched)
     memory = fold.remember(cfg, memory, scene)
     findings = find_all(cfg, memory, scene)
-    memory = faults.remember(cfg, memory, scene, findings)
-    if memory.faults and guard.is_on(cfg, "fault"):
-        findings += fault.find(memory, scene)
     desk = Desk.over(cfg, scene, memory)
     said = verdict.judge(desk, findings)
     evict.advance(desk, said)
@@ -77,9 +71,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     room.restore_reserves(desk, findings)
     upkeep.hold_owners(desk, findings)
     lastresort.resort(desk, findings)
-    repair.advance(desk, findings)
     cordon.lift(desk)
-    cordon.maintain(desk)
     paged = escalate.page(desk, findings)
     upkeep.settle(desk)
     prevent.prevent(desk, findings)

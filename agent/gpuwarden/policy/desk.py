@@ -16,7 +16,6 @@ from gpuwarden.model.memory import (
     Memory,
     Tombstone,
 )
-from gpuwarden.model.repair import Repair
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy import guard
 from gpuwarden.policy.scene import Scene
@@ -43,7 +42,6 @@ class Desk:
     debts: list[Debt] = field(default_factory=list)
     devices: dict[DeviceId, DeviceMemory] = field(default_factory=dict)
     tombstones: dict[str, Tombstone] = field(default_factory=dict)
-    repairs: dict[str, Repair] = field(default_factory=dict)
     applied: dict[str, str] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
     withheld: list[Withheld] = field(default_factory=list)
@@ -64,7 +62,6 @@ class Desk:
             debts=list(memory.debts),
             devices=dict(memory.devices),
             tombstones=dict(memory.tombstones),
-            repairs=dict(memory.repairs),
             applied=dict(memory.applied),
         )
 
@@ -205,7 +202,6 @@ class Desk:
             debts=tuple(self.debts),
             devices=self.devices,
             tombstones=self.tombstones,
-            repairs=self.repairs,
             applied=self.applied,
         )
 

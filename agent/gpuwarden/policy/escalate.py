@@ -10,13 +10,9 @@ from gpuwarden.policy import guard
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.incidents import subject_of
 
-PAGED_RULES = frozenset({"quota", "reserve", "sight", "unattributed", "fault"})
+PAGED_RULES = frozenset({"quota", "reserve", "sight", "unattributed"})
 """``locked`` and ``tombstone`` page by themselves; a red service and a short host alone are left to the
 monitoring that measures them."""
-
-
-ONE_DEVICE = frozenset({"sight", "fault"})
-"""Rules that say of a device what another of them may have said: one page for all."""
 
 
 def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
@@ -29,18 +25,10 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     }
     in_hand = {device for device, _ in desk.busy()}
     in_hand |= {c.device for c in desk.cases.values() if c.rung is Rung.STUCK}
-    locked = {f.device for f in findings if f.rule == "locked"}  # the last resort tells of those
-    told = {f.device for f in findings if f.key in paged and f.device is not None}
     for finding in findings:
         if finding.key in paged or not _is_due(desk, finding, in_hand):
             continue
-        if finding.rule == "fault" and finding.device in locked:
-            continue
         paged[finding.key] = now
-        if finding.device in told and finding.rule in ONE_DEVICE:
-            continue  # somebody has been told of this device already, in other words
-        if finding.device is not None:
-            told.add(finding.device)
         desk.order(
             Kind.PAGE,
             desk.incident(subject_of(desk, finding), finding),

@@ -58,40 +58,17 @@ def _reborn(cfg: Config, memory: Memory, scene: Scene) -> Memory:
             if d.kind is Kind.RESTART_BACK
         ),
         devices={
-            device: DeviceMemory(
-                cordoned_by=old.cordoned_by,
-                uncordon_owed=old.uncordon_owed,
-                is_cordon_told=old.is_cordon_told,
-                cordon_tried_at=None if old.cordon_tried_at is None else scene.snap.at,
-            )
+            device: DeviceMemory(cordoned_by=old.cordoned_by)
             for device, old in memory.devices.items()
-            if old.cordoned_by is not None or old.uncordon_owed is not None
+            if old.cordoned_by is not None
         },
-        repairs={
-            subject: replace(repair, since=scene.snap.at, opened_at=scene.snap.at)
-            for subject, repair in memory.repairs.items()
-        },
-        mended=_mended_by_reboot(memory, scene.snap.wall),
-        spent=memory.spent,
     )
-
-
-def _mended_by_reboot(memory: Memory, wall: float) -> dict[str, tuple[float, ...]]:
-    """What a reboot clears, it clears, whoever ordered it; that it was there counts when it comes back.
-    What is polled tells itself again if it still stands."""
-    mended = {key: tuple(min(w, wall) for w in at) for key, at in memory.mended.items()}
-    for key, fault in memory.faults.items():
-        if not fault.root.is_condition and fault.root.action in REPAIRED:
-            mended[key] = (*mended.get(key, ()), wall)[-16:]
-    return mended
 
 
 def _at_most(wall: float | None, latest: float) -> float | None:
     return None if wall is None else min(wall, latest)
 
 
-REPAIRED = frozenset({"reset_gpu", "reboot_node", "restart_fabric", "workflow"})
-"""Actions of faults that a reboot repairs; the others were nothing to repair."""
 CLOCK_SET_S = 2.0
 """The wall clock differing by more from what has gone by was set, not slewed (500 ppm by adjtime)."""
 
@@ -112,9 +89,7 @@ def _rebased(memory: Memory, at: float, wall: float) -> Memory:
     debts = tuple(
         d if d.due_wall is None else replace(d, due_wall=d.due_wall + jump) for d in memory.debts
     )
-    mended = {key: tuple(w + jump for w in at) for key, at in memory.mended.items()}
-    spent = tuple((subject, step, w + jump) for subject, step, w in memory.spent)
-    return replace(memory, tombstones=stones, debts=debts, mended=mended, spent=spent)
+    return replace(memory, tombstones=stones, debts=debts)
 
 
 def _unconfirmed(memory: Memory) -> dict[str, Episode]:

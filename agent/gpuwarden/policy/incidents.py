@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gpuwarden.model.decision import NoteKind
-from gpuwarden.model.finding import Finding, Scope
+from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT, Case
 from gpuwarden.policy.desk import Desk
@@ -14,7 +14,7 @@ QUIET_RULES = frozenset({"labels", "limits", "cordon"})
 OWN_RULES = frozenset({"quota", "tombstone", "pressure"})
 """Rules whose findings belong to their tenant's own incident, whatever else happens."""
 
-JOINING = frozenset({"reserve", "locked", "slo", "sight", "unattributed", "fault"})
+JOINING = frozenset({"reserve", "locked", "slo", "sight", "unattributed"})
 """Rules whose findings belong to the incident of a tenant that stands accused on the device."""
 
 
@@ -62,20 +62,14 @@ def _move(desk: Desk, finding: Finding, subject: str) -> None:
     incident = desk.incident(subject, finding)
     desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
     old = desk.incidents.get(before)
-    for key, repair in desk.repairs.items():
-        if repair.incident == old and repair.device == finding.device:
-            desk.repairs[key] = replace(repair, incident=incident)
-    text = f"goes on in {incident}"
-    if old is not None and not any(n.incident == old and n.text == text for n in desk.notes):
-        desk.note(old, NoteKind.JOINED, text)
+    if old is not None:
+        desk.note(old, NoteKind.JOINED, f"goes on in {incident}")
 
 
 def subject_of(desk: Desk, finding: Finding) -> str:
     """Whose incident a finding belongs to. What once belonged to an offender's stays there while it
     lasts: a device that is still locked up after its offender has gone is no new incident."""
     if finding.rule in OWN_RULES and finding.tenant is not None:
-        return f"tenant/{finding.tenant}"
-    if finding.rule == "fault" and finding.scope is Scope.APP and finding.tenant is not None:
         return f"tenant/{finding.tenant}"
     devices: list[DeviceId] = []
     if finding.device is not None:
@@ -111,10 +105,9 @@ def _is_older(desk: Desk, finding: Finding, case: Case) -> bool:
 def _close_incidents(desk: Desk, joined: dict[str, str]) -> None:
     """An incident is over when no case and no claim stands in it any more."""
     standing = set(joined.values())
-    repaired = {repair.incident for repair in desk.repairs.values()}
     for subject, incident in list(desk.incidents.items()):
         kind, _, key = subject.partition("/")
-        if subject in standing or incident in repaired:
+        if subject in standing:
             continue
         if kind == "tenant" and any(str(t) == key for t in desk.cases):
             continue

@@ -228,9 +228,9 @@ def hold_s(cfg: Config, case: Case) -> float:
 
 
 def stuck_after_s(cfg: Config, case: Case) -> float:
-    """How long the runtime may take: who is stopped because its owner is held, or to empty a device, has its
-    grace; another one has been killed before."""
-    grace = case.grace_s if case.reason in ("tombstone", "drain") else 0.0
+    """How long the runtime may take: a held owner's tenant is stopped with its grace, another one has
+    been killed before."""
+    grace = case.grace_s if case.reason == "tombstone" else 0.0
     return cfg.ladder.stuck_s + grace
 
 

@@ -94,20 +94,14 @@ def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
         desk.withheld.append(_no_cordon(desk, device, incident))
     users = [desk.scene.tenants.get(u.tenant) for u in desk.scene.uses_on(device.id)]
     stay = [t.name for t in users if t is not None and t.name not in moved]
-    need = _reset_words(desk, device) + (f" (still there: {', '.join(stay[:8])})" if stay else "")
+    need = f"reset it with: nvidia-smi --gpu-reset -i {device.index}; it has to be empty first" + (
+        f" (still there: {', '.join(stay[:8])})" if stay else ""
+    )
     if kept and not desk.cfg.ladder.allow_protected_restart:
         need += "; allow_protected_restart is off, so no protected tenant was moved"
     elif kept:
         need += f"; no healthy device has room for {', '.join(kept[:8])}"
     _page(desk, device, incident, need)
-
-
-def _reset_words(desk: Desk, device: Device) -> str:
-    """Who resets the device, and what has to be true first."""
-    if guard.is_enforcing(desk.cfg, "repair") and "reset-gpu" in desk.cfg.repair.allow:
-        command = f"nvidia-smi --gpu-reset -i {device.index}"
-        return f"gpuwarden resets it by itself ({command}); it has to be empty first"
-    return f"reset it with: nvidia-smi --gpu-reset -i {device.index}; it has to be empty first"
 
 
 def _cordon(desk: Desk, device: Device, incident: IncidentId) -> bool:

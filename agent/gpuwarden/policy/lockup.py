@@ -7,8 +7,8 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import DeviceMemory
 from gpuwarden.model.snapshot import Health, ServiceState
-from gpuwarden.policy.fault.catalogue import LOCKING
 from gpuwarden.policy.scene import Scene
+from gpuwarden.policy.xid_scope import LOCKING
 
 QUIET_S = 1.0
 """A lock that nothing speaks for any more is over after this long."""

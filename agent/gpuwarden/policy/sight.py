@@ -4,7 +4,6 @@ from gpuwarden.config import Config
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.memory import Memory
-from gpuwarden.model.repair import Phase, Step
 from gpuwarden.policy.scene import Scene
 
 LISTS_LATE = 5
@@ -14,9 +13,7 @@ LISTS_LATE = 5
 def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
     """One finding a device that is blind or lost, or whose processes cannot be listed; one for a count
     unlike the expected one."""
-    findings: list[Finding] = []
-    if is_let_go(memory):
-        return findings  # the agent has closed its own eyes, and the repair says so
+    findings = []
     for device in scene.snap.devices:
         if device.sight is Sight.OK and not _is_unlisted(cfg, memory, scene, device):
             continue
@@ -54,14 +51,6 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
             )
         )
     return findings
-
-
-def is_let_go(memory: Memory) -> bool:
-    """Whether a step is under way for which the agent lets go of every device."""
-    return any(
-        r.phase is Phase.ACTING and r.step in (Step.RESET_GPU, Step.RELOAD_DRIVER)
-        for r in memory.repairs.values()
-    )
 
 
 def _is_unlisted(cfg: Config, memory: Memory, scene: Scene, device: Device) -> bool:

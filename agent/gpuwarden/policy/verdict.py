@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache
 
 from gpuwarden.config import Config
-from gpuwarden.model.finding import Finding, Scope
+from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import Case, Rung, episode_key
 from gpuwarden.model.snapshot import Health
@@ -48,8 +48,6 @@ def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement
             for case in desk.cases.values():
                 if _is_for(desk, case, finding):
                     said.setdefault(case.tenant, (Judgement(is_noticed=True), _of(case, finding)))
-        elif finding.rule == "fault" and finding.tenant in desk.scene.tenants:
-            _accuse(desk, finding, findings, said)
     return said
 
 
@@ -76,32 +74,6 @@ def _judge_quota(
     old = said.get(tenant)
     if old is None or _weight(verdict, finding) > _weight(*old):
         said[tenant] = (verdict, finding)
-
-
-def _accuse(
-    desk: Desk,
-    finding: Finding,
-    findings: list[Finding],
-    said: dict[TenantId, tuple[Judgement, Finding]],
-) -> None:
-    """Who set off a fault beyond its own application goes, if somebody protected is harmed by it on the
-    device, and it is still there. Nobody is convicted by an application's own fault."""
-    tenant = desk.scene.tenants[finding.tenant] if finding.tenant is not None else None
-    if tenant is None or finding.device is None or finding.scope in (None, Scope.APP):
-        return
-    use = desk.scene.use_of(tenant.id, finding.device)
-    is_guilty = use is not None and _may_convict(desk.cfg, tenant)
-    if not is_guilty or harmed_on(desk, finding.device, findings) is None:
-        return
-    verdict = _noticed(True, True, False)
-    claim = replace(
-        finding,
-        used_bytes=use.used_bytes if use is not None else None,
-        limit_bytes=tenant.hard_bytes,
-    )
-    old = said.get(tenant.id)
-    if old is None or _weight(verdict, claim) > _weight(*old):
-        said[tenant.id] = (verdict, claim)
 
 
 @cache  # eight values

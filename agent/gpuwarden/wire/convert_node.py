@@ -12,13 +12,6 @@ from gpuwarden.model.snapshot import (
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits, Standing, Tenant, TenantClass, Use
-from gpuwarden.wire.convert_kernel import (
-    from_kernel_forgery,
-    from_kernel_record,
-    from_kernel_trust,
-    to_kernel_forgery,
-    to_kernel_record,
-)
 from gpuwarden.wire.fields import (
     from_cgroup,
     from_enum,
@@ -56,9 +49,6 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
         ],
         has_fleet_permit=snapshot.fleet_permit,
         can_record=snapshot.can_record,
-        kernel=[to_kernel_record(record) for record in snapshot.kernel],
-        kernel_log=to_enum(pb.KernelTrust, "KERNEL_TRUST", snapshot.kernel_log),
-        kernel_forgery=to_kernel_forgery(snapshot.kernel_forgery),
     )
 
 
@@ -80,9 +70,6 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         unattributed=tuple((DeviceId(entry.device), entry.bytes) for entry in message.unattributed),
         fleet_permit=message.has_fleet_permit,
         can_record=message.can_record,
-        kernel=tuple(from_kernel_record(record) for record in message.kernel),
-        kernel_log=from_kernel_trust(message.kernel_log),
-        kernel_forgery=from_kernel_forgery(known(message, "kernel_forgery")),
     )
 
 

@@ -11,7 +11,7 @@ from gpuwarden.adapters.probe.worker import Frame
 from gpuwarden.model.device import Device, DriverEvent, Listing, Sight
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Gap, GapKind
-from gpuwarden.model.views import ProbeView
+from gpuwarden.ports import ProbeView
 
 _EVENTS_MAX = 1024
 _PASSING_MAX = 64

@@ -93,7 +93,7 @@ GUARDED = ("ranker", "speech-to-text", "search-embed", "moderation")
 LARGE = ("finetune-xl", "pretrain", "corpus-index", "distill")
 PASSING = ("ci-smoke", "notebook", "unit-bench", "warm-cache")
 REGISTRIES = ("registry.local", "images.local/ml", "hub.local/team-a")
-LOCKING_XIDS = (46, 62, 109, 119)  # each stops the device; see policy/fault/catalogue.py
+LOCKING_XIDS = (46, 62, 109, 119)  # each stops the device; see policy/xid_scope.py
 
 
 def draw(seed: int, variant: Variant, *, go_file: str, service_port: int) -> Cast:

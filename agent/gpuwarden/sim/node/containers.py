@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gpuwarden.errors import Refused, Unavailable, Unsupported
-from gpuwarden.model.action import Action, Kind, Target
+from gpuwarden.model.action import Target
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.sim.node.cgroups import SimCgroups
@@ -200,13 +200,6 @@ class SimDocker:
         return new_id
 
     # --- inside ---
-
-    def takes_s(self, action: Action) -> float:
-        """How long a worker's call takes: what does not ask Docker is over at once."""
-        if action.kind in (Kind.PAGE, Kind.SET_LIMIT, Kind.CLEAR_LIMIT):
-            return 0.005
-        is_docker = action.target is not None and action.target.runtime == "docker"
-        return self.timeout_s if is_docker and self.is_hung else self.answer_s
 
     def _answer(self) -> None:
         if self.is_absent:

@@ -9,7 +9,7 @@ from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.device import Device, DriverEvent, Listing, ProcessUse, Sight
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
 from gpuwarden.model.snapshot import Gap, GapKind
-from gpuwarden.model.views import ProbeView
+from gpuwarden.ports import ProbeView
 from gpuwarden.sim.node.cards import Card, Cards
 from gpuwarden.sim.node.clock import SimClock
 
@@ -55,8 +55,6 @@ class SimProbe:
         """How late what was seen is handed over (a starved agent, a full pipe)."""
         self.is_silent = False
         """The child sends nothing at all."""
-        self.is_paused = False
-        """Every device is let go of."""
         self.epoch = 0
         self.history: list[Listed] = []
         self.handed_over: dict[DeviceId, list[tuple[float, float]]] = {}
@@ -71,7 +69,7 @@ class SimProbe:
         """Sample and list if it is time to."""
         now = self._clock.now()
         self._judge(now)
-        if self.is_paused or self.is_silent or self._is_stuck(now):
+        if self.is_silent or self._is_stuck(now):
             return
         due = now - self._sampled_at >= self.plan.period_s - EPS
         listing_due = any(self._is_list_due(c, now) for c in self._seen())
@@ -155,19 +153,6 @@ class SimProbe:
         self.plan = plan
         self._wanted.update(plan.list_now)
 
-    def pause(self) -> None:
-        self.is_paused = True
-        self._frames.clear()
-        self._handed = (
-            tuple(replace(d, sight=Sight.BLIND, used_bytes=None) for d in self._handed[0]),
-            (),
-        )
-        self.has_news = True
-
-    def resume(self) -> None:
-        self.is_paused = False
-        self._sampled_at = -1e9
-
     def filenos(self) -> Sequence[int]:
         return ()
 
@@ -234,7 +219,6 @@ class SimProbe:
                 at=now if sight is Sight.OK else None,
                 sight=sight,
                 parent=card.parent,
-                pci=f"0000{card.place}.0" if card.parent is None else None,
                 is_mig_parent=card.is_mig_parent,
                 recovery_action=card.recovery_action if sight is Sight.OK else None,
             )

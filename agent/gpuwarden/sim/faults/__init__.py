@@ -1,1 +1,0 @@
-"""Driver faults played for real, one after the other: `gpuwarden simulate fault`."""
