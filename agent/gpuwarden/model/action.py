@@ -16,6 +16,8 @@ class Kind(StrEnum):
     THAW = "thaw"
     RESTART_OFF = "restart-off"
     RESTART_BACK = "restart-back"
+    DETACH = "detach"
+    """Its processes are taken off the MPS server they are clients of: a signal could take it along."""
     TERM = "term"
     KILL = "kill"
     STOP = "stop"
@@ -33,6 +35,7 @@ HARMFUL = frozenset(
         Kind.THROTTLE,
         Kind.FREEZE,
         Kind.RESTART_OFF,
+        Kind.DETACH,
         Kind.TERM,
         Kind.KILL,
         Kind.STOP,
@@ -50,6 +53,7 @@ BLOCKING = frozenset(
     {
         Kind.RESTART_OFF,
         Kind.RESTART_BACK,
+        Kind.DETACH,
         Kind.STOP,
         Kind.RELOCATE,
         Kind.PAGE,
