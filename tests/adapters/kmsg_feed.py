@@ -28,10 +28,12 @@ def xid(number: int = 79, *, pid: int = 4711, pci: str = "0000:3b:00") -> str:
     return f"NVRM: Xid (PCI:{pci}): {number}, pid={pid}, name=python, of a test"
 
 
-def line(sequence: int, text: str | bytes, *, priority: int = 4, flag: str = "-") -> bytes:
+def line(
+    sequence: int, text: str | bytes, *, priority: int = 4, flag: str = "-", us: int = 7
+) -> bytes:
     """A record as it is read."""
     body = text.encode() if isinstance(text, str) else text
-    return b"%d,%d,%d,%s;%s\n" % (priority, sequence, sequence * 10, flag.encode(), body)
+    return b"%d,%d,%d,%s;%s\n" % (priority, sequence, us, flag.encode(), body)
 
 
 class Feed:

@@ -211,6 +211,18 @@ def test_what_was_overwritten_while_no_agent_ran_is_counted(devices: list[Opened
 
 
 @real
+def test_what_is_there_at_the_first_read_is_backlog_and_what_comes_later_is_not(
+    devices: list[Opened],
+) -> None:
+    opened = device(devices)
+    source = opened.source
+    assert isinstance(source, KmsgDevice)
+    assert source._is_backlog
+    opened.all()
+    assert not source._is_backlog
+
+
+@real
 def test_a_place_beyond_is_given_up_by_the_follower(tmp_path: Path) -> None:
     PlaceFile(tmp_path).save(at(999_999_999_999))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,11 +39,13 @@ def test_a_record_is_handed_on_with_all_it_tells(feed: Feed) -> None:
     assert (opened.counts.records, opened.counts.kept, opened.counts.urgent) == (2, 1, 1)
 
 
-def test_what_comes_after_the_first_end_is_no_backlog(feed: Feed) -> None:
+def test_what_was_printed_before_it_was_opened_is_backlog_whenever_it_comes(feed: Feed) -> None:
+    before = int(monotonic() * 1e6) - 1
     opened = stream_of(feed)
-    feed.say(line(0, xid()))
+    assert opened.all() == []
+    feed.say(line(0, xid(), us=before))
     assert [r.is_backlog for r in opened.all()] == [True]
-    feed.say(line(1, xid()))
+    feed.say(line(1, xid(), us=int(monotonic() * 1e6)))
     assert [r.is_backlog for r in opened.all()] == [False]
 
 
@@ -302,8 +305,15 @@ def test_a_flood_of_xids_of_one_device_does_not_hide_another(feed: Feed) -> None
     records = opened.fed(feed, flood(0, 3000, xid(31)))
     assert len(records) == URGENT_BURST
     assert opened.counts.dropped == 3000 - URGENT_BURST
-    feed.say(line(3000, xid(79, pci="0000:86:00")), line(3001, xid(79)))
-    assert opened.texts() == [xid(79, pci="0000:86:00"), xid(79)]
+    feed.say(
+        *flood(3000, 3, xid(31)),
+        line(3003, xid(79, pci="0000:86:00")),
+        line(3004, xid(79)),
+        line(3005, xid(3)),
+        line(3006, xid(31)),
+    )
+    assert opened.texts() == [xid(79, pci="0000:86:00"), xid(79), xid(3)]
+    assert opened.counts.dropped == 3004 - URGENT_BURST
 
 
 def test_a_place_is_the_last_record_that_was_read(feed: Feed) -> None:

@@ -63,19 +63,18 @@ class Inbox:
         return is_urgent
 
     def take(self) -> tuple[tuple[KernelRecord, ...], Place | None, bool]:
-        """The oldest, up to a tick's bound; how far that is; whether more are waiting."""
+        """The oldest, up to a tick's bound, understood; how far that is; whether more are waiting."""
         with self._lock:
-            if not self._waiting:
-                return (), self._read, False
-            records = []
-            for _ in range(min(TAKE_MAX, len(self._waiting))):
-                kept, place = self._waiting.popleft()
+            taken = [self._waiting.popleft() for _ in range(min(TAKE_MAX, len(self._waiting)))]
+            for kept, _ in taken:
                 self._kinds[kept.key] -= 1
-                records.append(understood(kept.record))
-            if self._waiting:
-                return tuple(records), replace(place, at=kept.at), True
-            self._kinds.clear()
-            return tuple(records), self._read, False
+            has_more, place = bool(self._waiting), self._read
+            if not has_more:
+                self._kinds.clear()
+        if has_more:
+            last, place_then = taken[-1]
+            place = replace(place_then, at=last.at)
+        return tuple(understood(kept.record) for kept, _ in taken), place, has_more
 
     def accused(self) -> KernelForgery | None:
         """Forgeries since the last call."""

@@ -9,7 +9,9 @@ is seen once a batch, when the number of its last record is compared with how ma
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic
 
+from gpuwarden.adapters.kmsg.held import HeldReads
 from gpuwarden.adapters.kmsg.record import (
     TEXT_MAX_BYTES,
     Raw,
@@ -20,6 +22,7 @@ from gpuwarden.adapters.kmsg.record import (
 )
 from gpuwarden.adapters.kmsg.sieve import (
     STARTS,
+    XID,
     Sieve,
     is_of_a_process,
     is_urgent,
@@ -34,6 +37,9 @@ RECORD_BYTES = 8192
 """The longest record of the kernel; a shorter buffer makes read(2) fail with EINVAL."""
 SLICE = 512
 """Records a read at most: whoever follows can then do something else."""
+STEP = 8
+HELD_AFTER_S = 0.001
+"""A read of a whole slice takes half of that, unless other threads of the agent compute."""
 _SHORTEST = len(b"0,0,0,-;")
 _COMMA = ord(",")
 """After a priority of one digit, which is a record of facility 0."""
@@ -65,6 +71,11 @@ class Ring:
         self._unnumbered = 0
         """Records read since ``_next`` was right."""
         self._is_backlog = False
+        self._backlog_before_us: float | None = None
+        """By a stream's own clock; ``None``: what is there until its end is reached."""
+        self._held = HeldReads(RECORD_BYTES)
+        self._spent = b""
+        """What an Xid line holds whose kind has no allowance left in this batch."""
         self._head: Kept | None = None
         """The record handed on just now: the next one may go on with its line."""
 
@@ -108,7 +119,7 @@ class Ring:
             count, reach = 0, Reach.OVER
         except OSError as error:
             raise CannotRead(f"{self.name}: {error.strerror}") from error
-        if reach is Reach.EMPTY:
+        if reach is Reach.EMPTY and self._backlog_before_us is None:
             self._is_backlog = False
         return Pull(kept, count, reach)
 
@@ -116,20 +127,24 @@ class Ring:
         read, fd = os.read, self._fd
         batch: list[bytes] = []
         append, reach = batch.append, Reach.MORE
+        late = monotonic() + HELD_AFTER_S
         try:
-            for _ in range(SLICE):
-                raw = read(fd, RECORD_BYTES)
-                if len(raw) < _SHORTEST:
-                    if not raw:
-                        reach = Reach.OVER
-                        break
-                    self._special(raw)
-                    continue
-                append(raw)
+            for _ in range(SLICE // STEP):
+                if monotonic() > late:
+                    read = self._held.read
+                for _ in range(STEP):
+                    append(read(fd, RECORD_BYTES))
         except BlockingIOError:
             reach = Reach.EMPTY
         except BrokenPipeError:
             self._sieve.counts.overruns += 1
+        if batch and min(map(len, batch)) < _SHORTEST:
+            if not all(batch):
+                reach = Reach.OVER
+            for raw in batch:
+                if 0 < len(raw) < _SHORTEST:
+                    self._special(raw)
+            batch = [raw for raw in batch if len(raw) >= _SHORTEST]
         if batch:
             self._look(batch, now, kept)
             self._number(batch[-1], len(batch))
@@ -147,8 +162,13 @@ class Ring:
                 self._take(raw, now, kept)
             return
         ours = [r for r in batch if r[1] == _COMMA and r.startswith(STARTS, r.find(b";") + 1)]
+        self._spent = b""
         for raw in ours:
-            self._offer(raw, now, kept)
+            if self._spent and raw.find(self._spent) >= 0:
+                self._sieve.counts.dropped += 1
+                self._head = None
+            else:
+                self._offer(raw, now, kept)
         if len(ours) < len(batch):
             forged = [r for r in batch if r[1] != _COMMA and pretends(r)]
             if forged:
@@ -255,6 +275,8 @@ class Ring:
                 return True
             self._head = Kept(key, self._made(record, now), str(record.sequence), urgent)
             self._sieve.keep(kept, self._head)
+        elif key.startswith(XID):
+            self._spent = key + b","
         return True
 
     def _accuse(self, raw: bytes, count: int = 1) -> None:
@@ -289,6 +311,9 @@ class Ring:
             boot_us=record.boot_us,
             facility=record.facility,
             level=record.level,
-            is_backlog=self._is_backlog,
+            is_backlog=self._is_backlog and self._is_old(record.boot_us),
             details=details_of(record.rest) if record.rest else (),
         )
+
+    def _is_old(self, boot_us: int) -> bool:
+        return self._backlog_before_us is None or boot_us < self._backlog_before_us

@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from time import monotonic
 
 from gpuwarden.adapters.kmsg.device import cannot_open
 from gpuwarden.adapters.kmsg.ring import SLICE, Ring
@@ -41,6 +42,7 @@ class SimulatedStream(Ring):
         self._socket = connection = socket.socket(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
         )
+        self._backlog_before_us = monotonic() * 1e6  # the driver sends when it comes to it
         try:
             name = self._connect(connection)
             number = self._begin(connection.fileno(), name, place, is_backlog=is_backlog)
