@@ -58,14 +58,16 @@ LAYERS: dict[str, Layer] = {
     "cli": Layer(own=ALL),
     "commands": Layer(own=ALL),  # the verbs: the CLI in more than one file
     "wiring": Layer(own=ALL),
+    "reload": Layer(own=ALL),  # a part of wiring
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
-    "ports": Layer(own=frozenset({"model", "ports_host"}), third=NOTHING),
+    "ports": Layer(own=frozenset({"model", "ports_host", "ports_oncall"}), third=NOTHING),
     "ports_host": Layer(own=frozenset({"model"}), third=NOTHING),
+    "ports_oncall": Layer(own=frozenset({"model"}), third=NOTHING),
     "config": Layer(
         own=frozenset(
             {
@@ -74,10 +76,12 @@ LAYERS: dict[str, Layer] = {
                 "config_types",
                 "config_addresses",
                 "config_health",
+                "config_oncall",
                 "config_rules",
             }
         )
     ),
+    "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_rules": Layer(own=NOTHING),
     "config_health": Layer(own=frozenset({"config_types"})),
     "config_addresses": Layer(own=frozenset({"config_types"})),
@@ -90,7 +94,9 @@ LAYERS: dict[str, Layer] = {
     ),
     "toml_places": Layer(own=frozenset({"errors"})),
     "policy": Layer(
-        own=frozenset({"model", "config", "config_health", "config_types", "evaluate.fast"}),
+        own=frozenset(
+            {"model", "config", "config_health", "config_types", "config_oncall", "evaluate.fast"}
+        ),
         third=NOTHING,
         is_pure=True,
     ),
@@ -110,9 +116,11 @@ LAYERS: dict[str, Layer] = {
             {
                 "ports",
                 "ports_host",
+                "ports_oncall",
                 "model",
                 "config",
                 "config_types",
+                "config_oncall",
                 "wire",
                 "errors",
                 "clock",
@@ -137,7 +145,19 @@ LAYERS: dict[str, Layer] = {
     ),
     "node": Layer(
         own=frozenset(
-            {"policy", "ports", "model", "wire", "config", "config_types", "errors", "clock", "log"}
+            {
+                "policy",
+                "ports",
+                "ports_oncall",
+                "model",
+                "wire",
+                "config",
+                "config_types",
+                "config_oncall",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "aggregator": Layer(

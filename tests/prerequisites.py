@@ -30,6 +30,9 @@ SERVICE_VARIABLES = (
     "CONTAINERS_STORAGE_CONF",
     "SLURM_CONF",
     "GPUWARDEN_TEST_MACHINE",
+    "ALERTMANAGER_URLS",
+    "PROMETHEUS_URL",
+    "PROMETHEUS_TARGETS",
 )
 MACHINE_PROGRAM = str(ROOT / "scripts" / "machine")
 
@@ -107,6 +110,18 @@ def _asked(*command: str, **env: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{said}: {error}"
     return None if asked.returncode == 0 else f"{said}: {asked.stdout or asked.stderr}".strip()
+
+
+def _prometheus() -> str | None:
+    url = services_environment().get("PROMETHEUS_URL", "")
+    if not url:
+        return "no private Prometheus (scripts/services up prometheus)"
+    host, _, port = url.removeprefix("http://").partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=ASK_TIMEOUT_S).close()
+    except OSError as error:
+        return f"the private Prometheus at {url} does not answer: {error}"
+    return None
 
 
 def _gpu() -> str | None:
@@ -191,6 +206,7 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "lxc": _lxc,
     "podman": lambda: _pings("podman", "PODMAN_HOST"),
     "postgres": _postgres,
+    "prometheus": _prometheus,
     "promtool": lambda: _programs("promtool", package="prometheus"),
     "root": _root,
     "slow": _slow,

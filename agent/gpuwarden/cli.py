@@ -20,6 +20,9 @@ VERBS: Mapping[str, str] = {
     "events": "gpuwarden.commands.events:events",
     "incidents": "gpuwarden.commands.incidents:incidents",
     "explain": "gpuwarden.commands.explain:explain",
+    "ack": "gpuwarden.commands.ack:ack",
+    "silence": "gpuwarden.commands.silence:silence",
+    "notify": "gpuwarden.commands.notify:notify",
     "check-config": "gpuwarden.commands.config:check_config",
     "config": "gpuwarden.commands.config:config",
     "doctor": "gpuwarden.commands.doctor:doctor",
@@ -28,7 +31,7 @@ VERBS: Mapping[str, str] = {
     "debug": "gpuwarden.commands.debug:debug",
     "version": "gpuwarden.commands.version:version",
 }
-"""In the order of ``--help``: the daemon, looking, asking why, checking, trying out."""
+"""In the order of ``--help``: the daemon, looking, asking why, answering, checking, trying out."""
 
 
 class Verbs(click.Group):

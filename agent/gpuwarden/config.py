@@ -7,22 +7,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, SecretUrl, UnixUrl
+from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, UnixUrl
 from gpuwarden.config_health import HealthConfig
+from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.config_rules import Rules
-from gpuwarden.config_types import Bytes, Class, Ratio, Seconds
+from gpuwarden.config_types import Bytes, Class, Ratio, Seconds, Section
 from gpuwarden.model.tenant import TenantClass
 
 MIB = 2**20
 GIB = 2**30
-
-
-class Section(BaseModel):
-    """One table of the file: frozen, and an unknown key is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class QuotaConfig(Section):
@@ -312,17 +307,10 @@ class KmsgConfig(Section):
     """``auto``: what is at ``path``; systemd's journal where that is /dev/kmsg and may not be read."""
 
 
-class PageConfig(Section):
-    """Where a page goes: a webhook (JSON by POST). Empty: the log alone."""
-
-    webhook: SecretUrl | None = None
-    timeout_s: Seconds = 5.0
-
-
 AT_START = (
     *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
     *("agent.metrics_processes", "agent.journal_max_bytes", "agent.operator_gids"),
-    *("nvml", "docker", "cri", "kmsg", "page", "service"),
+    *("nvml", "docker", "cri", "kmsg", "service"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
     *(f"health.{key}" for key in ("root", "surroundings_every_s", "clock_events")),
 )
@@ -348,7 +336,7 @@ class Config(Section):
     docker: DockerConfig = DockerConfig()
     cri: CriConfig = CriConfig()
     kmsg: KmsgConfig = KmsgConfig()
-    page: PageConfig = PageConfig()
+    oncall: OncallConfig = OncallConfig()
     fault: FaultConfig = FaultConfig()
     repair: RepairConfig = RepairConfig()
     rules: Rules = Rules()

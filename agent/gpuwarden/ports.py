@@ -25,6 +25,7 @@ from gpuwarden.model.snapshot import (
 from gpuwarden.model.tenant import HostLimits
 from gpuwarden.model.views import KernelView, ProbeView
 from gpuwarden.ports_host import Host, Senses
+from gpuwarden.ports_oncall import Pager
 
 
 class Probe(Protocol):
@@ -277,14 +278,6 @@ class Journal(Protocol):
 
     def remember(self, memory: Memory) -> None:
         """A checkpoint: what stands, whatever was written or lost before."""
-        ...
-
-
-class Pager(Protocol):
-    """Hands a page to on-call; deduplicated by incident by whoever implements it."""
-
-    def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
-        """Blocks up to its deadline; ``Unavailable`` when it was not accepted."""
         ...
 
 

@@ -21,81 +21,38 @@ from gpuwarden.adapters.metrics_page import PageOptions
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.own_cost import OwnCost
-from gpuwarden.adapters.pager import WebhookPager
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
 from gpuwarden.adapters.remedies import HostRemedies
 from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.sdnotify import SdNotify
+from gpuwarden.adapters.secrets import Secrets
 from gpuwarden.adapters.services import ServiceWatch
+from gpuwarden.adapters.sinks.make import make_heartbeat, make_sinks
 from gpuwarden.adapters.surroundings import HostSenses
 from gpuwarden.adapters.tenancy import tenant_id
 from gpuwarden.adapters.wakeups import Wakeups
 from gpuwarden.clock import Clock, SystemClock
-from gpuwarden.config import Config, waits_for_restart
+from gpuwarden.config import Config
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.log import configure_log, get_log
 from gpuwarden.model.status import AgentInfo
 from gpuwarden.node.journal import FileJournal, Reading, read
 from gpuwarden.node.life import live
 from gpuwarden.node.loop import Node
+from gpuwarden.node.notifier import Notifier, Outfit
+from gpuwarden.node.oncall_desk import OncallDesk
 from gpuwarden.node.recover import Recovered, recover, resume
+from gpuwarden.node.sent_log import SentLog
 from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
 from gpuwarden.ports import KernelLog, Ports, Steps
+from gpuwarden.reload import Reloader
 
 EXIT_OK = 0
 EXIT_PROBLEM = 1
-
-
-@dataclass(slots=True)
-class Reloader:
-    """Reads the configuration again on HUP; a bad one is reported and the old one stays."""
-
-    path: Path | None
-    environ: Mapping[str, str]
-    flags: Mapping[str, object]
-    clock: Clock
-    journal: FileJournal
-    notify: SdNotify
-    started_with: Config
-    waiting: tuple[str, ...] = ()
-    """Settings of the newest configuration that only a restart puts in force."""
-    is_ok: bool = True
-    error: str = ""
-    loaded_wall: float = 0.0
-    accepted: int = 0
-    rejected: int = 0
-
-    def __call__(self) -> Config | None:
-        self.notify.reloading()
-        log = get_log()
-        try:
-            fresh = config_files.load(
-                self.path, environ=self.environ, flags=dict(self.flags)
-            ).config
-        except ConfigError as error:
-            self.rejected += 1
-            self.is_ok, self.error = False, "; ".join(error.faults)[:1000]
-            log.error("config_rejected", faults=error.faults)
-            self.notify.reloaded(f"config rejected, the old one stays: {error.faults[0]}")
-            return None
-        self.accepted += 1
-        self.is_ok, self.error = True, ""
-        self.waiting = waits_for_restart(self.started_with, fresh)
-        self.loaded_wall = self.clock.wall()
-        try:
-            self.journal.reconfigure(fresh.model_dump_json(by_alias=True))
-        except Unavailable as error:
-            log.error("journal_failed", detail=str(error))
-        log.info("config_reloaded", mode=fresh.agent.mode)
-        if self.waiting:
-            log.warning("config_waits_for_restart", settings=self.waiting)
-        restart = f"; waits for a restart: {', '.join(self.waiting)}" if self.waiting else ""
-        self.notify.reloaded(f"config reloaded: {fresh.agent.mode}{restart}")
-        return fresh
 
 
 @dataclass(slots=True)
@@ -114,6 +71,7 @@ class Parts:
     senses: HostSenses
     kernel_log: KernelLog
     workers: ThreadWorkers
+    notifier: Notifier
     board: Board
     api: NodeApi
     metrics: MetricsServer
@@ -128,6 +86,7 @@ class Parts:
         self.runtimes.close()
         self.kernel_log.close()
         self.workers.close()
+        self.notifier.close()
         try:
             self.journal.remember(self.node.memory)
         except Unavailable as error:
@@ -169,6 +128,7 @@ def run_agent(
         clock=clock,
         journal=parts.journal,
         notify=parts.notify,
+        oncall=lambda fresh: parts.notifier.adopt(_outfit(fresh, clock, environ)),
         started_with=cfg,
         loaded_wall=clock.wall(),
     )
@@ -186,6 +146,7 @@ def run_agent(
     wakeups.catch_signals()
     parts.metrics.start()
     parts.api.start()
+    parts.notifier.start()
     get_log().info("agent_started", mode=cfg.agent.mode, version=gpuwarden.__version__)
     parts.notify.ready(f"{cfg.agent.mode}: started")
     _give_back_start_up_memory()
@@ -235,6 +196,12 @@ def build(
     )
     kernel = kernel_log(cfg, host, clock)
     workers = ThreadWorkers()
+    notifier = Notifier(
+        _outfit(cfg, clock, environ),
+        SentLog(cfg.agent.state_dir / "oncall"),
+        clock,
+        socket.gethostname(),
+    )
     board = Board(sources=_no_sources())
     ports = Ports(
         probe=probe,
@@ -247,7 +214,7 @@ def build(
         services=services,
         kernel_log=kernel,
         journal=journal,
-        pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
+        pager=notifier,
         remedies=HostRemedies(cfg.repair, clock),
         cordons=HostCordons(),
         status=AnnouncedStatus(board, get_log()),
@@ -273,7 +240,13 @@ def build(
         options=PageOptions(process_top=cfg.agent.metrics_processes),
     )
     # Last: its socket is a file that stays where something after it cannot be had.
-    api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
+    api = NodeApi(
+        claim,
+        board,
+        clock=clock,
+        operator_gids=cfg.agent.operator_gids,
+        oncall=OncallDesk(notifier, journal, clock, socket.gethostname()),
+    )
     return Parts(
         cfg=cfg,
         clock=clock,
@@ -287,10 +260,21 @@ def build(
         senses=senses,
         kernel_log=kernel,
         workers=workers,
+        notifier=notifier,
         board=board,
         api=api,
         metrics=metrics,
         node=node,
+    )
+
+
+def _outfit(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Outfit:
+    """The sinks of a configuration; what their secrets are is read when a message is sent."""
+    secrets, host = Secrets(environ), socket.gethostname()
+    return Outfit(
+        cfg=cfg.oncall,
+        sinks=make_sinks(cfg.oncall, secrets, clock, host),
+        heartbeat=make_heartbeat(cfg.oncall, secrets, clock, host),
     )
 
 
@@ -318,6 +302,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         if reloader.waiting:
             settings = ", ".join(reloader.waiting)
             degraded.append(f"the configuration has changed; a restart puts in force: {settings}")
+        degraded += parts.notifier.complaints
         return AgentInfo(
             version=gpuwarden.__version__,
             pid=os.getpid(),
@@ -346,6 +331,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts["config_reloads", "rejected"] = reloader.rejected
         counts.update((("api", k), v) for k, v in parts.api.counts().items())
         counts.update((("metrics", k), v) for k, v in parts.metrics.counts().items())
+        counts.update(parts.notifier.counters())
         counts.update(parts.probe.counters())
         counts.update(parts.kernel_log.counters())
         return counts
@@ -359,6 +345,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             **parts.probe.durations(),
             **parts.node.durations,
         },
+        oncall=lambda: parts.notifier.state,
     )
 
 

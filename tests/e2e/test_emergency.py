@@ -26,8 +26,8 @@ list_every_s = "500ms"
 warmup_s = "100ms"
 [ladder]
 locked_after_s = "1s"
-[page]
-webhook = "http://127.0.0.1:{page_port}/page"
+[[oncall.webhook]]
+url = "http://127.0.0.1:{page_port}/page"
 [[tenant]]
 match = {{comm = "serve*"}}
 class = "protected"

@@ -16,13 +16,16 @@ from typing import Any
 import grpc
 
 from gpuwarden.adapters.node_service import NodeService
+from gpuwarden.adapters.oncall_service import OncallService
 from gpuwarden.adapters.peers import Peer, Role
 from gpuwarden.adapters.relay import Relay, RelayLimits
 from gpuwarden.adapters.run_claim import SOCKET_NAME, RunClaim
 from gpuwarden.adapters.view_source import ViewSource
 from gpuwarden.clock import Clock
 from gpuwarden.errors import Unavailable
+from gpuwarden.ports_oncall import Oncall
 from gpuwarden.wire.v1.node_pb2_grpc import add_NodeServiceServicer_to_server
+from gpuwarden.wire.v1.oncall_pb2_grpc import add_OncallServiceServicer_to_server
 
 REQUEST_MAX_BYTES = 64 * 1024
 RESPONSE_MAX_BYTES = 32 * 2**20
@@ -34,7 +37,7 @@ _PEER_PREFIX = "unix-abstract:"
 
 
 class NodeApi:
-    """Serves ``source`` to readers. ``handlers`` are further services, such as acting ones."""
+    """Serves ``source`` to readers, and ``oncall`` to operators. ``handlers`` are further services."""
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class NodeApi:
         operator_gids: tuple[int, ...] = (),
         socket_mode: int = 0o666,
         limits: RelayLimits | None = None,
+        oncall: Oncall | None = None,
         handlers: "Sequence[grpc.GenericRpcHandler[Any, Any]]" = (),
     ) -> None:
         """Bind both sockets; nothing is accepted before ``start``.
@@ -72,6 +76,12 @@ class NodeApi:
             source, clock=clock, peer_of=self.peer_of, stopping=self._stopping
         )
         add_NodeServiceServicer_to_server(self._service, self._server)
+        self._oncall: OncallService | None = None
+        if oncall is not None:
+            self._oncall = OncallService(
+                oncall, viewer=self.peer_of, operator=self.require_operator
+            )
+            add_OncallServiceServicer_to_server(self._oncall, self._server)
         try:
             self._server.add_insecure_port(f"unix:{inner}")
             listener = _listen(self._public, claim.inner_dir / "door.sock", socket_mode)
@@ -119,7 +129,8 @@ class NodeApi:
 
     def counts(self) -> Mapping[str, int]:
         """What the door let in and refused, and ``failed`` answers."""
-        return {**self._relay.counts(), "failed": self._service.failures}
+        failed = self._service.failures + (self._oncall.failures if self._oncall else 0)
+        return {**self._relay.counts(), "failed": failed}
 
 
 def _listen(path: Path, draft: Path, mode: int) -> socket.socket:

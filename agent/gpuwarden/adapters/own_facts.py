@@ -68,6 +68,11 @@ TOTALS: Mapping[str, Total] = {
     "dropped": Total(
         metric="dropped_total", help="What a full queue dropped, by queue.", labels=("queue",)
     ),
+    "notices": Total(
+        metric="notices_total",
+        help="Messages to people by sink, reason and what became of them.",
+        labels=("sink", "reason", "result"),
+    ),
     "config_reloads": Total(
         metric="config_reloads_total", help="Reloads by result.", labels=("result",)
     ),

@@ -265,6 +265,35 @@ def service_table(view: View, out: Out) -> Part:
     return out.table(columns, rows)
 
 
+def oncall_table(view: View, out: Out) -> Part:
+    """One row a sink: whether people can be told."""
+    columns = (
+        Column("ON-CALL"),
+        Column("KIND", from_width=100),
+        Column("STATE"),
+        Column("WAITING", is_number=True),
+        Column("LAST TAKEN", is_number=True),
+        Column("WHAT IT SAID", may_wrap=True),
+    )
+    wall = view.snapshot.wall
+    rows: list[list[Cell]] = [
+        [
+            sink.name,
+            sink.kind,
+            Styled("not used yet", "")
+            if sink.ok_wall is None and sink.failing_wall is None
+            else Styled("ok", "green")
+            if sink.failing_wall is None
+            else Styled(f"fails for {span(wall - sink.failing_wall)}", "bold red"),
+            str(sink.due),
+            "-" if sink.ok_wall is None else f"{span(wall - sink.ok_wall)} ago",
+            sink.detail,
+        ]
+        for sink in view.oncall.sinks
+    ]
+    return out.table(columns, rows)
+
+
 def finding_table(findings: Sequence[Finding], out: Out) -> Part:
     """One row a finding, worst first."""
     columns = (Column("SEVERITY"), Column("RULE"), Column("FINDING", may_wrap=True))

@@ -17,8 +17,10 @@ from gpuwarden.model.action import (
     Target,
 )
 from gpuwarden.model.ids import CgroupId, Pid
+from gpuwarden.model.oncall import Page
 from gpuwarden.model.repair import Subject
 from gpuwarden.model.tenant import HostLimits
+from gpuwarden.node.workers import PAGE_LANE
 from gpuwarden.ports import Ports
 
 Old = Mapping[str, str]
@@ -120,13 +122,7 @@ class Actor:
     def _execute(self, action: Action) -> Old:
         if action.kind is Kind.PAGE:
             self._ports.steps.reached(action, "checked")
-            params = dict(action.params)
-            self._ports.pager.send(
-                action.incident,
-                params.get("severity", "error"),
-                params.get("summary", action.why),
-                {"why": action.why, "device": action.device or ""},
-            )
+            self._ports.pager.send(_page(action, self._clock.wall()))
             return {}
         on_device = self._do_on_device.get(action.kind)
         if on_device is not None:
@@ -300,6 +296,20 @@ class Actor:
         )
 
 
+def _page(action: Action, wall: float) -> Page:
+    params = dict(action.params)
+    return Page(
+        id=action.id,
+        incident=action.incident,
+        severity=params.get("severity", "error"),
+        summary=params.get("summary", action.why),
+        wall=wall,
+        device=action.device or "",
+        fault=params.get("fault", ""),
+        pci=params.get("pci", ""),
+    )
+
+
 def _cgroup(target: Target) -> CgroupId:
     if target.cgroup is None:
         raise Unsupported("the tenant has no cgroup of its own")
@@ -324,7 +334,7 @@ def _lane(action: Action) -> str:
     """One lane a device for evictions; pages and settings have their own, so that they never queue
     behind a runtime that hangs."""
     if action.kind is Kind.PAGE:
-        return "page"
+        return PAGE_LANE
     if action.kind in REPAIRS:
         return "repair"
     if action.kind in (Kind.CORDON, Kind.UNCORDON):

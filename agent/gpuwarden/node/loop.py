@@ -59,7 +59,10 @@ class Node:
     def tick(self, now: float, wall: float) -> Decision:
         """One pass."""
         started = self._clock.now()
+        if self.last is None:
+            self._follow(self.archive.incidents, is_all=True)
         self._conclude(self.ports.workers.finished())
+        self._tell(now, wall)
         if self.journal_fault and now >= self._retry_at:
             self._find_journal(now)
         fault = self.journal_fault
@@ -86,6 +89,19 @@ class Node:
         self.ports.kernel_log.settle()
         self.ports.watchdog.pet(_summary(self.cfg, snapshot, decision))
         return self.last
+
+    def _follow(self, incidents: Sequence[Incident], *, is_all: bool = False) -> None:
+        """On-call hears of what changed; in the beginning, of everything."""
+        if incidents or is_all:
+            subjects = {i: subject for subject, i in self.memory.open_incidents.items()}
+            self.ports.pager.follow(incidents, subjects, is_all=is_all)
+
+    def _tell(self, now: float, wall: float) -> None:
+        """What became of messages to people stands in their incidents."""
+        deliveries = self.ports.pager.delivered()
+        if deliveries:
+            self.archive, changed = archive.delivered(self.archive, deliveries, now, wall)
+            self._keep(changed)
 
     def let_go(self) -> None:
         """Before a clean end: whatever is held runs on."""
@@ -114,6 +130,7 @@ class Node:
                 decision = decide(self.cfg, self.memory, replace(snapshot, can_record=False))
         self.archive, changed = archive.decided(self.cfg, self.archive, snapshot, decision)
         self._keep(changed)
+        self._follow(changed)
         return decision
 
     def _conclude(self, outcomes: Sequence[Outcome]) -> None:
@@ -136,6 +153,7 @@ class Node:
         self.archive, changed = archive.concluded(self.archive, outcomes)
         if any(o.result is not Result.STARTED for o in outcomes):
             self._keep(changed)
+            self._follow(changed)
 
     def _reach(self, phase: str, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:

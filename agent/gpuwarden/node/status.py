@@ -9,6 +9,7 @@ from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Outcome, Result, Withheld
 from gpuwarden.model.decision import Decision, Incident, NoteKind
 from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.oncall import OncallState
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.model.status import AgentInfo, View
 
@@ -23,6 +24,7 @@ class Sources:
     details: Callable[[], Mapping[DeviceId, Mapping[str, float | str | None]]]
     counters: Callable[[], Mapping[tuple[str, str], int]]
     durations: Callable[[], Mapping[str, float]]
+    oncall: Callable[[], OncallState] = OncallState
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class Board:
             device_details=self.sources.details(),
             counters={**self._counts, **self.sources.counters()},
             durations=self.sources.durations(),
+            oncall=self.sources.oncall(),
         )
         with self._fresh:
             self._view = view

@@ -13,9 +13,12 @@ from gpuwarden.model.decision import (
     NoteKind,
 )
 from gpuwarden.model.ids import IncidentId
+from gpuwarden.model.oncall import Delivery, Reason
 from gpuwarden.model.snapshot import Health, Snapshot
 from gpuwarden.policy.advice import advise
 
+TOLD = "notify"
+"""Kind of the steps that say what became of a message to people."""
 MAX_CLOSED = 200
 MAX_STEPS = 200
 MAX_POINTS = 240
@@ -96,6 +99,43 @@ def concluded(
         changed[outcome.incident] = replace(old, steps=steps)
     finished = {k: replace(i, advice=advise(i)) for k, i in changed.items()}
     return _merged(known, finished), tuple(finished.values())
+
+
+def delivered(
+    archive: Archive, deliveries: Sequence[Delivery], at: float, wall: float
+) -> tuple[Archive, tuple[Incident, ...]]:
+    """The archive with what became of messages to people; a newer word on one replaces the older."""
+    known = {i.id: i for i in archive.incidents}
+    changed: dict[IncidentId, Incident] = {}
+    for delivery in deliveries:
+        old = changed.get(delivery.incident) or known.get(delivery.incident)
+        if old is None:
+            continue
+        step = _told(delivery, at, wall)
+        same = [n for n, s in enumerate(old.steps) if s.action == delivery.id]
+        if not same:
+            changed[old.id] = _stepped(old, step)
+        elif old.steps[same[0]] != replace(step, at=old.steps[same[0]].at):
+            steps = (*old.steps[: same[0]], step, *old.steps[same[0] + 1 :])
+            changed[old.id] = replace(old, steps=steps)
+    finished = {k: replace(i, advice=advise(i)) for k, i in changed.items()}
+    return _merged(known, finished), tuple(finished.values())
+
+
+def _told(delivery: Delivery, at: float, wall: float) -> IncidentStep:
+    """``first to pagerduty: HTTP 202``."""
+    who = f" to {delivery.sink}" if delivery.sink else ""
+    detail = f": {delivery.detail}" if delivery.detail else ""
+    if delivery.reason is Reason.ACKNOWLEDGED and not delivery.sink:
+        detail = f" {delivery.detail}"
+    return IncidentStep(
+        at=at - (wall - delivery.wall),
+        wall=delivery.wall,
+        kind=TOLD,
+        text=f"{delivery.reason}{who}{detail}",
+        result=delivery.result.value,
+        action=delivery.id,
+    )
 
 
 def restored(archive: Archive, incidents: Sequence[Incident]) -> Archive:

@@ -3,12 +3,14 @@
 from collections.abc import Set as AbstractSet
 
 from gpuwarden.model.action import Kind
+from gpuwarden.model.fault import Topic
 from gpuwarden.model.finding import Finding, Scope, Severity
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import Rung
 from gpuwarden.policy import guard
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.incidents import subject_of
+from gpuwarden.policy.notify.topics import page_params, topic_of
 
 PAGED_RULES = frozenset({"quota", "reserve", "sight", "unattributed", "fault"})
 """``locked`` and ``tombstone`` page by themselves; a red service and a short host alone are left to the
@@ -30,15 +32,17 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     in_hand = {device for device, _ in desk.busy()}
     in_hand |= {c.device for c in desk.cases.values() if c.rung is Rung.STUCK}
     locked = {f.device for f in findings if f.rule == "locked"}  # the last resort tells of those
-    told = {f.device for f in findings if _topic(f) in paged and f.device is not None}
+    known = _known(desk, findings, paged)
+    told = {f.device for f in findings if _topic(f) in known and f.device is not None}
     # The driver itself has named what is wrong there: what is polled of it afterwards says the same.
-    signed = {f.device for f in findings if f.rule == "fault" and f.key in paged} - {None}
+    signed = {f.device for f in findings if f.rule == "fault" and f.key in known} - {None}
     for finding in findings:
-        if _topic(finding) in paged or not _is_due(desk, finding, in_hand):
+        if _topic(finding) in known or not _is_due(desk, finding, in_hand):
             continue
         if finding.fault and finding.device is not None and finding.device in locked:
             continue
         paged[_topic(finding)] = now
+        known.add(_topic(finding))
         if finding.device in told and finding.rule in ONE_DEVICE:
             continue  # somebody has been told of this device already, in other words
         if finding.device in signed and finding.fault:
@@ -50,9 +54,42 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
             desk.incident(subject_of(desk, finding), finding),
             finding.summary,
             device=finding.device,
-            params=(("severity", finding.severity.name.lower()), ("summary", finding.summary)),
+            params=page_params(
+                desk,
+                finding.severity.name.lower(),
+                finding.summary,
+                finding.device,
+                _of_fault(desk, finding),
+            ),
         )
     return paged
+
+
+def _of_fault(desk: Desk, finding: Finding) -> Topic | None:
+    """The class of the fault that a finding of rule ``fault`` tells of."""
+    fault = desk.memory.faults.get(finding.key.removeprefix("fault "))
+    return None if finding.rule != "fault" or fault is None else topic_of(fault.root)
+
+
+def _known(desk: Desk, findings: list[Finding], paged: dict[str, float]) -> set[str]:
+    """What was paged for as long as it stands without a break; what came back, for a while."""
+    now = desk.scene.snap.at
+    since: dict[str, float] = {}
+    for finding in findings:
+        topic = _topic(finding)
+        claimed = desk.memory.claims.get(finding.key, now)
+        since[topic] = min(claimed, since.get(topic, now))
+    known = set()
+    for topic, claimed in since.items():
+        at = paged.get(topic)
+        if at is None:
+            continue
+        again = at + desk.cfg.ladder.page_again_s
+        if claimed <= at or now < again:
+            known.add(topic)
+        if at < claimed and now < again:
+            desk.wakes.append(again)
+    return known
 
 
 def _is_due(desk: Desk, finding: Finding, in_hand: AbstractSet[DeviceId]) -> bool:

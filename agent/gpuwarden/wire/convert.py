@@ -7,6 +7,7 @@ from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.status import AgentInfo, View
 from gpuwarden.wire.convert_fault import from_fault, from_repair, to_fault, to_repair
 from gpuwarden.wire.convert_node import from_snapshot, to_snapshot
+from gpuwarden.wire.convert_oncall import from_oncall, to_oncall
 from gpuwarden.wire.convert_work import (
     from_case,
     from_debt,
@@ -67,6 +68,7 @@ def to_view(view: View) -> pb.View:
             for (name, label), total in view.counters.items()
         ],
         durations={text(name): value for name, value in view.durations.items()},
+        oncall=to_oncall(view.oncall),
     )
 
 
@@ -91,6 +93,7 @@ def from_view(message: pb.View) -> View:
         },
         counters={(entry.name, entry.label): entry.total for entry in message.counters},
         durations=dict(message.durations),
+        oncall=from_oncall(message.oncall),
     )
 
 

@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 from gpuwarden.model.action import Kind
+from gpuwarden.model.fault import Topic
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.repair import NODE, Fault, FaultClass, Phase, Repair, Step
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.fault import fold
+from gpuwarden.policy.notify.topics import page_params, topic_of
 from gpuwarden.policy.repair.table import Event
 
 UNCORDONED = frozenset({FaultClass.PERFORMANCE, FaultClass.SERVICE, FaultClass.HOST})
@@ -85,7 +87,7 @@ def hand_over(
     summary = f"{subject_words(desk, repair)} needs a person: {what}; tried: {tried}; {need}"
     if detail:
         summary += f" ({detail})"
-    _page(desk, repair, "critical", summary)
+    _page(desk, repair, "critical", summary, None if root is None else topic_of(root))
 
 
 def _has_paged_itself(desk: Desk, repair: Repair) -> bool:
@@ -107,11 +109,13 @@ def overdue(desk: Desk, repair: Repair, names: list[str]) -> None:
     _page(desk, repair, "error", summary)
 
 
-def _page(desk: Desk, repair: Repair, severity: str, summary: str) -> None:
+def _page(
+    desk: Desk, repair: Repair, severity: str, summary: str, topic: Topic | None = None
+) -> None:
     desk.order(
         Kind.PAGE,
         repair.incident,
         summary,
         device=repair.device,
-        params=(("severity", severity), ("summary", summary)),
+        params=page_params(desk, severity, summary, repair.device, topic),
     )

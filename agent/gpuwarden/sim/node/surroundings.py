@@ -8,7 +8,8 @@ from gpuwarden.errors import Unavailable, Unsupported
 from gpuwarden.model.action import Action, Kind, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident
 from gpuwarden.model.device import Sight
-from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
+from gpuwarden.model.oncall import Delivery, Page
 from gpuwarden.model.snapshot import Health, HostSample, LimitReading, ServiceState, Snapshot
 from gpuwarden.sim.node.cards import Cards
 from gpuwarden.sim.node.clock import SimClock
@@ -180,10 +181,22 @@ class SimPager:
     ledger: Ledger
     is_down: bool = False
 
-    def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
+    def send(self, page: Page) -> None:
         if self.is_down:
-            raise Unavailable("the webhook does not answer")
-        self.ledger.note("page", text=f"{severity}: {summary}")
+            raise Unavailable("the sent-log cannot be written")
+        self.ledger.note("page", text=f"{page.severity}: {page.summary}")
+
+    def follow(
+        self,
+        incidents: Sequence[Incident],
+        subjects: Mapping[IncidentId, str],
+        *,
+        is_all: bool = False,
+    ) -> None:
+        """Nobody here tells anybody how it goes on."""
+
+    def delivered(self) -> Sequence[Delivery]:
+        return ()
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from gpuwarden.wire.v1 import health_pb2 as _health_pb2
+from gpuwarden.wire.v1 import oncall_pb2 as _oncall_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -620,6 +621,7 @@ class View(_message.Message):
     DURATIONS_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
     REPAIRS_FIELD_NUMBER: _builtins.int
+    ONCALL_FIELD_NUMBER: _builtins.int
     serial: _builtins.int
     at: _builtins.float
     @_builtins.property
@@ -656,6 +658,8 @@ class View(_message.Message):
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]: ...
     @_builtins.property
     def repairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Repair]: ...
+    @_builtins.property
+    def oncall(self) -> _oncall_pb2.OncallState: ...
     def __init__(
         self,
         *,
@@ -675,10 +679,11 @@ class View(_message.Message):
         durations: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         faults: _abc.Iterable[Global___Fault] | None = ...,
         repairs: _abc.Iterable[Global___Repair] | None = ...,
+        oncall: _oncall_pb2.OncallState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "oncall", b"oncall", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "at", b"at", "cases", b"cases", "counters", b"counters", "debts", b"debts", "device_details", b"device_details", "durations", b"durations", "faults", b"faults", "findings", b"findings", "incidents", b"incidents", "outcomes", b"outcomes", "repairs", b"repairs", "serial", b"serial", "snapshot", b"snapshot", "tombstones", b"tombstones", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "at", b"at", "cases", b"cases", "counters", b"counters", "debts", b"debts", "device_details", b"device_details", "durations", b"durations", "faults", b"faults", "findings", b"findings", "incidents", b"incidents", "oncall", b"oncall", "outcomes", b"outcomes", "repairs", b"repairs", "serial", b"serial", "snapshot", b"snapshot", "tombstones", b"tombstones", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
