@@ -436,12 +436,13 @@ class Oracle:
                 self.wrong.append(f"two at once on {sorted(shared)}: {first} until {end} {second}")
 
     def _emptied(self) -> None:
-        """A device is reset, and the driver reloaded, only when no list shows anybody there."""
+        """A device is reset, and the driver reloaded, only when no list shows anybody there. (One that the
+        driver does not even count any more is nobody's: there the step itself refuses.)"""
         for entry in self.play.world.ledger.of("reset-gpu", "reload-driver"):
             every = self.play.world.cards.cards
             for device in every if entry.device is None else [entry.device]:
                 known = self.evidence.known(device, self.evidence.decided_at(entry))
-                if known and known[-1].truth:
+                if known and known[-1].truth and every[device].is_there:
                     self.wrong.append(f"used by {sorted(known[-1].truth)}: {entry}")
 
     def _end_of(self, flight: Flight) -> float:
