@@ -473,4 +473,5 @@ class Oracle:
 
 def harm_kinds(oracle: Oracle) -> set[str]:
     """What kinds of harm a play saw."""
-    return {e.kind for e in oracle.play.world.ledger.entries if e.kind in HARM}
+    wanted = HARM | REPAIRS
+    return {e.kind for e in oracle.play.world.ledger.entries if e.kind in wanted}
