@@ -25,6 +25,7 @@ class FakeCri(RuntimeServiceServicer):
     """Pods and containers by id. ``calls`` is what was asked to change them.
 
     ``answers_as``: the id every status is about. ``is_deaf``: a stop is taken and does nothing.
+    ``late``: how many times a stopped container is still told to run.
     ``hangs``: cleared, nothing is answered before it is set; ``is_asked`` tells that somebody waits.
     ``padding``: bytes beside each status.
     """
@@ -37,6 +38,7 @@ class FakeCri(RuntimeServiceServicer):
         self.answers_as = ""
         self.info: str | None = None
         self.is_deaf = False
+        self.late = 0
         self.hangs = threading.Event()
         self.hangs.set()
         self.is_asked = threading.Event()
@@ -67,6 +69,11 @@ class FakeCri(RuntimeServiceServicer):
         self.is_asked.set()
         self.hangs.wait(30)
         wanted = request.filter
+        if self.late and self.calls:
+            self.late -= 1
+            self.containers[wanted.id].state = (
+                pb.CONTAINER_RUNNING if self.late else pb.CONTAINER_EXITED
+            )
         found = [
             one
             for one in self.containers.values()
@@ -92,7 +99,7 @@ class FakeCri(RuntimeServiceServicer):
         self, request: pb.StopContainerRequest, context: grpc.ServicerContext
     ) -> pb.StopContainerResponse:
         self.calls.append(f"stop {request.container_id} {request.timeout}")
-        if not self.is_deaf:
+        if not (self.is_deaf or self.late):
             self.containers[request.container_id].state = pb.CONTAINER_EXITED
         return pb.StopContainerResponse()
 

@@ -24,7 +24,7 @@ from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.tenancy import tenant_of_owner
 from gpuwarden.model.action import Target
 from gpuwarden.model.owner import CgroupOwner
-from tests.adapters.trees import CGROUP_ROOT, remove_empty_groups
+from tests.adapters.trees import CGROUP_ROOT, remove_empty_groups, soon
 
 IMAGE = "docker.io/library/gpuwarden-test:busybox"
 ANSWER_WITHIN_S = 60.0
@@ -207,7 +207,16 @@ class Kubelet:
     def remove_container(self, container_id: str) -> None:
         """A container that has just ended is one that runs until the runtime has heard of it."""
         self._call("StopContainer", MESSAGES["Id"](id=container_id))
-        self._call("RemoveContainer", MESSAGES["Id"](id=container_id))
+        assert soon(lambda: self._is_removed(container_id)), container_id
+
+    def _is_removed(self, container_id: str) -> bool:
+        try:
+            self._call("RemoveContainer", MESSAGES["Id"](id=container_id))
+        except grpc.RpcError as error:
+            if "still running" in str(error):
+                return False
+            raise
+        return True
 
     def remove(self, pod: Pod) -> None:
         """Stops and removes a pod with all that is in it; a frozen process obeys no signal on v1."""

@@ -89,10 +89,17 @@ def test_without_a_pid_the_id_counts(runtime: Cri, cri: FakeCri, info: str) -> N
     assert cri.calls == [f"stop {A} 1"], "a part of a second is a whole one"
 
 
-def test_a_stop_that_does_nothing_is_told(runtime: Cri, cri: FakeCri) -> None:
+def test_a_stop_that_does_nothing_is_told(path: str, cri: FakeCri) -> None:
     cri.is_deaf = True
     with pytest.raises(Unavailable, match="still runs"):
-        runtime.stop(TARGET, 0)
+        runtime_at(path, timeout_s=0.5).stop(TARGET, 0)
+
+
+def test_a_runtime_may_hear_of_the_end_a_moment_later(runtime: Cri, cri: FakeCri) -> None:
+    """containerd answers the stop of who has just died by himself before it knows."""
+    cri.late = 3
+    runtime.stop(TARGET, 0)
+    assert (cri.late, cri.calls) == (0, [f"stop {A} 0"])
 
 
 def test_what_has_ended_is_not_stopped_again(runtime: Cri, cri: FakeCri) -> None:

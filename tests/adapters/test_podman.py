@@ -108,7 +108,7 @@ def test_stop_ends_who_ignores_term(runtime: Podman, grace_s: float) -> None:
 def test_one_that_is_removed_when_it_ends_was_stopped(runtime: Podman) -> None:
     with container("--rm", "--restart=no") as (made, owner):
         runtime.stop(target_of(owner), 0.2)
-        assert podman("ps", "--all", "--quiet", "--filter", f"id={made}") == ""
+        assert soon(lambda: podman("ps", "--all", "--quiet", "--filter", f"id={made}") == "")
 
 
 @pytest.mark.podman

@@ -381,7 +381,9 @@ def test_a_slice_does_not_repeat_what_its_gpu_tells() -> None:
     with SimHost(options) as host, seated(host) as seat:
         view = seat.until(
             lambda v: (
-                len(v.devices) == 5 and {d.id for d in v.devices} <= seat.probe.details.keys()
+                len(v.devices) == 5
+                and {d.id for d in v.devices} <= seat.probe.details.keys()
+                and any("power_w" in facts for facts in seat.probe.details.values())
             ),
             "facts of all",
         )

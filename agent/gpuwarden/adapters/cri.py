@@ -22,6 +22,8 @@ from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.ports import Cgroups
 from gpuwarden.wire.cri_v1 import runtime_pb2 as pb
 
+HEARD_WITHIN_S = 2.0
+"""containerd finds a process gone and answers the stop before it has heard that the container ended."""
 # 6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e; 7260904bbd08e72e4dff95d9fccd2ee8 of a static pod
 _POD_UID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z|[0-9a-f]{32}\Z")
 
@@ -85,8 +87,8 @@ class Cri:
                 return
             self._compare(pid_of(answer.info), path)
             calls.stop_containers([found.container_id], self._grace_of(target, grace_s))
-            left = calls.container(found.container_id)
-            if left is not None and is_up(left.state):
+            container_id = found.container_id
+            if not calls.comes_true(lambda: _has_ended(calls, container_id), HEARD_WITHIN_S):
                 raise Unavailable("the CRI took the stop but the container still runs")
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
@@ -99,8 +101,8 @@ class Cri:
         ids = [one.id for one in calls.containers_of(found.pod.id)]
         calls.stop_containers(ids, self._grace_of(target, grace_s))
         calls.stop_sandbox(found.pod.id)
-        left = calls.sandbox(found.pod.id)
-        if left is not None and left.state == pb.SANDBOX_READY:
+        pod_id = found.pod.id
+        if not calls.comes_true(lambda: _is_over(calls, pod_id), HEARD_WITHIN_S):
             raise Unavailable("the CRI took the stop but the pod is still there")
 
     def _grace_of(self, target: Target, grace_s: float) -> int:
@@ -176,6 +178,16 @@ def _container(calls: CriCalls, container_id: str) -> _Found | None:
         return _Found(pod=calls.sandbox(container.pod_sandbox_id), container_id=container_id)
     pod = calls.sandbox(container_id)
     return _Found(pod=pod, container_id=None) if pod is not None else None
+
+
+def _has_ended(calls: CriCalls, container_id: str) -> bool:
+    left = calls.container(container_id)
+    return left is None or not is_up(left.state)
+
+
+def _is_over(calls: CriCalls, sandbox_id: str) -> bool:
+    left = calls.sandbox(sandbox_id)
+    return left is None or left.state != pb.SANDBOX_READY
 
 
 def _pod(calls: CriCalls, uid: str) -> _Found | None:

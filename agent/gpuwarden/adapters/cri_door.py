@@ -3,7 +3,7 @@ a bound on replies, our errors. No ``crictl`` is needed: the agent speaks the ku
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ KNOWN_ENDPOINTS = (
 """Where runtimes listen by default; none of them is asked before it is there."""
 MAX_REPLY_BYTES = 16 * 2**20
 """The kubelet's own bound: what is larger has never run a pod."""
+_POLL_S = 0.05
 _UID_LABEL = "io.kubernetes.pod.uid"
 
 
@@ -148,6 +149,16 @@ class CriCalls:
 
     def stop_sandbox(self, sandbox_id: str) -> None:
         self._known("StopPodSandbox", pb.StopPodSandboxRequest(pod_sandbox_id=sandbox_id))
+
+    def comes_true(self, is_so: Callable[[], bool], within_s: float) -> bool:
+        """Whether it does within the time, and before the deadline of all calls."""
+        until = min(self._until, self._clock.now() + within_s)
+        while not is_so():
+            left = until - self._clock.now()
+            if left <= _POLL_S:  # a last look would come too late to be answered
+                return False
+            self._clock.sleep(_POLL_S)
+        return True
 
     def _sandboxes(self, wanted: pb.PodSandboxFilter) -> Sequence[pb.PodSandbox]:
         found: Sequence[pb.PodSandbox] = self._ask(
