@@ -70,6 +70,8 @@ class LadderConfig(Section):
     """A freeze never lasts longer than this without a decision."""
     restart_wait_s: Seconds = 0.15
     """How long a kill waits for the runtime to switch its restart policy off."""
+    mps_wait_s: Seconds = 1.0
+    """How long a TERM waits for the MPS server to let its client go."""
     verify_s: Seconds = 2.0
     """How long after KILL the cgroup may stay populated before the runtime is asked."""
     stuck_s: Seconds = 10.0

@@ -65,6 +65,13 @@ def test_one_process_in_several_lists_is_one_row() -> None:
     assert not rows.faults
 
 
+def test_who_is_on_the_mps_list_is_a_client_of_mps() -> None:
+    rows = decode.rows(DEVICE, listing([(10, GIB), (11, GIB)], [(12, 5)], [(11, GIB), (13, 7)]))
+    assert {r.raw_pid for r in rows.rows if r.is_mps} == {11, 13}
+    rows = decode.rows(DEVICE, listing([(10, GIB)], None, None))
+    assert not any(r.is_mps for r in rows.rows)
+
+
 def test_a_size_that_is_withheld_is_unknown_and_never_beats_a_known_one() -> None:
     hidden = layout.NOT_AVAILABLE
     rows = decode.rows(

@@ -343,6 +343,18 @@ def rebooted() -> World:
     return world
 
 
+def client_of_mps() -> World:
+    """It shares an MPS server with the protected service: taken off it before any signal."""
+    world = _node()
+    serve = _serve(world)
+    if serve.main is not None:
+        serve.main.habit.is_mps = True
+    low = _hog(world, restart="always")
+    if low.main is not None:
+        low.main.habit.is_mps = True
+    return world
+
+
 K = Kind
 EVICTION = frozenset({K.WARN, K.TERM})
 PLAYS: tuple[Play, ...] = (
@@ -381,6 +393,7 @@ PLAYS: tuple[Play, ...] = (
     Play(stage=two_over, orders=EVICTION | {K.FREEZE, K.RESTART_OFF, K.KILL}, until_s=40),
     Play(stage=paused, orders=frozenset({K.WARN, K.KILL}), until_s=30),
     Play(stage=unseen_while_held, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=40),
+    Play(stage=client_of_mps, orders=EVICTION | {K.DETACH, K.RESTART_OFF}, until_s=30),
     Play(stage=reserve_made_good, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=30),
     Play(stage=reset, orders=frozenset({K.CORDON, K.PAGE, K.RESET_GPU, K.UNCORDON}), until_s=40),
     Play(stage=services_restarted, orders=frozenset({K.RESTART_SERVICES}), until_s=30),

@@ -20,10 +20,13 @@ NEEDED: frozenset[Step] = frozenset(
         ("throttle", "concluding"),
         ("set-host-limits", "acted"),
         ("set-host-limits", "concluding"),
+        ("detach", "acted"),
+        ("detach", "concluding"),
     }
 )
 """Steps at which the last record is the only one that knows what the world was like: where a disk loses
-it after saying that it is there, nothing can be given back."""
+it after saying that it is there, nothing can be given back, and who was taken off its MPS server lives on
+without it."""
 
 
 def check(run: Run, undisturbed: Run, where: str) -> None:

@@ -150,6 +150,14 @@ class TestCases:
         assert rung_of(after, HOG) is back_on
         assert (after.cases[HOG.id].frozen_since is None) is (rung is Rung.HELD)
 
+    @pytest.mark.parametrize("result", sorted(set(Result) - {Result.STARTED}))
+    def test_an_mps_server_that_has_answered_is_not_waited_for(self, result: Result) -> None:
+        waiting = case(HOG, Rung.HELD, is_mps=True, is_detached=False)
+        after = remembering(waiting).after((outcome(Kind.DETACH, HOG, result),))
+        assert after.cases[HOG.id].is_detached is (result is not Result.UNKNOWN)
+        assert after.cases[HOG.id].is_unsure is (result is Result.UNKNOWN)
+        assert rung_of(after, HOG) is Rung.HELD
+
     def test_handed_to_a_worker_is_no_answer(self) -> None:
         waiting = case(HOG, Rung.HELD, is_restart_settled=False)
         before = remembering(waiting)

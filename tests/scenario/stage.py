@@ -61,6 +61,7 @@ def hog(
             "leaks",
             "free_s",
             "is_hidden",
+            "is_mps",
             "shrinks_on_term_mib",
             "reaped",
             "forks_every_s",

@@ -37,6 +37,43 @@ def test_s15_mps_client_over() -> None:
     always(world, until=120, alive=[h, server], untouched=[h, server])
 
 
+@pytest.mark.parametrize("obeys", [True, False])
+def test_s15_mps_client_over_is_let_go_by_its_server_before_any_signal(obeys: bool) -> None:
+    """A client that dies by a signal can take its server along, and every other client with it."""
+    world = node()
+    h = serve(world)
+    assert h.main is not None
+    h.main.habit.is_mps = True
+    low = hog(world, is_mps=True, obeys=obeys, grace_s=2.0, restart="always")
+    expect(world, by=12, freed=low, untouched=h)
+    done = kinds(world, low)
+    assert done[0] == "detach"
+    assert "freeze" not in done, "others of its server may wait for it"
+    assert {"restart-off", "term"} <= set(done)
+    assert ("kill" in done) is not obeys
+    assert not world.runtimes.mps.is_faulty
+    always(world, until=30, alive=h)
+
+
+def test_s15_mps_in_the_emergency_lane() -> None:
+    world = node(RESERVE)
+    h = serve(world)
+    low = hog(world, is_mps=True, used_mib=74_000, grow_mib_s=0, obeys=False)
+    expect(world, by=6, freed=low, untouched=h)
+    assert kinds(world, low)[:2] == ["detach", "term"]
+    assert not world.runtimes.mps.is_faulty
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_s15_mps_that_does_not_let_go_holds_up_nothing(is_there: bool) -> None:
+    """No control program, or one that is of no use: the ladder goes on as it does without MPS."""
+    world = node()
+    h = serve(world)
+    world.runtimes.mps.is_there, world.runtimes.mps.lets_go = is_there, False
+    low = hog(world, is_mps=True, grace_s=2.0)
+    expect(world, by=8, freed=low, untouched=h, that=lambda: "term" in kinds(world, low))
+
+
 def test_s16_mps_fault() -> None:
     """An application's Xid that all clients of a server are told of convicts nobody by itself."""
     world = node(RESERVE)

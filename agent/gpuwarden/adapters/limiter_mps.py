@@ -2,24 +2,19 @@
 
 It is a limit per process, for processes that start later, and it belongs to the server: it is set
 only where every client of that server is of one tenant. Everything else is ``Unsupported``, said
-plainly. Commands: the control daemon's text interface (NVIDIA, Multi-Process Service, appendix).
+plainly.
 """
 
-import os
 import re
-import shutil
-import subprocess
 
+from gpuwarden.adapters.mps_control import CONTROL, TIMEOUT_S, MpsControl
 from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import LimitReading
 
 NAME = "mps-pinned"
-CONTROL = "nvidia-cuda-mps-control"
-TIMEOUT_S = 2.0
 _MIB = 2**20
-_REPLY_MAX = 64 * 1024
 # 900M, 10G
 _SIZE = re.compile(r"\s*([0-9]{1,9})\s*([MG])B?\s*\Z")
 _UNITS = {"M": _MIB, "G": 2**30}
@@ -32,14 +27,13 @@ class MpsPinned:
 
     def __init__(self, control: str = CONTROL, timeout_s: float = TIMEOUT_S) -> None:
         """``control``: the program, by name or path."""
-        self._control = control
-        self._timeout_s = timeout_s
+        self._control = MpsControl(control, timeout_s)
         self._before: dict[tuple[int, DeviceId], int | None] = {}
         """Limit of (server, device) before the first set, for ``clear``."""
 
     def check(self) -> None:
         """Returns when a control daemon answers; ``Unsupported`` without the program or daemon."""
-        self._servers()
+        self._control.servers()
 
     def set(self, target: Target, device: DeviceId, soft_bytes: int, hard_bytes: int) -> None:
         """Limit the tenant's later processes on this device, each; whole MiB, rounded down."""
@@ -50,7 +44,7 @@ class MpsPinned:
         key = (server, device)
         if key not in self._before:
             self._before[key] = self._limit(server, device)
-        self._command(f"set_device_pinned_mem_limit {server} {device} {size_mib}M")
+        self._control.command(f"set_device_pinned_mem_limit {server} {device} {size_mib}M")
         shown = self._limit(server, device)
         if shown != size_mib * _MIB:
             raise Unavailable(f"MPS server {server} took {size_mib} MiB and shows {shown} bytes")
@@ -64,7 +58,7 @@ class MpsPinned:
                 f"MPS server {server} had no limit before, and MPS cannot lift one: it ends with "
                 "the server"
             )
-        self._command(f"set_device_pinned_mem_limit {server} {device} {before // _MIB}M")
+        self._control.command(f"set_device_pinned_mem_limit {server} {device} {before // _MIB}M")
         del self._before[server, device]
 
     def read(self, target: Target, device: DeviceId) -> LimitReading:
@@ -81,8 +75,8 @@ class MpsPinned:
     def _server_of(self, target: Target) -> int:
         """The one server that serves this tenant and nobody else."""
         pids = {pid.pid for pid in target.pids}
-        for server in self._servers():
-            clients = set(self._numbers(f"get_client_list {server}"))
+        for server in self._control.servers():
+            clients = set(self._control.clients(server))
             if not clients & pids:
                 continue
             if others := clients - pids:
@@ -93,39 +87,7 @@ class MpsPinned:
             return server
         raise Unsupported("no process of the tenant is a client of an MPS server")
 
-    def _servers(self) -> list[int]:
-        return self._numbers("get_server_list")
-
-    def _numbers(self, command: str) -> list[int]:
-        return [int(line) for line in self._command(command).split("\n") if line.strip().isdigit()]
-
     def _limit(self, server: int, device: DeviceId) -> int | None:
-        reply = self._command(f"get_device_pinned_mem_limit {server} {device}")
+        reply = self._control.command(f"get_device_pinned_mem_limit {server} {device}")
         match = _SIZE.match(reply)
         return int(match[1]) * _UNITS[match[2]] if match else None
-
-    def _command(self, command: str) -> str:
-        """One command; its reply. ``Unsupported``: no program or no daemon."""
-        program = shutil.which(self._control)
-        if program is None:
-            raise Unsupported(f"no {self._control} on this host")
-        try:
-            done = subprocess.run(
-                [program],
-                input=command + "\n",
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=self._timeout_s,
-                check=False,
-                env=dict(os.environ),
-            )
-        except subprocess.TimeoutExpired as error:
-            raise Unavailable(f"{command}: no answer within {self._timeout_s:g} s") from error
-        except OSError as error:
-            raise Unsupported(f"{program}: {error.strerror}") from error
-        if done.returncode != 0:
-            # Cannot find MPS control daemon process
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise Unsupported(f"{self._control}: {said[0][:200] if said else 'no daemon answers'}")
-        return done.stdout[:_REPLY_MAX]

@@ -19,6 +19,8 @@ from gpuwarden.adapters.docker_events import DockerEvents
 from gpuwarden.adapters.dockerd import Docker
 from gpuwarden.adapters.firstof import FirstOf, OnlyWhere
 from gpuwarden.adapters.lxc import Lxc
+from gpuwarden.adapters.mps import MpsServers
+from gpuwarden.adapters.mps_control import MpsControl
 from gpuwarden.adapters.nested import ByCgroup, ByPlace
 from gpuwarden.adapters.pgrp import ProcessGroups
 from gpuwarden.adapters.podman import Podman
@@ -196,7 +198,7 @@ def _adapters(
     if cgroups is not None:
         inside = ByCgroup(cgroups, clock, timeout_s, open_proc)
         known = {name: ByPlace(runtime, inside) for name, runtime in known.items()}
-    return {**known, "pgrp": groups}
+    return {**known, "pgrp": groups, "mps": MpsServers(MpsControl(), clock)}
 
 
 def _bare_key(owner: CgroupOwner) -> str | None:

@@ -16,6 +16,8 @@ class Kind(StrEnum):
     THAW = "thaw"
     RESTART_OFF = "restart-off"
     RESTART_BACK = "restart-back"
+    DETACH = "detach"
+    """Its processes are taken off the MPS server they are clients of: a signal could take it along."""
     TERM = "term"
     KILL = "kill"
     STOP = "stop"
@@ -37,6 +39,7 @@ HARMFUL = frozenset(
         Kind.THROTTLE,
         Kind.FREEZE,
         Kind.RESTART_OFF,
+        Kind.DETACH,
         Kind.TERM,
         Kind.KILL,
         Kind.STOP,
@@ -58,6 +61,7 @@ BLOCKING = frozenset(
     {
         Kind.RESTART_OFF,
         Kind.RESTART_BACK,
+        Kind.DETACH,
         Kind.STOP,
         Kind.RELOCATE,
         Kind.PAGE,

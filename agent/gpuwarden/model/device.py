@@ -57,6 +57,8 @@ class ProcessUse:
     raw_pid: int
     device: DeviceId
     used_bytes: int | None
+    is_mps: bool = False
+    """A client of an MPS server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

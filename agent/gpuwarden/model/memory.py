@@ -98,6 +98,12 @@ class Case:
     is_restart_off: bool = True
     """Whether its runtime is known not to start it again by itself."""
     old_restart: str | None = None
+    is_mps: bool = False
+    """Whether processes of it were clients of an MPS server when the eviction began."""
+    is_detached: bool = True
+    """False while they are to be taken off it, and whether they are has not been answered."""
+    is_unsure: bool = False
+    """An agent died before it knew what became of what this hold had ordered."""
     is_paused: bool = False
     """Frozen by somebody else when the eviction began: it must not run again in between."""
     owner_key: str | None = None
@@ -235,7 +241,7 @@ OWES = {
     Kind.SET_LIMIT: Kind.CLEAR_LIMIT,
 }
 """What an action changes has to be given back by this."""
-ENDS = frozenset({Kind.TERM, Kind.KILL, Kind.STOP})
+ENDS = frozenset({Kind.DETACH, Kind.TERM, Kind.KILL, Kind.STOP})
 RESUMES = {Kind.KILL: Rung.TERMED, Kind.STOP: Rung.KILLED}
 """A case whose agent died before it knew what became of this stands again on the rung before it: the
 world is measured first, and what still lives meets the same rung."""
@@ -336,6 +342,9 @@ def _case_after(case: Case, outcome: Outcome) -> Case:
     if outcome.result is Result.STARTED:
         return case
     if outcome.kind is Kind.RESTART_OFF:
+        if outcome.result is Result.UNKNOWN and case.rung is Rung.HELD and case.is_mps:
+            # What it held may be gone by now: nothing seen could convict it again.
+            return replace(case, is_unsure=True)
         old = dict(outcome.old).get("restart_policy", case.old_restart)
         is_off = outcome.result is Result.DONE
         case = replace(case, is_restart_settled=True, is_restart_off=is_off, old_restart=old)
@@ -343,6 +352,10 @@ def _case_after(case: Case, outcome: Outcome) -> Case:
             # Held again, and asked again, once it is convicted by what is seen now.
             return replace(case, rung=Rung.WARNED, frozen_since=None)
         return case
+    if outcome.kind is Kind.DETACH:
+        if outcome.result is Result.UNKNOWN and case.rung is Rung.HELD:
+            return replace(case, is_unsure=True)
+        return replace(case, is_detached=True)
     if outcome.kind is Kind.FREEZE and outcome.result is not Result.DONE:
         return replace(case, frozen_since=None)
     if outcome.result is Result.UNKNOWN and outcome.kind in RESUMES:

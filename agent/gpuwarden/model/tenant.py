@@ -80,6 +80,8 @@ class Use:
     """Bytes a second between the last two lists; negative when it shrinks."""
     unknown_rows: int = 0
     """Rows whose size the driver withheld; then ``used_bytes`` is a lower bound."""
+    is_mps: bool = False
+    """Whether a process of it is a client of an MPS server there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from gpuwarden.clock import Clock
@@ -33,6 +34,7 @@ ON_THE_GROUP = frozenset(
         Kind.THAW,
         Kind.TERM,
         Kind.KILL,
+        Kind.DETACH,
         Kind.SET_LIMIT,
         Kind.SET_HOST_LIMITS,
     }
@@ -60,6 +62,7 @@ class Actor:
             Kind.STOP: self._stop,
             Kind.RESTART_OFF: self._restart_off,
             Kind.RESTART_BACK: self._restart_back,
+            Kind.DETACH: self._detach,
             Kind.SET_LIMIT: self._set_limit,
             Kind.CLEAR_LIMIT: self._clear_limit,
             Kind.SET_HOST_LIMITS: self._host_limits,
@@ -237,6 +240,13 @@ class Actor:
         if runtime is None:
             raise Unsupported(f"runtime {target.runtime} is not here")
         runtime.restart_back(target, dict(action.params))
+        return {}
+
+    def _detach(self, action: Action, target: Target) -> Old:
+        server = self._ports.runtimes.for_runtime("mps")
+        if server is None:
+            raise Unsupported("nothing here speaks with an MPS server")
+        server.stop(replace(target, pids=tuple(self._members(target))), 0.0)
         return {}
 
     def _set_limit(self, action: Action, target: Target) -> Old:

@@ -29,6 +29,7 @@ class Row:
     tenant: TenantId
     seen_at: float | None = None
     """When a list last had it, if the newest left it out: until then its size counts, not longer."""
+    is_mps: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +213,7 @@ class Attribution:
             folded = self._folded.get(device)
             sizes = folded.sizes if folded is not None else _sizes(rows.values())
             left_out = {r.tenant: r.seen_at for r in rows.values() if r.seen_at is not None}
+            clients = {r.tenant for r in rows.values() if r.is_mps}
             for tenant, (used, unknown) in sizes.items():
                 points = self.traces.get((tenant, device), [])
                 uses.append(
@@ -223,6 +225,7 @@ class Attribution:
                         grown_bytes=points[-1][1] - points[0][1] if points else 0,
                         growth_bytes_s=_rate(points),
                         unknown_rows=unknown,
+                        is_mps=tenant in clients,
                     )
                 )
         return tuple(uses)
@@ -253,7 +256,13 @@ def _key(row: Row) -> Key:
 
 
 def _row(entry: ProcessUse, pid: Pid, tenant: TenantId) -> Row:
-    return Row(pid=pid, raw_pid=entry.raw_pid, used_bytes=entry.used_bytes, tenant=tenant)
+    return Row(
+        pid=pid,
+        raw_pid=entry.raw_pid,
+        used_bytes=entry.used_bytes,
+        tenant=tenant,
+        is_mps=entry.is_mps,
+    )
 
 
 def _sizes(rows: Iterable[Row]) -> dict[TenantId, tuple[int, int]]:

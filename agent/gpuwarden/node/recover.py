@@ -136,12 +136,18 @@ def unknown(unsettled: Iterable[Unsettled], at: float, wall: float) -> tuple[Out
 
 
 def resumed(memory: Memory, outcomes: tuple[Outcome, ...], at: float) -> Memory:
-    """Memory to start with: waits for a runtime's answer that will never come are over, and whoever may
-    have been frozen since TERM has its grace from now on, when it can hear it."""
+    """Memory to start with: waits for an answer that will never come are over, unless it is asked for again
+    (``is_unsure``), and whoever may have been frozen since TERM has its grace from now on, when it can
+    hear it."""
     memory = memory.after(outcomes)
     frozen = {debt.tenant for debt in memory.debts if debt.kind is Kind.THAW}
     cases = {}
     for tenant, case in memory.cases.items():
         is_deaf = case.rung is Rung.TERMED and tenant in frozen
-        cases[tenant] = replace(case, is_restart_settled=True, since=at if is_deaf else case.since)
+        cases[tenant] = replace(
+            case,
+            is_restart_settled=case.is_restart_settled or not case.is_unsure,
+            is_detached=case.is_detached or not case.is_unsure,
+            since=at if is_deaf else case.since,
+        )
     return replace(memory, cases=cases, devices=fold.unbreached(memory.devices))

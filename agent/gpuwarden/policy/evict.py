@@ -10,10 +10,9 @@ from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Case, Rung
 from gpuwarden.model.tenant import Tenant, Use
-from gpuwarden.policy import guard, ladder, tombstone, victims
+from gpuwarden.policy import guard, ladder, telling, tombstone, victims
 from gpuwarden.policy.desk import Desk, target_of
 from gpuwarden.policy.ladder import Event, Judgement
-from gpuwarden.policy.words import size
 
 NOTHING_SAID: tuple[Judgement, Finding | None] = (Judgement(), None)
 WAITS = frozenset(f"{kind}/one-per-device" for kind in (Kind.FREEZE, Kind.TERM))
@@ -27,7 +26,7 @@ def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None
     in_flight = [case for case in desk.cases.values() if case.rung in IN_FLIGHT]
     for case in sorted(in_flight, key=lambda c: (c.opened_at, c.tenant)):
         verdict, finding = said.get(case.tenant, NOTHING_SAID)
-        case = _looked_at(desk, case, verdict, finding)
+        case = _looked_at(desk, _asked_again(desk, case), verdict, finding)
         move(desk, case, ladder.event_of(desk.cfg, case, verdict, desk.scene))
     busy = {device for device, _ in desk.busy()}
     free: list[tuple[Case, Judgement]] = []
@@ -43,6 +42,20 @@ def advance(desk: Desk, said: dict[TenantId, tuple[Judgement, Finding]]) -> None
     for case, verdict in free:
         case = _looked_at(desk, case, verdict, said.get(case.tenant, NOTHING_SAID)[1])
         move(desk, case, ladder.event_of(desk.cfg, case, verdict, desk.scene))
+
+
+def _asked_again(desk: Desk, case: Case) -> Case:
+    """What a hold had ordered is ordered once more where an agent died before it knew what became of it."""
+    if not case.is_unsure:
+        return case
+    again = replace(case, since=desk.scene.snap.at, is_unsure=False)
+    kinds = [kind for kind in ladder.orders(again) if kind is not Kind.FREEZE]
+    busy = desk.busy()
+    if any(guard.permit(desk.cfg, desk.memory, desk.scene, again, k, busy) for k in kinds):
+        return case
+    for kind in kinds:
+        _order(desk, again, kind)
+    return again
 
 
 def _looked_at(desk: Desk, case: Case, verdict: Judgement, finding: Finding | None) -> Case:
@@ -140,7 +153,7 @@ def move(desk: Desk, case: Case, event: Event) -> None:
         return
     for kind in allowed:
         _order(desk, entered, kind)
-    desk.note(entered.incident, NoteKind.RUNG, _rung_text(desk, case, entered, event))
+    desk.note(entered.incident, NoteKind.RUNG, telling.rung(desk, case, entered, event))
     if rung is Rung.DONE:
         _close(desk, case, event)
         return
@@ -181,6 +194,7 @@ def _before_eviction(desk: Desk, case: Case) -> Case:
     restarts = tenant.restart_policy not in (None, "", "no")
     is_off = not (restarts and tenant.runtime in ladder.HAS_RESTART_POLICY)
     uses = desk.scene.uses_of(case.tenant)
+    is_mps = any(use.is_mps for use in uses)
     return replace(
         case,
         target=target_of(tenant),
@@ -190,6 +204,8 @@ def _before_eviction(desk: Desk, case: Case) -> Case:
         is_restart_settled=is_off,
         is_restart_off=is_off,
         old_restart=tenant.restart_policy,
+        is_mps=is_mps,
+        is_detached=not is_mps,
         is_paused=tenant.is_paused,
         owner_key=tenant.owner_key,
     )
@@ -218,8 +234,10 @@ def _needs_no_hold(case: Case) -> bool:
     """A hold is for deciding and for switching a restart policy off; without either it only
     delays.
     """
-    is_held = case.is_emergency and case.target.cgroup is not None and not case.is_paused
-    return case.is_restart_settled and not is_held
+    is_held = (
+        case.is_emergency and case.target.cgroup is not None and not (case.is_paused or case.is_mps)
+    )
+    return case.is_restart_settled and case.is_detached and not is_held
 
 
 def _order(desk: Desk, case: Case, kind: Kind) -> None:
@@ -242,47 +260,13 @@ def _order(desk: Desk, case: Case, kind: Kind) -> None:
     desk.order(
         kind,
         case.incident,
-        _why(case),
+        telling.why(case),
         target=case.target,
         device=case.device,
         params=params,
         ttl_s=desk.cfg.ladder.hold_ttl_s if kind is Kind.FREEZE else None,
         owes=(("restart_policy", case.old_restart or "no"),) if kind is Kind.RESTART_OFF else (),
     )
-
-
-def _why(case: Case) -> str:
-    lane = " (emergency lane)" if case.is_emergency else ""
-    return f"{case.reason}{lane}: {size(case.bytes_at_open)} held, {size(case.limit_bytes)} allowed"
-
-
-def _rung_text(desk: Desk, before: Case, case: Case, event: Event) -> str:
-    """What a step means, for people; the orders that follow carry the reason."""
-    if case.rung is Rung.DONE:
-        return _end_text(desk, before, event)
-    return {
-        Rung.WARNED: "warned: nothing is done to it yet",
-        Rung.THROTTLED: "slowed down: it has been over its quota for too long",
-        Rung.HELD: "held: it stands still until its runtime will not start it again",
-        Rung.TERMED: f"asked to end: it has {case.grace_s:g} s",
-        Rung.KILLED: "killed",
-        Rung.STOPPED: "its runtime is asked to stop it",
-        Rung.STUCK: "given up: its processes or its bytes stay",
-    }.get(case.rung, case.rung.value)
-
-
-def _end_text(desk: Desk, before: Case, event: Event) -> str:
-    device = desk.scene.devices.get(before.device)
-    where = f"GPU {device.index}" if device is not None else "its device"
-    if event is Event.GONE:
-        return "over: it is not there any more, or is another one now"
-    if event is Event.OBEYED:
-        return "over: it is not in the way any more, and goes on"
-    if before.rung in AFTER_EVICTION or before.rung is Rung.HELD:
-        return f"over: its processes are gone and its bytes are back on {where}"
-    if before.reason.startswith("quota"):
-        return "over: it is within its quota again"
-    return "over: nothing is held against it any more"
 
 
 def _close(desk: Desk, before: Case, event: Event) -> None:
@@ -324,15 +308,13 @@ def _close(desk: Desk, before: Case, event: Event) -> None:
 def _wake_for(desk: Desk, case: Case) -> None:
     """When the case becomes due by itself."""
     wait = {
-        Rung.HELD: desk.cfg.ladder.restart_wait_s,
+        Rung.HELD: ladder.hold_s(desk.cfg, case),
         Rung.TERMED: case.grace_s,
         Rung.KILLED: desk.cfg.ladder.verify_s,
         Rung.STOPPED: ladder.stuck_after_s(desk.cfg, case),
     }.get(case.rung)
     if wait is None:
         return
-    if case.rung is Rung.HELD and case.is_restart_settled:
-        wait = 0.0
     desk.wakes.append(case.since + wait)
 
 

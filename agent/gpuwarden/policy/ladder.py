@@ -112,8 +112,7 @@ def event_of(cfg: Config, case: Case, said: Judgement, scene: Scene) -> Event:
     if is_free and has_obeyed(cfg, case, scene):
         return Event.OBEYED
     if case.rung is Rung.HELD:
-        waited = now - case.since >= cfg.ladder.restart_wait_s
-        if not (case.is_restart_settled or waited):
+        if now - case.since < hold_s(cfg, case):
             return Event.NOTHING
         return Event.NO_GRACE if case.grace_s <= 0 else Event.READY
     if case.rung is Rung.TERMED:
@@ -205,6 +204,8 @@ def has_obeyed(cfg: Config, case: Case, scene: Scene) -> bool:
     device = scene.devices.get(case.device)
     if case.is_emergency or device is None or not scene.is_list_fresh(device):
         return False
+    if case.is_mps and (case.is_detached or Kind.DETACH in case.acted):
+        return False  # what it held went with its server's side of it: it cannot go on
     if device.listed_at is None or device.listed_at <= case.since:
         return False
     if case.reason == "reserve":
@@ -218,6 +219,12 @@ def has_obeyed(cfg: Config, case: Case, scene: Scene) -> bool:
         limit = tenant.hard_bytes
     used = sum(u.used_bytes for u in scene.uses_of(case.tenant) if u.device == case.device)
     return limit is None or used <= cfg.quota.clear_ratio * limit
+
+
+def hold_s(cfg: Config, case: Case) -> float:
+    """How long a hold waits for the answers that are still out."""
+    restart_s = 0.0 if case.is_restart_settled else cfg.ladder.restart_wait_s
+    return max(restart_s, 0.0 if case.is_detached else cfg.ladder.mps_wait_s)
 
 
 def stuck_after_s(cfg: Config, case: Case) -> float:
@@ -257,7 +264,8 @@ def orders(case: Case) -> tuple[Kind, ...]:
     if rung is Rung.HELD:
         freeze = (Kind.FREEZE,) if _can_hold(case) else ()
         settle = () if case.is_restart_settled else (Kind.RESTART_OFF,)
-        return freeze + settle
+        detach = () if case.is_detached else (Kind.DETACH,)
+        return freeze + detach + settle
     may_come_back = runtime in HAS_RESTART_POLICY and not case.is_restart_off
     if rung is Rung.TERMED:
         if may_come_back and runtime in STOP_IS_THE_SIGNAL:
@@ -275,8 +283,9 @@ def orders(case: Case) -> tuple[Kind, ...]:
 
 
 def _can_hold(case: Case) -> bool:
-    """What somebody else has paused is not held: giving the hold back would let it run."""
-    return case.target.cgroup is not None and not case.is_paused
+    """What somebody else has paused is not held: giving the hold back would let it run. Nor is a client of
+    MPS: the other clients of its server may wait for it."""
+    return case.target.cgroup is not None and not case.is_paused and not case.is_mps
 
 
 def enter(case: Case, rung: Rung, now: float) -> Case:

@@ -204,6 +204,7 @@ def _to_use(use: Use) -> pb.Use:
         unknown_rows=use.unknown_rows,
         grown_bytes=use.grown_bytes,
         growth_bytes_s=use.growth_bytes_s,
+        is_mps=use.is_mps,
     )
 
 
@@ -216,6 +217,7 @@ def _from_use(message: pb.Use) -> Use:
         unknown_rows=message.unknown_rows,
         grown_bytes=message.grown_bytes,
         growth_bytes_s=message.growth_bytes_s,
+        is_mps=message.is_mps,
     )
 
 

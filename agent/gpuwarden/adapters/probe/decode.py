@@ -142,6 +142,8 @@ def rows(device: DeviceId, payload: bytes) -> Rows:
     body = payload[start : start + (len(payload) - start) // row.size * row.size]
     sizes: dict[int, int | None] = {}
     faults: list[str] = []
+    before_mps = sum(min(n, layout.ROWS_MAX) for c, n in _pairs(head)[:2] if c == layout.SUCCESS)
+    clients = {pid for pid, *_ in row.iter_unpack(body[before_mps * row.size :])}
     for pid, _, used, *_ in row.iter_unpack(body):
         size = None if used == layout.NOT_AVAILABLE else used
         if not 0 < pid <= PID_MAX:
@@ -159,7 +161,7 @@ def rows(device: DeviceId, payload: bytes) -> Rows:
         code=code,
         memory=reading,
         rows=tuple(
-            ProcessUse(pid=None, raw_pid=pid, device=device, used_bytes=size)
+            ProcessUse(pid=None, raw_pid=pid, device=device, used_bytes=size, is_mps=pid in clients)
             for pid, size in sizes.items()
         ),
         faults=tuple(faults),

@@ -119,7 +119,9 @@ class Kernel:
         moved = False
         for process in self.alive():
             habit = process.habit
-            if not habit.grow_mib_s or habit.device is None or process.is_leaving:
+            if not habit.grow_mib_s or habit.device is None:
+                continue
+            if process.is_leaving or process.is_detached:
                 continue
             if process.is_stuck or self.is_frozen(process):
                 continue

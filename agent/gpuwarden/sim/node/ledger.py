@@ -11,6 +11,7 @@ HARM = frozenset(
         "throttle",
         "freeze",
         "restart-off",
+        "detach",
         "term",
         "kill",
         "stop",

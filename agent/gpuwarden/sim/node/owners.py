@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Mapping, Sequence
 
-from gpuwarden.errors import Refused, Unsupported
+from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import CgroupId, DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
@@ -48,6 +48,34 @@ class SimManager:
             self._kernel.deliver(process, signal.SIGKILL)
 
 
+class SimMps(SimManager):
+    """The control daemon of the node's MPS server. ``is_faulty``: a client died by a signal while the server
+    had hold of it, and everybody else's work went with it."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__(kernel)
+        self.is_there = True
+        self.is_faulty = False
+        self.lets_go = True
+        kernel.on_exit.append(self._exited)
+
+    def stop(self, target: Target, grace_s: float) -> None:
+        if not self.is_there:
+            raise Unsupported("no nvidia-cuda-mps-control on this host")
+        pids = {pid.pid for pid in target.pids}
+        clients = [p for p in self._kernel.alive() if p.pid.pid in pids and p.habit.is_mps]
+        self._kernel.ledger.note("detach", target.tenant, pids=tuple(p.pid for p in clients))
+        if not self.lets_go:
+            raise Unavailable("the server still serves its processes")
+        for process in clients:
+            process.is_detached = True
+            process.holds.clear()
+
+    def _exited(self, process: Process) -> None:
+        if process.habit.is_mps and not process.is_detached:
+            self.is_faulty = True
+
+
 class SimRuntimes:
     """Implements ``ports.Runtimes``."""
 
@@ -55,6 +83,7 @@ class SimRuntimes:
         self._kernel = kernel
         self.docker = docker
         self._manager = SimManager(kernel)
+        self.mps = SimMps(kernel)
         self.accounts: dict[TenantId, str] = {}
         """Slurm account (or the like) of a tenant."""
         self.cannot_act: dict[str, str] = {}
@@ -80,6 +109,8 @@ class SimRuntimes:
             return None
         if runtime == "docker":
             return self.docker
+        if runtime == "mps":
+            return self.mps
         return self._manager if runtime in MANAGED or runtime == "pgrp" else None
 
     def changed(self) -> bool:

@@ -308,6 +308,7 @@ class SimProbe:
         sizes: dict[int, int] = {}
         truth: dict[TenantId, int] = {}
         left_out: dict[TenantId, int] = {}
+        clients: set[int] = set()
         for process in self._cards.holders(card.id):
             held = process.holds[card.id]
             truth[process.tenant] = truth.get(process.tenant, 0) + held
@@ -318,8 +319,10 @@ class SimProbe:
                 continue
             self.ever_listed.add(process.pid)
             sizes[number] = max(held, sizes.get(number, 0))
+            if process.habit.is_mps:
+                clients.add(number)
         rows = tuple(
-            ProcessUse(pid=None, raw_pid=n, device=card.id, used_bytes=held)
+            ProcessUse(pid=None, raw_pid=n, device=card.id, used_bytes=held, is_mps=n in clients)
             for n, held in sizes.items()
         )
         self._listings[card.id] = Listing(

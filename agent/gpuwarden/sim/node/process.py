@@ -30,6 +30,8 @@ class Habit:
     used_mib: int = 0
     grow_mib_s: float = 0.0
     goal_mib: int = 0
+    is_mps: bool = False
+    """A client of the node's MPS server."""
     is_hidden: bool = False
     """Managed memory: on the device, and in no process's row."""
     obeys: bool = True
@@ -68,6 +70,8 @@ class Process:
     has_term: bool = False
     """TERM waits for it to run again."""
     has_kill: bool = False
+    is_detached: bool = False
+    """Its MPS server has let go of it."""
     is_leaving: bool = False
     """Has heard TERM and is on its way out."""
 

@@ -205,6 +205,7 @@ class _ActionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActionKind
     ACTION_KIND_RESET_GPU: _ActionKind.ValueType  # 19
     ACTION_KIND_RELOAD_DRIVER: _ActionKind.ValueType  # 20
     ACTION_KIND_REBOOT: _ActionKind.ValueType  # 21
+    ACTION_KIND_DETACH: _ActionKind.ValueType  # 22
 
 class ActionKind(_ActionKind, metaclass=_ActionKindEnumTypeWrapper):
     """Everything the agent can do to the world."""
@@ -231,6 +232,7 @@ ACTION_KIND_RESTART_SERVICES: ActionKind.ValueType  # 18
 ACTION_KIND_RESET_GPU: ActionKind.ValueType  # 19
 ACTION_KIND_RELOAD_DRIVER: ActionKind.ValueType  # 20
 ACTION_KIND_REBOOT: ActionKind.ValueType  # 21
+ACTION_KIND_DETACH: ActionKind.ValueType  # 22
 Global___ActionKind: _TypeAlias = ActionKind  # noqa: Y015
 
 class _ActionResult:
@@ -1259,6 +1261,7 @@ class Use(_message.Message):
     UNKNOWN_ROWS_FIELD_NUMBER: _builtins.int
     GROWN_BYTES_FIELD_NUMBER: _builtins.int
     GROWTH_BYTES_S_FIELD_NUMBER: _builtins.int
+    IS_MPS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     device: _builtins.str
     used_bytes: _builtins.int
@@ -1269,6 +1272,8 @@ class Use(_message.Message):
     """Change over the growth window; negative when it shrank."""
     growth_bytes_s: _builtins.float
     """Bytes a second between the last two lists."""
+    is_mps: _builtins.bool
+    """Whether a process of it is a client of an MPS server there."""
     def __init__(
         self,
         *,
@@ -1279,10 +1284,11 @@ class Use(_message.Message):
         unknown_rows: _builtins.int = ...,
         grown_bytes: _builtins.int = ...,
         growth_bytes_s: _builtins.float = ...,
+        is_mps: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "grown_bytes", b"grown_bytes", "growth_bytes_s", b"growth_bytes_s", "listed_at", b"listed_at", "tenant", b"tenant", "unknown_rows", b"unknown_rows", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "grown_bytes", b"grown_bytes", "growth_bytes_s", b"growth_bytes_s", "is_mps", b"is_mps", "listed_at", b"listed_at", "tenant", b"tenant", "unknown_rows", b"unknown_rows", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1891,6 +1897,9 @@ class Case(_message.Message):
     HELD_FIELD_NUMBER: _builtins.int
     NOBODYS_FIELD_NUMBER: _builtins.int
     BEGAN_AT_FIELD_NUMBER: _builtins.int
+    IS_MPS_FIELD_NUMBER: _builtins.int
+    IS_STILL_ATTACHED_FIELD_NUMBER: _builtins.int
+    IS_UNSURE_FIELD_NUMBER: _builtins.int
     incident: _builtins.str
     tenant: _builtins.str
     device: _builtins.str
@@ -1914,6 +1923,11 @@ class Case(_message.Message):
     owner_key: _builtins.str
     began_at: _builtins.float
     """When its eviction began."""
+    is_mps: _builtins.bool
+    """Whether it was a client of an MPS server then, and whether that has let it go (or never will)."""
+    is_still_attached: _builtins.bool
+    is_unsure: _builtins.bool
+    """An agent died before it knew what became of what this hold had ordered."""
     @_builtins.property
     def target(self) -> Global___Target: ...
     @_builtins.property
@@ -1962,10 +1976,13 @@ class Case(_message.Message):
         held: _abc.Iterable[Global___Unattributed] | None = ...,
         nobodys: _abc.Iterable[Global___Unattributed] | None = ...,
         began_at: _builtins.float | None = ...,
+        is_mps: _builtins.bool = ...,
+        is_still_attached: _builtins.bool = ...,
+        is_unsure: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_began_at", b"_began_at", "_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "began_at", b"began_at", "frozen_since", b"frozen_since", "old_restart", b"old_restart", "owner_key", b"owner_key", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_began_at", b"_began_at", "_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "acted", b"acted", "began_at", b"began_at", "bytes_at_open", b"bytes_at_open", "device", b"device", "devices", b"devices", "frozen_since", b"frozen_since", "grace_s", b"grace_s", "held", b"held", "incident", b"incident", "is_emergency", b"is_emergency", "is_paused", b"is_paused", "is_restart_off", b"is_restart_off", "is_restart_settled", b"is_restart_settled", "is_throttled", b"is_throttled", "limit_bytes", b"limit_bytes", "nobodys", b"nobodys", "old_restart", b"old_restart", "opened_at", b"opened_at", "owner_key", b"owner_key", "reason", b"reason", "rung", b"rung", "since", b"since", "target", b"target", "tenant", b"tenant", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_began_at", b"_began_at", "_frozen_since", b"_frozen_since", "_old_restart", b"_old_restart", "_owner_key", b"_owner_key", "acted", b"acted", "began_at", b"began_at", "bytes_at_open", b"bytes_at_open", "device", b"device", "devices", b"devices", "frozen_since", b"frozen_since", "grace_s", b"grace_s", "held", b"held", "incident", b"incident", "is_emergency", b"is_emergency", "is_mps", b"is_mps", "is_paused", b"is_paused", "is_restart_off", b"is_restart_off", "is_restart_settled", b"is_restart_settled", "is_still_attached", b"is_still_attached", "is_throttled", b"is_throttled", "is_unsure", b"is_unsure", "limit_bytes", b"limit_bytes", "nobodys", b"nobodys", "old_restart", b"old_restart", "opened_at", b"opened_at", "owner_key", b"owner_key", "reason", b"reason", "rung", b"rung", "since", b"since", "target", b"target", "tenant", b"tenant", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__began_at: _TypeAlias = _typing.Literal["began_at"]  # noqa: Y015
     _WhichOneofArgType__began_at: _TypeAlias = _typing.Literal["_began_at", b"_began_at"]  # noqa: Y015
