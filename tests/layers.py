@@ -65,7 +65,10 @@ LAYERS: dict[str, Layer] = {
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
-    "ports": Layer(own=frozenset({"model", "ports_host", "ports_oncall"}), third=NOTHING),
+    "ports": Layer(
+        own=frozenset({"model", "ports_host", "ports_oncall", "ports_operator"}), third=NOTHING
+    ),
+    "ports_operator": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_host": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_oncall": Layer(own=frozenset({"model"}), third=NOTHING),
     "config": Layer(
@@ -75,12 +78,14 @@ LAYERS: dict[str, Layer] = {
                 "errors",
                 "config_types",
                 "config_addresses",
+                "config_cordon",
                 "config_health",
                 "config_oncall",
                 "config_rules",
             }
         )
     ),
+    "config_cordon": Layer(own=frozenset({"config_types"})),
     "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_rules": Layer(own=NOTHING),
     "config_health": Layer(own=frozenset({"config_types"})),
@@ -119,6 +124,7 @@ LAYERS: dict[str, Layer] = {
                 "ports_oncall",
                 "model",
                 "config",
+                "config_cordon",
                 "config_types",
                 "config_oncall",
                 "wire",

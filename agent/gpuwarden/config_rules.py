@@ -32,6 +32,7 @@ class Rules(BaseModel):
     labels: Rule = Rule()
     pressure: Rule = Rule()
     cordon: Rule = Rule()
+    arrival: Rule = Rule()
     ecc: Rule = Rule()
     remap: Rule = Rule()
     retired: Rule = Rule()

@@ -14,7 +14,7 @@ from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
-from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
+from gpuwarden.model.owner import CgroupOwner, GpuContainer, ProcessFacts, RuntimeFacts
 from gpuwarden.model.repair import Subject
 from gpuwarden.model.snapshot import (
     Gap,
@@ -26,6 +26,7 @@ from gpuwarden.model.tenant import HostLimits
 from gpuwarden.model.views import KernelView, ProbeView
 from gpuwarden.ports_host import Host, Senses
 from gpuwarden.ports_oncall import Pager
+from gpuwarden.ports_operator import Commands, Cordons
 
 
 class Probe(Protocol):
@@ -197,6 +198,10 @@ class Runtimes(Protocol):
         ...
 
     def filenos(self) -> Sequence[int]: ...
+    def gpu_containers(self) -> Sequence[GpuContainer]:
+        """Containers that run and were given a GPU, as far as is known; asks in the background."""
+        ...
+
     def gaps(self) -> Sequence[Gap]: ...
 
     def close(self) -> None: ...
@@ -300,21 +305,6 @@ class Remedies(Protocol):
         ...
 
 
-class Cordons(Protocol):
-    """Whoever places jobs on this node (Slurm, Kubernetes, Docker, an operator's command) is told that a
-    device, or all of it, is out of use, and when that is over. Only what was cordoned by us is undone."""
-
-    def cordon(self, subject: Subject, incident: str, reason: str) -> Mapping[str, str]:
-        """Tell all; the same twice is the same. What each said, by its name; empty: nobody to tell.
-        ``Unavailable``: one of them could not be told (the others were)."""
-        ...
-
-    def uncordon(self, subject: Subject, incident: str, still: Sequence[str]) -> Mapping[str, str]:
-        """Tell all that the cordon of an incident is over; ``still``: incidents of cordons of ours that
-        stand on: what is cordoned as a whole stays so until the last of them is over."""
-        ...
-
-
 class Status(Protocol):
     """Where readers (metrics, gRPC) get an immutable picture of the last tick."""
 
@@ -376,6 +366,7 @@ class Ports:
     pager: Pager
     remedies: Remedies
     cordons: Cordons
+    commands: Commands
     status: Status
     watchdog: Watchdog
     workers: Workers

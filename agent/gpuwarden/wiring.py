@@ -12,7 +12,8 @@ import gpuwarden
 from gpuwarden import config_files
 from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
-from gpuwarden.adapters.cordon.host import HostCordons
+from gpuwarden.adapters.command_queue import CommandQueue
+from gpuwarden.adapters.cordon.make import make_cordons
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
@@ -73,6 +74,7 @@ class Parts:
     workers: ThreadWorkers
     notifier: Notifier
     board: Board
+    commands: CommandQueue
     api: NodeApi
     metrics: MetricsServer
     node: Node
@@ -80,6 +82,7 @@ class Parts:
     def close(self) -> None:
         """Readers first, then the journal, then the probe (politely)."""
         self.api.stop()
+        self.commands.close()
         self.metrics.stop()
         self.services.close()
         self.senses.close()
@@ -141,6 +144,7 @@ def run_agent(
             parts.services.filenos,
             parts.kernel_log.filenos,
             parts.workers.filenos,
+            parts.commands.filenos,
         )
     )
     wakeups.catch_signals()
@@ -203,6 +207,7 @@ def build(
         socket.gethostname(),
     )
     board = Board(sources=_no_sources())
+    commands = CommandQueue()
     ports = Ports(
         probe=probe,
         processes=ProcFs(cgroups),
@@ -216,7 +221,8 @@ def build(
         journal=journal,
         pager=notifier,
         remedies=HostRemedies(cfg.repair, clock),
-        cordons=HostCordons(),
+        cordons=make_cordons(cfg.cordon, clock, environ),
+        commands=commands,
         status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
@@ -245,6 +251,7 @@ def build(
         board,
         clock=clock,
         operator_gids=cfg.agent.operator_gids,
+        commands=commands,
         oncall=OncallDesk(notifier, journal, clock, socket.gethostname()),
     )
     return Parts(
@@ -262,6 +269,7 @@ def build(
         workers=workers,
         notifier=notifier,
         board=board,
+        commands=commands,
         api=api,
         metrics=metrics,
         node=node,
@@ -323,6 +331,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
     def counters() -> Mapping[tuple[str, str], int]:
         counts = {("errors", k): v for k, v in parts.node.observer.port_errors.items()}
         counts["errors", "act"] = parts.node.actor.port_errors
+        counts["dropped", "commands"] = parts.commands.dropped
         counts["dropped", "workers"] = parts.workers.dropped
         counts["dropped", "journal"] = parts.journal.failures
         counts["errors", "services"] = parts.services.failures

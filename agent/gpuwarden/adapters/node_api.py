@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 
+from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.node_service import NodeService
 from gpuwarden.adapters.oncall_service import OncallService
 from gpuwarden.adapters.peers import Peer, Role
@@ -46,6 +47,7 @@ class NodeApi:
         *,
         clock: Clock,
         operator_gids: tuple[int, ...] = (),
+        commands: CommandQueue | None = None,
         socket_mode: int = 0o666,
         limits: RelayLimits | None = None,
         oncall: Oncall | None = None,
@@ -73,7 +75,12 @@ class NodeApi:
             ),
         )
         self._service = NodeService(
-            source, clock=clock, peer_of=self.peer_of, stopping=self._stopping
+            source,
+            clock=clock,
+            peer_of=self.peer_of,
+            operator_of=self.require_operator,
+            stopping=self._stopping,
+            commands=commands or CommandQueue(),
         )
         add_NodeServiceServicer_to_server(self._service, self._server)
         self._oncall: OncallService | None = None

@@ -146,6 +146,13 @@ class NodeClient(AbstractContextManager["NodeClient"]):
         answer = self._said(self._oncall.TestSink, request, timeout_s)
         return Receipt(text=answer.text, missed=answer.missed)
 
+    def command(self, verb: str, subject: str, reason: str) -> tuple[str, str]:
+        """Ask the agent to do something: what was done, and the incident it is on record in (may be
+        empty). ``Refused`` says why it is not done."""
+        request = pb.CommandRequest(verb=verb, subject=subject, reason=reason)
+        answer = self._said(self._stub.Command, request)
+        return answer.text, answer.incident
+
     def _said(self, call: Any, request: object, timeout_s: float | None = None) -> Any:
         try:
             answer = call(request, timeout=timeout_s or self._timeout_s)

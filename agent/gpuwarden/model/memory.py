@@ -169,12 +169,18 @@ class DeviceMemory:
     reserve_since: float | None = None
     """Since when free memory has been under the reserve."""
     cordoned_by: IncidentId | None = None
+    cordoned_wall: float = 0.0
+    """Unix seconds at which the cordon began."""
+    held_by: str = ""
+    """The operator who wants it cordoned: it is lifted by an operator, and by nobody else."""
     is_cordon_told: bool = False
     """Whether everybody who places jobs here has been told of the cordon."""
     uncordon_owed: IncidentId | None = None
     """The incident of a cordon of whose end somebody has still to be told."""
     cordon_tried_at: float | None = None
     """When that, or the cordon itself, was last told or tried."""
+    cordon_tries: int = 0
+    """How often in a row that has failed."""
     well_since: float | None = None
     """Of a cordoned device: since when nothing has spoken against it."""
     last_resort: str = ""
@@ -308,6 +314,7 @@ def _after_cordon(memory: Memory, outcome: Outcome) -> Memory:
     if outcome.device is None or state is None or outcome.result is Result.STARTED:
         return memory
     is_told = outcome.result in (Result.DONE, Result.UNSUPPORTED)
+    state = replace(state, cordon_tries=0 if is_told else state.cordon_tries + 1)
     if outcome.kind is Kind.CORDON:
         state = replace(state, is_cordon_told=is_told, cordon_tried_at=outcome.at)
     else:

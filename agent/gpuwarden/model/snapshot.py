@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gpuwarden.model.command import Command
 from gpuwarden.model.device import Device, DriverEvent
 from gpuwarden.model.health import DriverVersions, Surroundings
 from gpuwarden.model.ids import DeviceId, TenantId
@@ -88,6 +89,15 @@ class LimitReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A container that was given a GPU, whether or not it uses it yet."""
+
+    tenant: Tenant
+    devices: tuple[str, ...]
+    """As its creator named them: ``all``, an index, a UUID, a CDI name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One look. ``at`` is monotonic seconds, ``wall`` Unix seconds of the same tick."""
 
@@ -119,6 +129,10 @@ class Snapshot:
     driver: DriverVersions | None = None
     surroundings: Surroundings | None = None
     """What the host says about its GPUs' surroundings; None: not known (yet)."""
+    guests: tuple[Guest, ...] = ()
+    """Docker's containers with a GPU; looked for while anything is cordoned."""
+    commands: tuple[Command, ...] = ()
+    """What operators have asked for since the last look."""
     can_record: bool = True
     """Whether the journal can be written: without it nothing harmful is decided."""
     fleet_permit: bool = True

@@ -19,7 +19,7 @@ from gpuwarden.model.action import (
 )
 from gpuwarden.model.ids import CgroupId, Pid
 from gpuwarden.model.oncall import Page
-from gpuwarden.model.repair import Subject
+from gpuwarden.model.repair import NODE, Subject
 from gpuwarden.model.tenant import HostLimits
 from gpuwarden.node.workers import PAGE_LANE
 from gpuwarden.ports import Ports
@@ -120,7 +120,9 @@ class Actor:
             self.port_errors += 1
             return self._outcome(action, Result.FAILED, f"{type(error).__name__}: {error}")
         self._ports.steps.reached(action, "acted")
-        return self._outcome(action, Result.DONE, old=old)
+        told = action.kind in (Kind.CORDON, Kind.UNCORDON)
+        detail = ", ".join(f"{who}: {what}" for who, what in old.items()) if told else ""
+        return self._outcome(action, Result.DONE, detail, old=old)
 
     def _execute(self, action: Action) -> Old:
         if action.kind is Kind.PAGE:
@@ -330,7 +332,7 @@ def _subject(action: Action) -> Subject:
     params = dict(action.params)
     index = params.get("index", "")
     return Subject(
-        device=action.device,
+        device=None if action.device == NODE else action.device,
         index=int(index) if index.isdigit() else None,
         pci=params.get("pci", ""),
     )

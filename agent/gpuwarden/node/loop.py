@@ -72,6 +72,8 @@ class Node:
         decided = self._clock.now()
         decision = self._intend(snapshot, decision)
         self.memory = decision.memory
+        if decision.answers:
+            self.ports.commands.answer(decision.answers)
         self._open_actions.update((a.id, a) for a in decision.actions)
         again, self._again = self._again, ()
         outcomes = self.actor.act((*again, *decision.actions))

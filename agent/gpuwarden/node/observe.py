@@ -15,7 +15,7 @@ from gpuwarden.model.kernel_line import SxidLine
 from gpuwarden.model.kernel_record import KernelRecord
 from gpuwarden.model.memory import IN_FLIGHT, Memory, Rung
 from gpuwarden.model.owner import ProcessFacts, RuntimeFacts
-from gpuwarden.model.snapshot import Gap, GapKind, Snapshot
+from gpuwarden.model.snapshot import Gap, GapKind, Guest, Snapshot
 from gpuwarden.model.tenant import Standing, Tenant
 from gpuwarden.model.views import KernelView, ProbeView
 from gpuwarden.node.attribution import Attribution
@@ -125,6 +125,8 @@ class Observer:
             driver=view.driver,
             surroundings=self._surroundings(view),
             can_record=not journal_fault,
+            guests=self._guests(memory, now),
+            commands=tuple(self._ask("commands", self._ports.commands.drain) or ()),
         )
 
     def _remember_dead(self, memory: Memory) -> None:
@@ -216,7 +218,19 @@ class Observer:
         known = self._admitted.get(tenant_id)
         if known is not None and known[0] is facts and known[1] == told and known[2] == pids:
             return known[3]
-        is_group = tenant_id.startswith("pgrp:")
+        tenant = self._judged(facts, told, pids, first_seen, is_group=tenant_id.startswith("pgrp:"))
+        self._admitted[tenant_id] = (facts, told, pids, tenant)
+        return tenant
+
+    def _judged(
+        self,
+        facts: ProcessFacts,
+        told: RuntimeFacts,
+        pids: tuple[Pid, ...],
+        first_seen: float,
+        *,
+        is_group: bool,
+    ) -> Tenant:
         who = Who(
             runtime="pgrp" if is_group else facts.owner.runtime,
             comm=facts.comm,
@@ -224,7 +238,7 @@ class Observer:
             uid=facts.uid,
             is_never_victim=facts.owner.is_never_victim,
         )
-        tenant = admit(
+        return admit(
             self._cfg,
             told if told.user is not None else replace(told, user=str(facts.uid)),
             who,
@@ -232,8 +246,27 @@ class Observer:
             pids=pids,
             first_seen=first_seen,
         )
-        self._admitted[tenant_id] = (facts, told, pids, tenant)
-        return tenant
+
+    def _guests(self, memory: Memory, now: float) -> tuple[Guest, ...]:
+        """Containers with a GPU, for as long as one must not be used."""
+        if not any(state.cordoned_by is not None for state in memory.devices.values()):
+            return ()
+        guests = []
+        for container in self._ask("runtimes", self._ports.runtimes.gpu_containers) or ():
+            facts = self._ask("processes", partial(self._ports.processes.facts, container.pid))
+            if facts is None:
+                continue
+            name = self._ports.tenant_of(facts)
+            tenant = self._tenants.get(name) or self._ask(
+                "runtimes", partial(self._admitted_afresh, name, facts, now)
+            )
+            if tenant is not None:
+                guests.append(Guest(tenant=tenant, devices=container.devices))
+        return tuple(guests)
+
+    def _admitted_afresh(self, name: TenantId, facts: ProcessFacts, now: float) -> Tenant:
+        told = self._ports.runtimes.facts(facts.owner, name, facts.cgroup)
+        return self._judged(facts, told, (facts.pid,), now, is_group=name.startswith("pgrp:"))
 
     def _read_pressure(self, now: float) -> None:
         """PSI of tenants with a host-memory quota, on the host's slow schedule."""

@@ -10,6 +10,7 @@ from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT, Memory
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.policy import (
+    arrival,
     cadence,
     cordon,
     escalate,
@@ -22,6 +23,7 @@ from gpuwarden.policy import (
     lastresort,
     limits,
     locked,
+    obey,
     pressure,
     prevent,
     quota,
@@ -57,6 +59,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("labels", labels.find),
     ("cordon", cordon.find),
     ("health", standing.find),
+    ("arrival", arrival.find),
 )
 """``health`` stands for the rules of ``policy.health``, each with a mode of its own."""
 
@@ -79,7 +82,9 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     evict.open_cases(desk, said)
     room.restore_reserves(desk, findings)
     upkeep.hold_owners(desk, findings)
+    arrival.turn_away(desk, findings)
     lastresort.resort(desk, findings)
+    answers = obey.obey(desk)
     repair.advance(desk, findings)
     cordon.lift(desk)
     cordon.maintain(desk)
@@ -98,6 +103,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
         plan=cadence.plan(cfg, memory, scene, findings, stale),
         incidents=tuple(desk.notes),
         wake_at=min(desk.wakes) if desk.wakes else None,
+        answers=answers,
     )
 
 

@@ -136,6 +136,9 @@ class Desk:
         """Decide an action; a debt is written down for whatever it changes of somebody else's.
         ``owes``: what is known already of how it was."""
         self.serial += 1
+        known = self.scene.devices.get(device) if device is not None else None
+        if known is not None and kind in (Kind.CORDON, Kind.UNCORDON):
+            params = (*params, ("index", str(known.index)), ("pci", known.pci or ""))
         action = Action(
             id=f"{incident}/{self.serial}",
             kind=kind,

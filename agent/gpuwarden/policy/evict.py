@@ -255,7 +255,9 @@ def _order(desk: Desk, case: Case, kind: Kind) -> None:
         text = f"{case.target.name} cannot be ended: its processes or its bytes stay"
         params = [("severity", "critical"), ("summary", text)]
     if kind is Kind.CORDON:
-        state = replace(desk.device(case.device), cordoned_by=case.incident)
+        state = desk.device(case.device)
+        since = desk.scene.snap.wall if state.cordoned_by is None else state.cordoned_wall
+        state = replace(state, cordoned_by=case.incident, cordoned_wall=since)
         desk.devices[case.device] = state
     desk.order(
         kind,

@@ -62,6 +62,8 @@ def _reborn(cfg: Config, memory: Memory, scene: Scene) -> Memory:
         devices={
             device: DeviceMemory(
                 cordoned_by=old.cordoned_by,
+                cordoned_wall=old.cordoned_wall,
+                held_by=old.held_by,
                 uncordon_owed=old.uncordon_owed,
                 is_cordon_told=old.is_cordon_told,
                 cordon_tried_at=None if old.cordon_tried_at is None else scene.snap.at,

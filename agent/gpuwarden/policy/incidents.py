@@ -11,7 +11,7 @@ from gpuwarden.policy.desk import Desk
 QUIET_RULES = frozenset({"labels", "limits", "cordon"})
 """Rules whose findings stand in status but open no incident of their own."""
 
-OWN_RULES = frozenset({"quota", "tombstone", "pressure"})
+OWN_RULES = frozenset({"quota", "tombstone", "pressure", "arrival"})
 """Rules whose findings belong to their tenant's own incident, whatever else happens."""
 
 JOINING = frozenset({"reserve", "locked", "slo", "sight", "unattributed", "fault"})
@@ -116,9 +116,12 @@ def _close_incidents(desk: Desk, joined: dict[str, str]) -> None:
     """An incident is over when no case and no claim stands in it any more."""
     standing = set(joined.values())
     repaired = {repair.incident for repair in desk.repairs.values()}
+    cordons = {state.cordoned_by for state in desk.devices.values()}
     for subject, incident in list(desk.incidents.items()):
         kind, _, key = subject.partition("/")
         if subject in standing or incident in repaired:
+            continue
+        if kind == "cordon" and incident in cordons:
             continue
         if kind == "tenant" and any(str(t) == key for t in desk.cases):
             continue

@@ -10,7 +10,7 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.tenant import Tenant
-from gpuwarden.policy import guard, incidents, lockup
+from gpuwarden.policy import cordon, guard, incidents, lockup
 from gpuwarden.policy.desk import Desk, target_of
 
 RELOCATABLE = frozenset({"docker"})
@@ -114,8 +114,7 @@ def _cordon(desk: Desk, device: Device, incident: IncidentId) -> bool:
     """Order the cordon unless it may not be; then it is tried again while the device stays locked."""
     if not (desk.scene.snap.fleet_permit and desk.scene.snap.can_record):
         return False
-    desk.devices[device.id] = replace(desk.device(device.id), cordoned_by=incident)
-    desk.order(Kind.CORDON, incident, f"GPU {device.index} stays locked up", device=device.id)
+    cordon.take(desk, device.id, incident, f"GPU {device.index} stays locked up")
     return True
 
 

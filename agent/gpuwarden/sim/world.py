@@ -24,7 +24,7 @@ from gpuwarden.sim.node.ledger import Ledger
 from gpuwarden.sim.node.owners import SimRuntimes
 from gpuwarden.sim.node.probe import SimProbe
 from gpuwarden.sim.node.process import Habit, Process
-from gpuwarden.sim.node.remedies import SimCordons, SimRemedies
+from gpuwarden.sim.node.remedies import SimCommands, SimCordons, SimRemedies
 from gpuwarden.sim.node.senses import SimSenses
 from gpuwarden.sim.node.surroundings import (
     AgentDied,
@@ -93,6 +93,7 @@ class World:
         self.probe = SimProbe(self.clock, self.cards, self.config().sampling)
         self.remedies = SimRemedies(self.cards, self.probe, self.ledger, self._order_reboot)
         self.cordons = SimCordons(self.ledger)
+        self.commands = SimCommands()
         self._goes_down = False
         self.allowances: dict[TenantId, Allowance] = {}
         self.default_quota_mib: int | None = None
@@ -142,6 +143,7 @@ class World:
             pager=self.pager,
             remedies=self.remedies,
             cordons=self.cordons,
+            commands=self.commands,
             status=self.board,
             watchdog=self.watchdog,
             workers=self._workers,

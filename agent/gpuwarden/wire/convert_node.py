@@ -5,6 +5,7 @@ from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.snapshot import (
     Gap,
     GapKind,
+    Guest,
     Health,
     HostSample,
     LimitReading,
@@ -12,6 +13,7 @@ from gpuwarden.model.snapshot import (
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits, Standing, Tenant, TenantClass, Use
+from gpuwarden.wire.convert_command import from_command, to_command
 from gpuwarden.wire.convert_health import (
     from_driver,
     from_health,
@@ -71,6 +73,11 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
         kernel=[to_kernel_record(record) for record in snapshot.kernel],
         kernel_log=to_enum(pb.KernelTrust, "KERNEL_TRUST", snapshot.kernel_log),
         kernel_forgery=to_kernel_forgery(snapshot.kernel_forgery),
+        guests=[
+            pb.Guest(tenant=to_tenant(guest.tenant), devices=map(text, guest.devices))
+            for guest in snapshot.guests
+        ],
+        commands=[to_command(command) for command in snapshot.commands],
     )
 
 
@@ -97,6 +104,11 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         kernel=tuple(from_kernel_record(record) for record in message.kernel),
         kernel_log=from_kernel_trust(message.kernel_log),
         kernel_forgery=from_kernel_forgery(known(message, "kernel_forgery")),
+        guests=tuple(
+            Guest(tenant=from_tenant(guest.tenant), devices=tuple(guest.devices))
+            for guest in message.guests
+        ),
+        commands=tuple(from_command(command) for command in message.commands),
     )
 
 

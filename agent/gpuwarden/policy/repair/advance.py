@@ -7,7 +7,7 @@ from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.repair import Attempt, Fault, Phase, Repair, Step
-from gpuwarden.policy import guard, incidents
+from gpuwarden.policy import cordon, guard, incidents
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.fault.remember import BY_RECOVERY, settle_s
 from gpuwarden.policy.guard import Refusal
@@ -318,22 +318,17 @@ def _raised(desk: Desk, before: Repair, moved: Repair, event: Event, detail: str
 
 def _take_out_of_use(desk: Desk, repair: Repair) -> None:
     """Cordon the device (or, for the node, all of it) unless that is withheld; it holds until verified."""
-    if repair.device is None or not report.is_cordoned_for(repair):
+    if not report.is_cordoned_for(repair):
         return
-    state = desk.device(repair.device)
-    if state.cordoned_by is not None:
+    place = cordon.NODE_ITSELF if repair.device is None else repair.device
+    if desk.device(place).cordoned_by is not None:
         return
     if not guard.is_enforcing(desk.cfg, "repair"):
         return
     if not (desk.scene.snap.fleet_permit and desk.scene.snap.can_record):
         return
-    desk.devices[repair.device] = replace(state, cordoned_by=repair.incident, well_since=None)
-    desk.order(
-        Kind.CORDON,
-        repair.incident,
-        f"{repair.cls} fault of {report.subject_words(desk, repair)}",
-        device=repair.device,
-    )
+    why = f"{repair.cls} fault of {report.subject_words(desk, repair)}"
+    cordon.take(desk, place, repair.incident, why)
 
 
 def _mended(desk: Desk, repair: Repair, faults: list[Fault], event: Event) -> None:

@@ -42,6 +42,8 @@ class Container:
     """An orchestrator makes a new one under another id so long after it ended."""
     uid: int = 1000
     heirs: list["Container"] = field(default_factory=list)
+    gpus: tuple[str, ...] = ()
+    """The GPUs it was given, as its creator named them."""
     replaces: "Container | None" = None
     """Whose place it has taken on another device."""
 

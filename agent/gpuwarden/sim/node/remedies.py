@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpuwarden.errors import Refused, Unavailable, Unsupported
+from gpuwarden.model.command import Answer, Command, Verb
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.repair import Subject
 from gpuwarden.sim.node.cards import Card, Cards
@@ -98,3 +99,26 @@ class SimCordons:
     def is_drained(self) -> bool:
         """Whether jobs are kept off the node."""
         return bool(self.held or self.foreign)
+
+
+@dataclass(slots=True)
+class SimCommands:
+    """Implements ``ports.Commands``: an operator at the keyboard."""
+
+    answers: list[Answer] = field(default_factory=list)
+    _asked: list[Command] = field(default_factory=list)
+    _count: int = 0
+
+    def say(self, verb: Verb, subject: str, reason: str = "maintenance") -> None:
+        """Ask for something; the next tick hears it."""
+        self._count += 1
+        self._asked.append(
+            Command(id=self._count, verb=verb, subject=subject, reason=reason, uid=0, name="root")
+        )
+
+    def drain(self) -> Sequence[Command]:
+        asked, self._asked = self._asked, []
+        return asked
+
+    def answer(self, answers: Sequence[Answer]) -> None:
+        self.answers += answers

@@ -506,6 +506,65 @@ class ExplainResponse(_message.Message):
 Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
 
 @_typing.final
+class CommandRequest(_message.Message):
+    """A wish of an operator. PERMISSION_DENIED: they may only look; RESOURCE_EXHAUSTED: too many are waiting;
+    FAILED_PRECONDITION: it is not carried out, and why; UNAVAILABLE: no answer in time.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERB_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    verb: _builtins.str
+    """cordon, uncordon or set-healthy."""
+    subject: _builtins.str
+    """A device (index, UUID or its beginning, PCI address) or "node"."""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        verb: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "subject", b"subject", "verb", b"verb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandRequest: _TypeAlias = CommandRequest  # noqa: Y015
+
+@_typing.final
+class CommandResponse(_message.Message):
+    """What was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    INCIDENT_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    text: _builtins.str
+    incident: _builtins.str
+    """The incident it is on record in; empty: none."""
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+        text: _builtins.str = ...,
+        incident: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incident", b"incident", "schema_version", b"schema_version", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandResponse: _TypeAlias = CommandResponse  # noqa: Y015
+
+@_typing.final
 class NamedText(_message.Message):
     """A name with its value, for facts that people read and programs do not."""
 
@@ -789,6 +848,8 @@ class Snapshot(_message.Message):
     KERNEL_FIELD_NUMBER: _builtins.int
     KERNEL_LOG_FIELD_NUMBER: _builtins.int
     KERNEL_FORGERY_FIELD_NUMBER: _builtins.int
+    GUESTS_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
     at: _builtins.float
     wall: _builtins.float
     boot_id: _builtins.str
@@ -832,6 +893,14 @@ class Snapshot(_message.Message):
     def kernel_forgery(self) -> Global___KernelForgery:
         """Absent when there was none, or it was told less than a minute ago."""
 
+    @_builtins.property
+    def guests(self) -> _containers.RepeatedCompositeFieldContainer[Global___Guest]:
+        """Containers with a GPU; looked for while anything is cordoned."""
+
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[Global___Command]:
+        """What operators have asked for since the tick before."""
+
     def __init__(
         self,
         *,
@@ -856,10 +925,12 @@ class Snapshot(_message.Message):
         kernel: _abc.Iterable[Global___KernelRecord] | None = ...,
         kernel_log: Global___KernelTrust.ValueType = ...,
         kernel_forgery: Global___KernelForgery | None = ...,
+        guests: _abc.Iterable[Global___Guest] | None = ...,
+        commands: _abc.Iterable[Global___Command] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "driver", b"driver", "host", b"host", "kernel_forgery", b"kernel_forgery", "surroundings", b"surroundings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "devices", b"devices", "driver", b"driver", "events", b"events", "gaps", b"gaps", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "services", b"services", "standings", b"standings", "surroundings", b"surroundings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "commands", b"commands", "devices", b"devices", "driver", b"driver", "events", b"events", "gaps", b"gaps", "guests", b"guests", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "services", b"services", "standings", b"standings", "surroundings", b"surroundings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__driver: _TypeAlias = _typing.Literal["driver"]  # noqa: Y015
     _WhichOneofArgType__driver: _TypeAlias = _typing.Literal["_driver", b"_driver"]  # noqa: Y015
@@ -879,6 +950,71 @@ class Snapshot(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__surroundings) -> _WhichOneofReturnType__surroundings | None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class Guest(_message.Message):
+    """A container that was given a GPU, whether or not it uses it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tenant(self) -> Global___Tenant: ...
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As its creator named them: all, an index, a UUID, a CDI name."""
+
+    def __init__(
+        self,
+        *,
+        tenant: Global___Tenant | None = ...,
+        devices: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Guest: _TypeAlias = Guest  # noqa: Y015
+
+@_typing.final
+class Command(_message.Message):
+    """What an operator has asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    VERB_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    verb: _builtins.str
+    subject: _builtins.str
+    reason: _builtins.str
+    uid: _builtins.int
+    name: _builtins.str
+    """That user's name."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        verb: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        uid: _builtins.int = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "reason", b"reason", "subject", b"subject", "uid", b"uid", "verb", b"verb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Command: _TypeAlias = Command  # noqa: Y015
 
 @_typing.final
 class KernelRecord(_message.Message):
