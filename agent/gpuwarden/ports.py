@@ -304,6 +304,10 @@ class Remedies(Protocol):
         """Have the host started anew after the configured delay; ordered once however often it is called."""
         ...
 
+    def keep_evidence(self, subject: Subject, incident: str, why: str) -> str:
+        """Put on disk what a failed step leaves to be looked at; where it lies, in words."""
+        ...
+
 
 class Status(Protocol):
     """Where readers (metrics, gRPC) get an immutable picture of the last tick."""

@@ -317,6 +317,13 @@ def reset() -> World:
     return world
 
 
+def reset_in_vain() -> World:
+    """A reset that fails: what it left is kept before the next step is tried."""
+    world = reset()
+    world.remedies.broken.add("reset-gpu")
+    return world
+
+
 def services_restarted() -> World:
     """A fatal error of an NVSwitch that the fabric manager can be started over."""
     return _repaired(
@@ -396,6 +403,11 @@ PLAYS: tuple[Play, ...] = (
     Play(stage=client_of_mps, orders=EVICTION | {K.DETACH, K.RESTART_OFF}, until_s=30),
     Play(stage=reserve_made_good, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=30),
     Play(stage=reset, orders=frozenset({K.CORDON, K.PAGE, K.RESET_GPU, K.UNCORDON}), until_s=40),
+    Play(
+        stage=reset_in_vain,
+        orders=frozenset({K.CORDON, K.RESET_GPU, K.KEEP_EVIDENCE, K.REBOOT}),
+        until_s=130,
+    ),
     Play(stage=services_restarted, orders=frozenset({K.RESTART_SERVICES}), until_s=30),
     Play(stage=driver_reloaded, orders=frozenset({K.RELOAD_DRIVER}), until_s=30),
     Play(stage=rebooted, orders=frozenset({K.CORDON, K.UNCORDON, K.PAGE, K.REBOOT}), until_s=130),

@@ -248,3 +248,24 @@ def test_the_lines_of_a_fall_are_one_incident_and_one_page() -> None:
     assert len(world.ledger.of("page")) == 1
     assert len([i for i in world.board.incidents if i.device == card(0)]) == 1
     assert phase(world) is Phase.HANDED_OVER
+
+
+def test_what_a_failed_step_leaves_is_kept_before_the_next_is_tried() -> None:
+    world = repaired()
+    world.remedies.broken.add("reset-gpu")
+    world.run_for(2)
+    broken(world)
+    expect(world, by=120, that=lambda: "reboot" in steps(world))
+    assert len(world.remedies.kept) == 1
+    decided = world.board.decision
+    assert decided is not None
+    assert world.remedies.kept[0] == decided.memory.repairs[card(0)].incident
+
+
+def test_in_observe_mode_nothing_is_kept() -> None:
+    world = repaired({"agent": {"mode": "observe"}})
+    world.run_for(2)
+    broken(world)
+    world.run_for(120)
+    assert steps(world) == []
+    assert world.remedies.kept == []

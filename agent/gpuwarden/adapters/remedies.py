@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuwarden.adapters.evidence import EvidenceRoom
 from gpuwarden.adapters.tool import Answer, Tool
 from gpuwarden.clock import Clock
 from gpuwarden.config import RepairConfig
@@ -32,6 +33,7 @@ class HostRemedies:
 
     cfg: RepairConfig
     clock: Clock
+    evidence: EvidenceRoom
     scheduled: Path = SCHEDULED
 
     def restart_services(self) -> str:
@@ -131,6 +133,10 @@ class HostRemedies:
         said = f"gpuwarden: {' '.join(reason.split())}"[:200]
         self._must(Path(program), [*rest, f"+{minutes}", said], self.cfg.services_s)
         return f"in {minutes} min; shutdown -c cancels it"
+
+    def keep_evidence(self, subject: Subject, incident: str, why: str) -> str:
+        """The kernel log, nvidia-smi and nvidia-bug-report, in a folder of the incident."""
+        return self.evidence.keep(subject, incident, why)
 
     def _must(self, program: Path, arguments: Sequence[str], timeout_s: float) -> None:
         answer = self._tool(program, timeout_s).run(*arguments)

@@ -75,6 +75,9 @@ class Actor:
             Kind.RESET_GPU: lambda action: _said(ports.remedies.reset_gpu(_subject(action))),
             Kind.RELOAD_DRIVER: lambda action: _said(ports.remedies.reload_driver()),
             Kind.REBOOT: lambda action: _said(ports.remedies.reboot(action.why)),
+            Kind.KEEP_EVIDENCE: lambda action: _said(
+                ports.remedies.keep_evidence(_subject(action), action.incident, action.why)
+            ),
         }
         self._blinding: set[str] = set()
         """Actions under way for which the probe has let go of every device."""
@@ -122,6 +125,8 @@ class Actor:
         self._ports.steps.reached(action, "acted")
         told = action.kind in (Kind.CORDON, Kind.UNCORDON)
         detail = ", ".join(f"{who}: {what}" for who, what in old.items()) if told else ""
+        if action.kind is Kind.KEEP_EVIDENCE:
+            detail = old.get("said", "")
         return self._outcome(action, Result.DONE, detail, old=old)
 
     def _execute(self, action: Action) -> Old:
@@ -347,8 +352,8 @@ def _lane(action: Action) -> str:
     behind a runtime that hangs."""
     if action.kind is Kind.PAGE:
         return PAGE_LANE
-    if action.kind in REPAIRS:
-        return "repair"
+    if action.kind in REPAIRS or action.kind is Kind.KEEP_EVIDENCE:
+        return "repair"  # in order: no step before the evidence of the last one is kept
     if action.kind in (Kind.CORDON, Kind.UNCORDON):
         return "cordon"
     if action.kind in (Kind.SET_LIMIT, Kind.CLEAR_LIMIT):

@@ -99,6 +99,8 @@ def _move(desk: Desk, repair: Repair, faults: list[Fault], findings: list[Findin
         moved = _order(desk, moved)
     if phase is Phase.PROBATION:
         _mended(desk, moved, faults, event)
+    if event in (Event.FAILED, Event.UNVERIFIED) or phase is Phase.HANDED_OVER:
+        _keep_evidence(desk, repair, detail)
     if phase is Phase.HANDED_OVER:
         _take_out_of_use(desk, moved)
         report.hand_over(desk, moved, faults, findings, detail)
@@ -234,19 +236,39 @@ def _say_overdue(desk: Desk, repair: Repair, names: list[str]) -> None:
     report.overdue(desk, repair, names)
 
 
-def _order(desk: Desk, repair: Repair) -> Repair:
-    """Order the step; budgets count it from now on, whatever becomes of it."""
-    snap = desk.scene.snap
+def _keep_evidence(desk: Desk, repair: Repair, detail: str) -> None:
+    """Order that what this step leaves is kept; a fault that is handed over untried is kept as it is."""
+    if not (guard.is_enforcing(desk.cfg, "repair") and desk.scene.snap.can_record):
+        return
+    if repair.phase is Phase.OPEN and repair.attempts:
+        return  # kept when that failed
+    tried = f"{repair.step}: {detail}" if repair.attempts else detail
+    desk.order(
+        Kind.KEEP_EVIDENCE,
+        repair.incident,
+        f"{repair.cls} fault of {report.subject_words(desk, repair)}; {tried}"[:300],
+        device=repair.device,
+        params=_params(desk, repair),
+    )
+
+
+def _params(desk: Desk, repair: Repair) -> list[tuple[str, str]]:
     device = desk.scene.devices.get(repair.device) if repair.device is not None else None
     params = [("subject", repair.subject)]
     if device is not None:
         params += [("index", str(device.index)), ("pci", device.pci or "")]
+    return params
+
+
+def _order(desk: Desk, repair: Repair) -> Repair:
+    """Order the step; budgets count it from now on, whatever becomes of it."""
+    snap = desk.scene.snap
     desk.order(
         KIND_OF[repair.step],
         repair.incident,
         f"{repair.cls} fault of {report.subject_words(desk, repair)}",
         device=repair.device,
-        params=params,
+        params=_params(desk, repair),
     )
     spent = (repair.subject, str(repair.step), snap.wall)
     desk.memory = replace(desk.memory, spent=(*desk.memory.spent, spent)[-256:])
@@ -276,7 +298,8 @@ def _acted(desk: Desk, repair: Repair) -> tuple[Event, str]:
         return Event.BUSY, last.detail
     if last.result:
         return Event.FAILED, last.detail
-    due = repair.since + deadline_s(desk, repair) + 10.0
+    # Behind what the step before it has left to be kept.
+    due = repair.since + deadline_s(desk, repair) + desk.cfg.repair.evidence_s + 10.0
     desk.wakes.append(due)
     return (Event.FAILED, "no answer") if desk.scene.snap.at >= due else (Event.NOTHING, "")
 

@@ -23,6 +23,8 @@ class SimRemedies:
     broken: set[str] = field(default_factory=set)
     """Steps that fail."""
     absent: set[str] = field(default_factory=set)
+    kept: list[str] = field(default_factory=list)
+    """Incidents whose evidence was kept, oldest first."""
     """Steps that are not possible here."""
 
     def restart_services(self) -> str:
@@ -53,6 +55,12 @@ class SimRemedies:
         self._try("reboot")
         self.reboots()
         return "in 60 s"
+
+    def keep_evidence(self, subject: Subject, incident: str, why: str) -> str:
+        if "keep-evidence" in self.broken:
+            raise Unavailable("the disk is full")
+        self.kept.append(incident)
+        return f"evidence/{incident}"
 
     def _try(self, step: str, device: DeviceId | None = None) -> None:
         self.ledger.note(step, device=device)
