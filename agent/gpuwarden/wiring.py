@@ -207,7 +207,7 @@ def build(
         socket.gethostname(),
     )
     board = Board(sources=_no_sources())
-    commands = CommandQueue()
+    commands = CommandQueue(journal, clock)
     ports = Ports(
         probe=probe,
         processes=ProcFs(cgroups),
