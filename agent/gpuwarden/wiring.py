@@ -198,7 +198,9 @@ def build(
         clock,
         library=cfg.nvml.library,
     )
-    kernel = kernel_log(cfg, host, clock)
+    before = recovered.memory
+    heard = -1 if before.kernel_heard is None else before.kernel_heard[0]
+    kernel = kernel_log(cfg, host, clock, (before.boot_id, heard))
     workers = ThreadWorkers()
     notifier = Notifier(
         _outfit(cfg, clock, environ),

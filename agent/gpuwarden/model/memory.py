@@ -155,6 +155,8 @@ class Debt:
 class DeviceMemory:
     """What is remembered of one device."""
 
+    pci: str = ""
+    """Where it is, or was while the driver still counted it."""
     sight: Sight = Sight.OK
     sight_since: float = 0.0
     cooldown_until: float = 0.0
@@ -220,6 +222,8 @@ class Memory:
     released: Mapping[DeviceId, float] = field(default_factory=dict)
     """Device -> when the last eviction on it ended."""
     health: HealthMemory = field(default_factory=HealthMemory)
+    kernel_heard: tuple[int, int] | None = None
+    """Number and stamp (microseconds since boot) of the newest kernel record that was folded in; of this boot."""
     faults: Mapping[str, Fault] = field(default_factory=dict)
     """By ``fault_key``."""
     repairs: Mapping[str, Repair] = field(default_factory=dict)

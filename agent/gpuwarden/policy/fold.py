@@ -263,6 +263,8 @@ def _devices(cfg: Config, memory: Memory, scene: Scene) -> dict[DeviceId, Device
     for device in scene.snap.devices:
         old = result.get(device.id)
         new = old or DeviceMemory(sight=device.sight, sight_since=scene.snap.at)
+        if device.pci and new.pci != device.pci:
+            new = replace(new, pci=device.pci)
         if new.sight is not device.sight:
             new = replace(new, sight=device.sight, sight_since=scene.snap.at)
         new = _fold_reserve(new, device, scene)

@@ -103,7 +103,7 @@ class World:
         self.restart_after_s: float | None = None
         """How long after its death the service manager starts the agent again; None: never."""
         self._make: Callable[[World], Agent] | None = None
-        self._workers = self._new_workers()
+        self._workers = SimWorkers(self.clock, self.docker.takes_s)
         self._ticked_at = -1e9
         self._growing = True
         self.began = self.clock.now()
@@ -161,7 +161,7 @@ class World:
         """A new process of the agent on the same node."""
         if self._make is None:
             raise RuntimeError("nobody said how an agent is made")
-        self._workers = self._new_workers()
+        self._workers = SimWorkers(self.clock, self.docker.takes_s)
         self.kernel_log.restart()
         self.ledger.note("agent-starts", action="")
         try:
@@ -189,6 +189,7 @@ class World:
         for card in self.cards.cards.values():
             card.heal("reboot")
         self.host.boot = f"boot-{int(self.host.boot.rpartition('-')[2]) + 1}"
+        self.kernel_log.reboot()
         self.probe.resume()
         self.clock.later(down_s, self.boot_agent)
 
@@ -378,9 +379,6 @@ class World:
         self.ledger.note("agent-died", text=str(end), action="")
         if is_restarted and self.restart_after_s is not None:
             self.clock.later(self.restart_after_s, self.boot_agent)
-
-    def _new_workers(self) -> SimWorkers:
-        return SimWorkers(self.clock, self.docker.takes_s)
 
     # --- the truth ---
 

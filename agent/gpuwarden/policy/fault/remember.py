@@ -7,7 +7,7 @@ from gpuwarden.model.finding import Finding
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.repair import Fault, FaultClass
 from gpuwarden.policy import lockup
-from gpuwarden.policy.fault import fold, signs
+from gpuwarden.policy.fault import fold, records, signs
 from gpuwarden.policy.scene import Scene
 
 BY_RECOVERY = frozenset(
@@ -19,6 +19,9 @@ BY_RECOVERY = frozenset(
 def remember(cfg: Config, memory: Memory, scene: Scene, findings: list[Finding]) -> Memory:
     """Memory with this look's signs folded in; the same object where nothing was said and nothing stood."""
     told = signs.of_look(cfg, memory, scene, findings)
+    heard = records.heard(memory, scene)
+    if heard != memory.kernel_heard:
+        memory = replace(memory, kernel_heard=heard)
     if not told and not memory.faults:
         return memory
     faults: dict[str, Fault] = {}
