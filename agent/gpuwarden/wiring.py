@@ -222,7 +222,7 @@ def build(
         kernel_log=kernel,
         journal=journal,
         pager=notifier,
-        remedies=HostRemedies(cfg.repair, clock),
+        remedies=HostRemedies(cfg.repair, clock, cfg.agent.state_dir),
         cordons=make_cordons(cfg.cordon, clock, environ),
         commands=commands,
         status=AnnouncedStatus(board, get_log()),

@@ -163,6 +163,7 @@ class World:
             raise RuntimeError("nobody said how an agent is made")
         self._workers = SimWorkers(self.clock, self.docker.takes_s)
         self.kernel_log.restart()
+        self.probe.resume()
         self.ledger.note("agent-starts", action="")
         try:
             self.agent = self._make(self)
@@ -173,10 +174,11 @@ class World:
         """The agent is killed, whatever it is doing."""
         self._bury(AgentDied("killed"))
 
-    def _order_reboot(self) -> None:
-        if not self._goes_down:
-            self._goes_down = True
+    def _order_reboot(self) -> bool:
+        is_first, self._goes_down = not self._goes_down, True
+        if is_first:
             self.clock.later(REBOOT_AFTER_S, self.reboot)
+        return is_first
 
     def reboot(self, down_s: float = 30.0) -> None:
         """The host goes down and comes up again: no process outlives it, the agent is started anew."""
@@ -190,7 +192,6 @@ class World:
             card.heal("reboot")
         self.host.boot = f"boot-{int(self.host.boot.rpartition('-')[2]) + 1}"
         self.kernel_log.reboot()
-        self.probe.resume()
         self.clock.later(down_s, self.boot_agent)
 
     def stop_agent(self, seconds: float) -> None:

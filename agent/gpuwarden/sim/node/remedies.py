@@ -19,11 +19,14 @@ class SimRemedies:
     cards: Cards
     probe: SimProbe
     ledger: Ledger
-    reboots: Callable[[], None]
+    reboots: Callable[[], bool]
+    """Has the host go down; False: it is on its way already."""
     broken: set[str] = field(default_factory=set)
     """Steps that fail."""
     absent: set[str] = field(default_factory=set)
     """Steps that are not possible here."""
+    marks: dict[str, bool] = field(default_factory=dict)
+    """Step -> whether it is marked as done; on disk."""
 
     def restart_services(self) -> str:
         self._try("restart-services")
@@ -50,9 +53,15 @@ class SimRemedies:
         return ""
 
     def reboot(self, reason: str) -> str:
-        self._try("reboot")
-        self.reboots()
+        if "reboot" in self.absent | self.broken or self.reboots():
+            self._try("reboot")
         return "in 60 s"
+
+    def mark(self, action: str, *, is_done: bool) -> None:
+        self.marks[action] = is_done
+
+    def is_done(self, action: str) -> bool | None:
+        return (self.marks[action] or None) if action in self.marks else False
 
     def _try(self, step: str, device: DeviceId | None = None) -> None:
         self.ledger.note(step, device=device)
@@ -88,10 +97,10 @@ class SimCordons:
     def uncordon(self, subject: Subject, incident: str, still: Sequence[str]) -> Mapping[str, str]:
         if self.is_down:
             raise Unavailable("slurm: no answer within 10 s")
-        self.held.pop(incident, None)
+        was_held = self.held.pop(incident, None) is not None
         if self.held or still:
             return {"slurm": "others stand"}
-        if not self.foreign:
+        if was_held and not self.foreign:
             self.ledger.note("resume", device=subject.device, text=incident)
         return {"slurm": "resumed"}
 
