@@ -12,6 +12,7 @@ from typing import Any
 
 from gpuwarden.adapters import kernel_lines
 from gpuwarden.model.action import Kind
+from gpuwarden.model.command import Verb
 from gpuwarden.sim.node.allowance import Allowance
 from gpuwarden.sim.node.containers import Container
 from gpuwarden.sim.node.process import Habit
@@ -343,6 +344,34 @@ def rebooted() -> World:
     return world
 
 
+def out_of_use_by_word() -> World:
+    """An operator takes a device out of use, and what starts there is turned away; then they give it back."""
+    world = _node()
+    _serve(world, on=1)
+    _bystander(world)
+    insist(world, 3.0, Verb.CORDON)
+    at(world, 8.0, lambda: _latecomer(world))
+    insist(world, 20.0, Verb.UNCORDON)
+    return world
+
+
+def _latecomer(world: World) -> None:
+    late = _habit(1_024, exit_s=0.3)
+    world.container("latecomer", quota_mib=8_192, habits=(late,), restart="no", gpus=("0",))
+
+
+def insist(world: World, since: float, verb: Verb) -> None:
+    """Ask until there is an answer: an agent that dies of the question has not heard it."""
+
+    def ask() -> None:
+        if len(world.commands.answers) == before:
+            world.commands.say(verb, "0")
+            at(world, world.clock.now() - world.began + 1.5, ask)
+
+    before = 0 if verb is Verb.CORDON else 1
+    at(world, since, ask)
+
+
 def client_of_mps() -> World:
     """It shares an MPS server with the protected service: taken off it before any signal."""
     world = _node()
@@ -395,6 +424,7 @@ PLAYS: tuple[Play, ...] = (
     Play(stage=unseen_while_held, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=40),
     Play(stage=client_of_mps, orders=EVICTION | {K.DETACH, K.RESTART_OFF}, until_s=30),
     Play(stage=reserve_made_good, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=30),
+    Play(stage=out_of_use_by_word, orders=frozenset({K.CORDON, K.STOP, K.UNCORDON}), until_s=30),
     Play(stage=reset, orders=frozenset({K.CORDON, K.PAGE, K.RESET_GPU, K.UNCORDON}), until_s=40),
     Play(stage=services_restarted, orders=frozenset({K.RESTART_SERVICES}), until_s=30),
     Play(stage=driver_reloaded, orders=frozenset({K.RELOAD_DRIVER}), until_s=30),

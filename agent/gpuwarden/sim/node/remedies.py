@@ -34,20 +34,20 @@ class SimRemedies:
         return "nvidia-fabricmanager.service"
 
     def reset_gpu(self, subject: Subject) -> str:
-        self._try("reset-gpu", subject.device)
         card = self.cards.cards[subject.device] if subject.device is not None else None
         if card is None:
             raise Refused("no device is named")
         if self.cards.holders(card.id) or not self.probe.is_paused:
             raise Refused("the device is in use")
+        self._try("reset-gpu", card.id)
         self._heal("reset-gpu", [card])
         return ""
 
     def reload_driver(self) -> str:
-        self._try("reload-driver")
         every = list(self.cards.cards.values())
         if any(self.cards.holders(c.id) for c in every) or not self.probe.is_paused:
             raise Refused("a device is in use")
+        self._try("reload-driver")
         self._heal("reload-driver", every)
         self.probe.epoch += 1
         return ""
