@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gpuwarden.model.action import Kind, Result
 from gpuwarden.model.repair import NODE, Phase
 from gpuwarden.sim.scenario import always, at, card, elapsed, expect
 from gpuwarden.sim.world import World
@@ -74,6 +75,43 @@ def test_who_is_on_it_is_waited_for_and_named_when_that_takes_long() -> None:
     for process in world.kernel.of(low.tenant):
         world.kernel.end(process, "done")
     until_phase(world, Phase.PROBATION, 140)
+    assert steps(world) == ["reset-gpu"]
+
+
+def test_whom_no_list_shows_is_waited_for_with_patience_and_costs_no_budget() -> None:
+    """Somebody has the device open and holds nothing on it: every reset is refused."""
+    allowed = {"allow": ALL_STEPS, "drain_wait_s": 60, "resets_per_device_day": 1}
+    world = repaired({"repair": allowed})
+    world.remedies.is_open = True
+    world.run_for(2)
+    broken(world)
+    world.run_for(200)
+    assert steps(world) == []
+    assert phase(world) is Phase.EMPTYING
+    tried = [o for o in world.board.outcomes if o.kind is Kind.RESET_GPU]
+    assert 3 <= len([o for o in tried if o.result is Result.REFUSED]) <= 8
+    assert len(world.ledger.of("page")) == 2
+    assert "no list shows" in world.ledger.of("page")[-1].text
+    world.remedies.is_open = False
+    until_phase(world, Phase.PROBATION, 600)
+    assert steps(world) == ["reset-gpu"]
+
+
+def test_what_comes_back_untouched_is_begun_with_the_same_step() -> None:
+    """It passed by itself before anything was tried; when it is back the first remedy is still the first."""
+    world = repaired()
+    low = hog(world, used_mib=2_000, grow_mib_s=0)
+    world.run_for(3)
+    broken(world)
+    until_phase(world, Phase.EMPTYING, 20)
+    world.cards.cards[card(0)].recovery_action = 0
+    world.probe.event("recovery-action", card(0), 0)
+    until_phase(world, Phase.PROBATION, 60)
+    broken(world)
+    until_phase(world, Phase.EMPTYING, 100)
+    for process in world.kernel.of(low.tenant):
+        world.kernel.end(process, "done")
+    until_phase(world, Phase.PROBATION, 160)
     assert steps(world) == ["reset-gpu"]
 
 

@@ -25,6 +25,8 @@ class SimRemedies:
     """Steps that fail."""
     absent: set[str] = field(default_factory=set)
     """Steps that are not possible here."""
+    is_open: bool = False
+    """Somebody whom no list shows has every device open."""
     marks: dict[str, bool] = field(default_factory=dict)
     """Step -> whether it is marked as done; on disk."""
 
@@ -37,7 +39,7 @@ class SimRemedies:
         card = self.cards.cards[subject.device] if subject.device is not None else None
         if card is None:
             raise Refused("no device is named")
-        if self.cards.holders(card.id) or not self.probe.is_paused:
+        if self.is_open or self.cards.holders(card.id) or not self.probe.is_paused:
             raise Refused("the device is in use")
         self._try("reset-gpu", card.id)
         self._heal("reset-gpu", [card])
@@ -45,7 +47,8 @@ class SimRemedies:
 
     def reload_driver(self) -> str:
         every = list(self.cards.cards.values())
-        if any(self.cards.holders(c.id) for c in every) or not self.probe.is_paused:
+        is_used = self.is_open or any(self.cards.holders(c.id) for c in every)
+        if is_used or not self.probe.is_paused:
             raise Refused("a device is in use")
         self._try("reload-driver")
         self._heal("reload-driver", every)
