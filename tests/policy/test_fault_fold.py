@@ -131,6 +131,25 @@ def test_a_condition_is_a_fault_beside_an_event_unless_the_device_is_gone() -> N
     assert only(on_the_lost).root.code == "xid 79"
 
 
+def test_a_condition_of_the_same_class_keeps_an_event_up_and_is_counted_once() -> None:
+    event = fault_sign("xid 74", scope="link", severity="error", cls=FaultClass.LINK)
+    faults = folded(event)
+    for look in range(1, 50):
+        weak = fault_sign(
+            "nvlink-crc",
+            at=NOW + look,
+            scope="link",
+            severity="warning",
+            cls=FaultClass.LINK,
+            is_condition=True,
+        )
+        faults = folded(weak, faults=faults, at=NOW + look)
+    fault = only(faults)
+    assert (fault.root.code, fault.count) == ("xid 74", 2)
+    assert fault.followers == (("nvlink-crc", 1),)
+    assert fault.last_at == NOW + 49, "it is not over while that stands"
+
+
 def test_the_recovery_number_belongs_to_the_fault_that_stands() -> None:
     number = fault_sign("recovery 2", at=NOW + 1.0)
     fault = only(folded(fault_sign(), number))

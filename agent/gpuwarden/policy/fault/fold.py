@@ -146,17 +146,18 @@ def _followed(fault: Fault, sign: Sign, recovery: int | None = None) -> Fault:
 
 
 def _again(fault: Fault, sign: Sign) -> Fault:
-    """The same once more; a greater sign of the same class stands for all from now on."""
-    greater = rank(sign) > rank(fault.root)
+    """The same once more; a greater sign of the same class stands for all from now on. A condition, told by
+    every look, keeps it up and is counted once."""
+    greater, is_known = rank(sign) > rank(fault.root), sign.code in _codes(fault)
     followers = _counted(fault.followers, fault.root.code) if greater else fault.followers
-    if not greater and sign.code != fault.root.code:
+    if not greater and sign.code != fault.root.code and not (sign.is_condition and is_known):
         followers = _counted(followers, sign.code)
     return replace(
         fault,
         root=sign if greater else fault.root,
         last_at=max(fault.last_at, sign.at),
         told_at=sign.at,
-        count=fault.count + 1,
+        count=fault.count if sign.is_condition and is_known else fault.count + 1,
         followers=followers,
         tenants=_named(fault.tenants, sign.tenant),
     )
