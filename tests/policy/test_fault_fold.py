@@ -183,6 +183,8 @@ def test_or_the_only_one_that_grew_at_the_onset() -> None:
     assert only(both).accused is None
     protected = folded(fault_sign(), tenants=(HOG, KEPT), uses=(use(HOG), grown(KEPT, 512)))
     assert only(protected).accused is None
+    named = folded(fault_sign(pid=4711), tenants=(HOG, KEPT), uses=(grown(HOG, 512), use(KEPT)))
+    assert only(named).accused is None, "the driver names somebody else, whoever that is"
 
 
 def test_it_remembers_repairs_that_did_not_last() -> None:

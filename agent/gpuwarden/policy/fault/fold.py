@@ -182,10 +182,11 @@ def _opened(
 
 
 def _accused(sign: Sign, scene: Scene) -> TenantId | None:
-    """Who set it off: whom the sign names, else the only one below protected that grew at the onset."""
+    """Who set it off: whom the sign names; where it names no process, the only one below protected that grew
+    at the onset. A process that is nobody's known speaks against nobody."""
     if SCOPES.get(sign.scope, 0) <= SCOPES["app"] or sign.device is None or sign.is_condition:
         return None
-    if sign.tenant is not None:
+    if sign.tenant is not None or sign.pid is not None:
         return sign.tenant
     grew = [
         use.tenant
