@@ -59,6 +59,24 @@ FAULTS: tuple[Mutant, ...] = (
         new="    if not known or known[0].cls",
     ),
     Mutant(
+        name="accuse for growing before the line is read",
+        file=f"{POLICY}/verdict.py",
+        old="        if desk.scene.snap.at < due:\n            desk.wakes.append(due)\n            return\n    use",
+        new="        if False:\n            return\n    use",
+    ),
+    Mutant(
+        name="an application's fault convicts",
+        file=f"{POLICY}/verdict.py",
+        old="    if tenant is None or finding.device is None or finding.scope in (None, Scope.APP):",
+        new="    if tenant is None or finding.device is None:",
+    ),
+    Mutant(
+        name="a fault convicts although nobody suffers",
+        file=f"{POLICY}/verdict.py",
+        old="    if not is_guilty or harmed_on(desk, finding.device, findings) is None:",
+        new="    if not is_guilty:",
+    ),
+    Mutant(
         name="hear a kernel line again after every start",
         file=f"{FAULT}/records.py",
         old="    if mark is None or record.sequence is None:\n        return False",

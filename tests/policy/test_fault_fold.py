@@ -187,6 +187,19 @@ def test_or_the_only_one_that_grew_at_the_onset() -> None:
     assert only(named).accused is None, "the driver names somebody else, whoever that is"
 
 
+def test_a_line_that_names_somebody_counts_for_more_than_who_grew() -> None:
+    grew = {"tenants": (HOG, KEPT), "uses": (grown(HOG, 512), use(KEPT))}
+    event = folded(fault_sign(), **grew)
+    assert only(event).accused == HOG.id
+    other = tenant_id("other")
+    line = fault_sign(at=NOW + 0.1, pid=4711, tenant=other)
+    assert only(folded(line, faults=event, at=NOW + 0.1, **grew)).accused == other
+    stranger = fault_sign(at=NOW + 0.1, pid=4711)
+    assert only(folded(stranger, faults=event, at=NOW + 0.1, **grew)).accused is None
+    named = folded(fault_sign(pid=1, tenant=HOG.id), **grew)
+    assert only(folded(line, faults=named, at=NOW + 0.1, **grew)).accused == HOG.id
+
+
 def test_it_remembers_repairs_that_did_not_last() -> None:
     key = f"{device_id(0)}/hang"
     wall = WALL + NOW

@@ -160,7 +160,16 @@ def _again(fault: Fault, sign: Sign) -> Fault:
         count=fault.count if sign.is_condition and is_known else fault.count + 1,
         followers=followers,
         tenants=_named(fault.tenants, sign.tenant),
+        accused=_accused_again(fault, sign),
     )
+
+
+def _accused_again(fault: Fault, sign: Sign) -> TenantId | None:
+    """Whom a sign names counts for more than who grew: the driver's event, which names nobody, may have come
+    before the line."""
+    is_named = fault.accused in fault.tenants
+    is_news = sign.pid is not None and SCOPES.get(sign.scope, 0) > SCOPES["app"]
+    return sign.tenant if is_news and not is_named else fault.accused
 
 
 def _opened(
