@@ -350,8 +350,8 @@ def out_of_use_by_word() -> World:
     _serve(world, on=1)
     _bystander(world)
     insist(world, 3.0, Verb.CORDON)
-    at(world, 8.0, lambda: _latecomer(world))
-    insist(world, 20.0, Verb.UNCORDON)
+    at(world, 16.0, lambda: _latecomer(world))
+    insist(world, 26.0, Verb.UNCORDON)
     return world
 
 
@@ -424,7 +424,7 @@ PLAYS: tuple[Play, ...] = (
     Play(stage=unseen_while_held, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=40),
     Play(stage=client_of_mps, orders=EVICTION | {K.DETACH, K.RESTART_OFF}, until_s=30),
     Play(stage=reserve_made_good, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=30),
-    Play(stage=out_of_use_by_word, orders=frozenset({K.CORDON, K.STOP, K.UNCORDON}), until_s=30),
+    Play(stage=out_of_use_by_word, orders=frozenset({K.CORDON, K.STOP, K.UNCORDON}), until_s=40),
     Play(stage=reset, orders=frozenset({K.CORDON, K.PAGE, K.RESET_GPU, K.UNCORDON}), until_s=40),
     Play(stage=services_restarted, orders=frozenset({K.RESTART_SERVICES}), until_s=30),
     Play(stage=driver_reloaded, orders=frozenset({K.RELOAD_DRIVER}), until_s=30),
