@@ -298,6 +298,7 @@ def _repaired(*lines: str, **shape: Any) -> World:
         {
             "repair": {"allow": ALL_STEPS, "verify_s": 4.0, "boot_verify_s": 4.0},
             "sampling": {"slow_every_s": 1.0},
+            "ladder": {"page_after_s": 1.5},  # before a repair can be over
         },
         **shape,
     )

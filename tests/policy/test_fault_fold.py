@@ -188,7 +188,7 @@ def test_or_the_only_one_that_grew_at_the_onset() -> None:
 
 
 def test_a_line_that_names_somebody_counts_for_more_than_who_grew() -> None:
-    grew = {"tenants": (HOG, KEPT), "uses": (grown(HOG, 512), use(KEPT))}
+    grew: dict[str, Any] = {"tenants": (HOG, KEPT), "uses": (grown(HOG, 512), use(KEPT))}
     event = folded(fault_sign(), **grew)
     assert only(event).accused == HOG.id
     other = tenant_id("other")

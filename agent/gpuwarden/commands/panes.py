@@ -1,6 +1,6 @@
 """What several verbs show: devices, tenants, incidents, findings, and what is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gpuwarden.commands.output import Cell, Column, Out, Part, Styled
 from gpuwarden.commands.words import bar, clock, share, size, span
@@ -22,7 +22,7 @@ STYLES = {
     Severity.ERROR: "red",
     Severity.CRITICAL: "bold red",
 }
-_RECOVERY = {
+_RECOVERY: Mapping[int, str] = {
     RecoveryAction.GPU_RESET: "reset",
     RecoveryAction.NODE_REBOOT: "reboot",
     RecoveryAction.DRAIN_P2P: "drain P2P",

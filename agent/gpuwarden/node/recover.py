@@ -127,8 +127,8 @@ def left_open(
     for action in (u.action for u in unsettled):
         is_done = ports.remedies.is_done(action.id) if action.kind in REPAIRS else None
         result = {True: Result.DONE, False: Result.REFUSED, None: Result.UNKNOWN}[is_done]
-        told = {True: "done before the agent ended", False: "the agent ended before it began"}
-        outcomes.append(_outcome(action, result, told.get(is_done, DOUBT), at, wall))
+        told = {True: "done before it ended", False: "the agent ended before it began", None: DOUBT}
+        outcomes.append(_outcome(action, result, told[is_done], at, wall))
     return tuple(outcomes)
 
 
