@@ -298,11 +298,12 @@ def _repaired(*lines: str, **shape: Any) -> World:
         {
             "repair": {"allow": ALL_STEPS, "verify_s": 4.0, "boot_verify_s": 4.0},
             "sampling": {"slow_every_s": 1.0},
-            "ladder": {"page_after_s": 1.5},  # before a repair can be over
+            "ladder": {"page_after_s": 1.5},
         },
         **shape,
     )
     world.kernel_log.reads = kernel_lines.read_message
+    world.docker.answer_s = 2.5  # so long a step takes: nothing is over before somebody is paged
     for line in lines:
         at(world, 3.0, lambda line=line: world.kernel_log.say(line))  # type: ignore[misc]
     return world
@@ -363,13 +364,15 @@ def _latecomer(world: World) -> None:
 
 def insist(world: World, since: float, verb: Verb) -> None:
     """Ask until there is an answer: an agent that dies of the question has not heard it."""
+    before: list[int] = []
 
     def ask() -> None:
-        if len(world.commands.answers) == before:
-            world.commands.say(verb, "0")
+        before.append(len(world.commands.answers))
+        if before[-1] == before[0]:
+            if world.agent is not None:
+                world.commands.say(verb, "0")
             at(world, world.clock.now() - world.began + 1.5, ask)
 
-    before = 0 if verb is Verb.CORDON else 1
     at(world, since, ask)
 
 

@@ -374,7 +374,7 @@ class World:
 
     def _bury(self, end: AgentDied, *, is_restarted: bool = True) -> None:
         self.agent = None
-        self.crashes += 1
+        self.crashes += is_restarted  # a host that goes down takes it along
         self._workers.is_dead = True
         self.ledger.acting = ""
         self.ledger.note("agent-died", text=str(end), action="")
