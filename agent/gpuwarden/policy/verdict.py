@@ -104,14 +104,9 @@ def _accuse(
     if not is_guilty or harmed_on(desk, finding.device, findings) is None:
         return
     verdict = _noticed(True, True, False)
-    claim = replace(
-        finding,
-        used_bytes=use.used_bytes if use is not None else None,
-        limit_bytes=tenant.hard_bytes,
-    )
     old = said.get(tenant.id)
-    if old is None or _weight(verdict, claim) > _weight(*old):
-        said[tenant.id] = (verdict, claim)
+    if old is None or _weight(verdict, finding) > _weight(*old):
+        said[tenant.id] = (verdict, finding)
 
 
 @cache  # eight values
