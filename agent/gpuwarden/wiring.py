@@ -199,7 +199,9 @@ def build(
         clock,
         library=cfg.nvml.library,
     )
-    kernel = kernel_log(cfg, host, clock)
+    before = recovered.memory
+    heard = -1 if before.kernel_heard is None else before.kernel_heard[0]
+    kernel = kernel_log(cfg, host, clock, (before.boot_id, heard))
     workers = ThreadWorkers()
     notifier = Notifier(
         _outfit(cfg, clock, environ),
@@ -208,7 +210,7 @@ def build(
         socket.gethostname(),
     )
     board = Board(sources=_no_sources())
-    commands = CommandQueue()
+    commands = CommandQueue(journal, clock)
     ports = Ports(
         probe=probe,
         processes=ProcFs(cgroups),
@@ -221,7 +223,7 @@ def build(
         kernel_log=kernel,
         journal=journal,
         pager=notifier,
-        remedies=HostRemedies(cfg.repair, clock, _evidence(cfg, clock)),
+        remedies=HostRemedies(cfg.repair, clock, cfg.agent.state_dir, _evidence(cfg, clock)),
         cordons=make_cordons(cfg.cordon, clock, environ),
         commands=commands,
         status=AnnouncedStatus(board, get_log()),

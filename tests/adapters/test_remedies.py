@@ -62,7 +62,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
             report_s=1.0,
             clock=clock,
         )
-        return HostRemedies(cfg, clock, room, scheduled=tmp_path / "scheduled")
+        return HostRemedies(cfg, clock, tmp_path, room, scheduled=tmp_path / "scheduled")
 
     return host
 

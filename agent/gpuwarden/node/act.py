@@ -71,13 +71,11 @@ class Actor:
         self._do_on_device: Mapping[Kind, Callable[[Action], Old]] = {
             Kind.CORDON: self._cordon,
             Kind.UNCORDON: self._uncordon,
-            Kind.RESTART_SERVICES: lambda action: _said(ports.remedies.restart_services()),
-            Kind.RESET_GPU: lambda action: _said(ports.remedies.reset_gpu(_subject(action))),
-            Kind.RELOAD_DRIVER: lambda action: _said(ports.remedies.reload_driver()),
-            Kind.REBOOT: lambda action: _said(ports.remedies.reboot(action.why)),
-            Kind.KEEP_EVIDENCE: lambda action: _said(
-                ports.remedies.keep_evidence(_subject(action), action.incident, action.why)
-            ),
+            Kind.RESTART_SERVICES: self._marked(lambda action: ports.remedies.restart_services()),
+            Kind.RESET_GPU: self._marked(lambda action: ports.remedies.reset_gpu(_subject(action))),
+            Kind.RELOAD_DRIVER: self._marked(lambda action: ports.remedies.reload_driver()),
+            Kind.REBOOT: self._marked(lambda action: ports.remedies.reboot(action.why)),
+            Kind.KEEP_EVIDENCE: self._keep_evidence,
         }
         self._blinding: set[str] = set()
         """Actions under way for which the probe has let go of every device."""
@@ -289,6 +287,21 @@ class Actor:
         new = runtime.relocate(target, action.device, int(dict(action.params)["index"]))
         return {"new": new}
 
+    def _marked(self, step: Callable[[Action], str]) -> Callable[[Action], Old]:
+        """A step of a repair with its marks: whether it was taken can seldom be measured afterwards."""
+
+        def take(action: Action) -> Old:
+            self._ports.remedies.mark(action.id, is_done=False)
+            words = step(action)
+            self._ports.remedies.mark(action.id, is_done=True)
+            return {"said": words} if words else {}
+
+        return take
+
+    def _keep_evidence(self, action: Action) -> Old:
+        subject = _subject(action)
+        return {"said": self._ports.remedies.keep_evidence(subject, action.incident, action.why)}
+
     def _cordon(self, action: Action) -> Old:
         return self._ports.cordons.cordon(_subject(action), action.incident, action.why)
 
@@ -341,10 +354,6 @@ def _subject(action: Action) -> Subject:
         index=int(index) if index.isdigit() else None,
         pci=params.get("pci", ""),
     )
-
-
-def _said(words: str) -> Old:
-    return {"said": words} if words else {}
 
 
 def _lane(action: Action) -> str:
