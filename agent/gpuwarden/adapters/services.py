@@ -15,7 +15,7 @@ from gpuwarden.adapters.histogram import parse
 from gpuwarden.adapters.objective import Objective
 from gpuwarden.adapters.scrape import Scrape
 from gpuwarden.clock import Clock
-from gpuwarden.config import ServiceConfig
+from gpuwarden.config_services import ServiceConfig
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.ids import TenantId
 from gpuwarden.model.snapshot import Health, ServiceState
