@@ -22,7 +22,7 @@ from gpuwarden.policy.probe import RULE, key_of, settings_of
 HOUR_S = 3600.0
 ANSWER_S = 120.0
 """A restart that has not been answered for by then (grace, stop, start) is looked at as if it were done."""
-FINAL = frozenset({"operator", "per-hour", "cannot-act", "absent", "never-victim", "nested"})
+FINAL = frozenset({"not-allowed", "per-hour", "cannot-act", "absent", "never-victim", "nested"})
 """Budgets that do not pass by themselves: people are told."""
 RESTARTS_MAX = 64
 
@@ -173,7 +173,7 @@ def permit(desk: Desk, care: Care, probe: ProbeConfig) -> Refusal | None:
     if not guard.is_enforcing(cfg, RULE):
         return Refusal(budget="observe", detail=f"rule {RULE} is in observe mode")
     if not probe.restart:
-        return Refusal(budget="operator", detail=f"restart is off for service {care.service}")
+        return Refusal(budget="not-allowed", detail=f"restart is off for service {care.service}")
     if care.target is None:
         return Refusal(budget="absent", detail="nobody has been seen to carry it")
     if not scene.snap.can_record:
