@@ -152,6 +152,7 @@ LAYERS: dict[str, Layer] = {
                 "ports_host",
                 "model",
                 "config",
+                "config_services",
                 "config_types",
                 "wire",
                 "errors",

@@ -13,8 +13,8 @@ from gpuwarden import config_files
 from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.command_queue import CommandQueue
-from gpuwarden.adapters.docker_client import DockerDoor
 from gpuwarden.adapters.cordon.make import make_cordons
+from gpuwarden.adapters.docker_client import DockerDoor
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter

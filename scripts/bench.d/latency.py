@@ -292,7 +292,9 @@ def _take(side: socket.socket, pages: Heard) -> None:
     data = b""
     while True:
         head, mark, body = data.partition(b"\r\n\r\n")
-        sizes = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        sizes = [
+            line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
+        ]
         if mark and len(body) >= (int(sizes[0].partition(b":")[2]) if sizes else 0):
             break
         more = side.recv(65536)

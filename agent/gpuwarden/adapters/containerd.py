@@ -116,7 +116,9 @@ class Containerd:
             raise Unavailable("ctr took the kill but the task still runs")
 
     def restart(self, target: Target, grace_s: float) -> None:
-        raise Unsupported("whoever started the task has to start it again: containerd keeps no process of its own")
+        raise Unsupported(
+            "whoever started the task has to start it again: containerd keeps no process of its own"
+        )
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("moving a containerd container to another device is not offered")

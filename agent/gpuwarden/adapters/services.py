@@ -63,7 +63,10 @@ class ObjectivePage:
         return Scrape(self._url, deadline)
 
     def answered(self, page: str, at: float) -> bool:
-        return self.objective.read(parse(page, self.objective.cfg.histogram, at))
+        reading = parse(page, self.objective.cfg.histogram, at)
+        if reading is None:
+            raise Unavailable(f"no histogram {self.objective.cfg.histogram} on its page")
+        return self.objective.read(reading)
 
     def missed(self, why: str, at: float) -> bool:
         return self.objective.miss(at)
@@ -129,9 +132,8 @@ class ServiceWatch:
             for name, state in self._probes.items()
             if not state.cfg.healthcheck
         }
-        self._watched = [
-            _Watched(page=page, due=now) for page in (*self._objectives, *self._pages.values())
-        ]
+        pages: list[Asked] = [*self._objectives, *self._pages.values()]
+        self._watched = [_Watched(page=page, due=now) for page in pages]
         self._tenants: dict[str, TenantId] = {}
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

@@ -48,9 +48,7 @@ def judge(snap: Snapshot, memory: Memory, name: str, now: float) -> Fitness | No
     return _judged(name, said, tenant, service)
 
 
-def _judged(
-    name: str, said: list[str], tenant: Tenant | None = None, service: str = ""
-) -> Fitness:
+def _judged(name: str, said: list[str], tenant: Tenant | None = None, service: str = "") -> Fitness:
     return Fitness(
         name=name,
         is_fit=not said,
