@@ -170,7 +170,7 @@ def test_restart_requeues_the_job_under_its_own_id(slurm: Slurm, tmp_path: Path)
     with job(tmp_path, SLEEP, "--requeue") as (job_id, pid):
         target = Target(tenant=TenantId(f"slurm:{job_id}"), runtime="slurm")
         slurm.restart(target, 0.0)
-        wait_gone(pid)
+        assert wait_gone(pid)
         assert _restarts(job_id) == "1"
         with pytest.raises(Refused, match="is "):
             slurm.restart(target, 0.0)  # it waits in the queue

@@ -31,7 +31,7 @@ BOOT = "boot-1"
 PROTECTED, HIGH, NORMAL, LOW, BEST_EFFORT = sorted(TenantClass, reverse=True)
 
 
-def config(mode: str = "enforce", **sections: Any) -> Config:
+def config(mode: str = "enforce", **sections: Mapping[str, Any]) -> Config:
     """Settings: ``config(quota={"soft_hold_s": 5}, default={"class": "low"})``."""
     agent = {"mode": mode, **sections.pop("agent", {})}
     return Config.model_validate({"agent": agent, **sections})

@@ -24,7 +24,7 @@ from tests.policy.builders import (
     use,
 )
 
-CFG = config(service=[{"name": "risk", "probe": {"healthcheck": True, "failures": 3}}])
+CFG = config(service=[{"name": "risk", "probe": {"healthcheck": True}}])  # type: ignore[arg-type]
 SERVE = tenant("serve", cls=PROTECTED, service="risk", grace_s=20.0)
 READING = ProbeReading(
     service="risk",

@@ -41,7 +41,8 @@ PROBE = {"http": "http://127.0.0.1:1/", "restart": True, "verify_s": 30, "probat
 
 
 def settings(mode: str = "enforce", **probe: Any) -> Any:
-    return config(mode, service=[{"name": "risk", "probe": {**PROBE, **probe}}])
+    service = [{"name": "risk", "probe": {**PROBE, **probe}}]
+    return config(mode, service=service)  # type: ignore[arg-type]
 
 
 def told(failures: int = 3, *, at: float = NOW, who: Tenant | None = SERVE) -> ProbeReading:
