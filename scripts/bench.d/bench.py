@@ -85,7 +85,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {}
     with SimHost(SimOptions(devices=DEVICES, profile=PROFILE, seed=1)) as host:
         os.environ.update(host.env())
-        if set(parts) - {"decide"}:
+        if set(parts) - {"decide", "latency"}:
             start_holders(host, PROCESSES)
         if "poll" in parts:
             results |= poll.measure(options.peers, options.rounds, is_profiled=options.profile)

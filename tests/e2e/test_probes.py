@@ -78,9 +78,9 @@ def page(port: int, name: str = "web") -> tuple[int, dict[str, object]]:
 
 
 def ready_verb(agent: Agent, name: str = "web") -> tuple[int, dict[str, object]]:
+    door = str(agent.run_dir / "gpuwarden.sock")
     done = subprocess.run(
-        [sys.executable, "-m", "gpuwarden", "ready", name, "-o", "json", "--socket"]
-        + [str(agent.run_dir / "gpuwarden.sock")],
+        [sys.executable, "-m", "gpuwarden", "ready", name, "-o", "json", "--socket", door],
         capture_output=True,
         text=True,
         timeout=30,
