@@ -328,6 +328,16 @@ def test_one_that_may_not_have_happened_is_ordered_again_for_the_same_identity()
     assert len(play.mem.cares["risk"].restarts_wall) == 1
 
 
+def test_an_answer_from_before_the_restart_proves_nothing() -> None:
+    play = story()
+    see(play, NOW)
+    see(play, NOW + 1)
+    assert phase(play) is CarePhase.VERIFYING
+    old = replace(told(0), at=NOW + 0.5)
+    play.see(NOW + 2, tenants=[SERVE], uses=[use(SERVE)], probes=(old,))
+    assert phase(play) is CarePhase.VERIFYING
+
+
 def test_a_restart_that_fails_is_handed_over_and_one_that_never_answers_looked_at() -> None:
     play = story(settle=False)
     see(play, NOW)
