@@ -79,18 +79,18 @@ def carried(*, tenants: tuple[object, ...] = (SERVE,), **rest: object) -> Snapsh
 
 
 def test_who_carries_it_is_remembered_with_devices_and_grace() -> None:
-    mem = probe.fold(memory(), scene(CFG, carried()))
+    mem = probe.fold(CFG, memory(), scene(CFG, carried()))
     care = mem.cares["risk"]
     assert care.target == target_of(SERVE)
     assert care.devices == (device_id(0), device_id(1))
     assert care.grace_s == 20.0
-    assert probe.fold(mem, scene(CFG, carried())) is mem, "nothing new: the same memory"
+    assert probe.fold(CFG, mem, scene(CFG, carried())) is mem, "nothing new: the same memory"
 
 
 def test_one_that_is_not_seen_any_more_stays_known() -> None:
-    mem = probe.fold(memory(), scene(CFG, carried()))
+    mem = probe.fold(CFG, memory(), scene(CFG, carried()))
     gone = snap(probes=(replace(READING, tenant=None),))
-    assert probe.fold(mem, scene(CFG, gone)).cares["risk"].target == target_of(SERVE)
+    assert probe.fold(CFG, mem, scene(CFG, gone)).cares["risk"].target == target_of(SERVE)
 
 
 def test_whom_a_restart_is_under_way_for_is_remembered_as_he_was() -> None:
@@ -99,13 +99,14 @@ def test_whom_a_restart_is_under_way_for_is_remembered_as_he_was() -> None:
         Care(service="risk", phase=CarePhase.RESTARTING, target=old),
         Care(service="risk", phase=CarePhase.FAILING, is_unsure=True, target=old),
     ):
-        mem = probe.fold(memory(cares={"risk": care}), scene(CFG, carried()))
+        mem = probe.fold(CFG, memory(cares={"risk": care}), scene(CFG, carried()))
         assert mem.cares["risk"].target == old
 
 
-def test_without_probes_nothing_is_remembered() -> None:
-    mem = memory(cares={"risk": Care(service="risk")})
-    assert probe.fold(mem, scene(CFG, snap())).cares == {}
+def test_one_that_is_not_configured_any_more_is_forgotten_and_one_unheard_is_not() -> None:
+    mem = memory(cares={"risk": Care(service="risk", phase=CarePhase.RESTARTING)})
+    assert probe.fold(CFG, mem, scene(CFG, snap())) is mem
+    assert probe.fold(config(), mem, scene(config(), snap())).cares == {}
 
 
 def test_budgets_move_with_the_wall_clock_and_outlast_a_boot() -> None:

@@ -22,7 +22,7 @@ def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
     if memory.boot_id != snap.boot_id:
         memory = _reborn(cfg, memory, scene)
     memory = _rebased(memory, snap.at, snap.wall)
-    memory = probe.fold(memory, scene)
+    memory = probe.fold(cfg, memory, scene)
     if snap.at - memory.last_at > cfg.sampling.gap_s:
         memory = replace(memory, episodes=_unconfirmed(memory), devices=unbreached(memory.devices))
     return replace(

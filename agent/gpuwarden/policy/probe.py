@@ -53,21 +53,23 @@ def _last_tenant(care: Care | None) -> TenantId | None:
     return None if care is None or care.target is None else care.target.tenant
 
 
-def fold(memory: Memory, scene: Scene) -> Memory:
+def fold(cfg: Config, memory: Memory, scene: Scene) -> Memory:
     """Memory with who carries each probed service now; the same object where nothing is new. Whom a
-    restart is under way for is remembered as he was: his identity tells whether it has happened."""
-    if not scene.snap.probes:
-        return memory if not memory.cares else replace(memory, cares={})
-    cares = {}
+    restart is under way for is remembered as he was: his identity tells whether it has happened. A service
+    of which nothing could be heard in this look is remembered as well."""
+    if not (scene.snap.probes or memory.cares):
+        return memory
+    probed = {s.name for s in cfg.service if s.probe is not None}
+    cares = {name: care for name, care in memory.cares.items() if name in probed}
     for reading in scene.snap.probes:
-        old = memory.cares.get(reading.service)
-        care = old or Care(service=reading.service, since=scene.snap.at)
+        if reading.service not in probed:
+            continue
+        care = cares.get(reading.service) or Care(service=reading.service, since=scene.snap.at)
         if care.phase is not CarePhase.RESTARTING and not care.is_unsure:
             care = _seen(care, reading, scene)
         cares[reading.service] = care
-    if all(memory.cares.get(name) is care for name, care in cares.items()) and len(cares) == len(
-        memory.cares
-    ):
+    is_same = len(cares) == len(memory.cares)
+    if is_same and all(memory.cares.get(name) is care for name, care in cares.items()):
         return memory
     return replace(memory, cares=cares)
 
