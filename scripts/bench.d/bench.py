@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from typing import Any
 
@@ -125,6 +126,7 @@ def main() -> int:
     parser.add_argument("--only")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started or set is put back
     load = os.getloadavg()[0]
     results = measure(options)
     missed = sorted(key for key, bound in BOUNDS.items() if (results.get(key) or 0.0) > bound)
