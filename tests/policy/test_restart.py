@@ -14,10 +14,12 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.ids import CgroupId, IncidentId
 from gpuwarden.model.memory import Rung
 from gpuwarden.model.repair import Fault, FaultClass, Phase, Repair, Step
-from gpuwarden.model.service import CarePhase, ProbeKind, ProbeReading
+from gpuwarden.model.service import Care, CarePhase, ProbeKind, ProbeReading
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy.cordon import NODE_ITSELF
-from gpuwarden.policy.restart import HOUR_S, TABLE, Event, step
+from gpuwarden.policy.desk import target_of
+from gpuwarden.policy.probe import settings_of
+from gpuwarden.policy.restart import HOUR_S, TABLE, Event, permit, step
 from tests.policy.builders import (
     NOW,
     PROTECTED,
@@ -26,12 +28,14 @@ from tests.policy.builders import (
     budgets,
     case,
     config,
+    desk,
     device_id,
     device_memory,
     fault_sign,
     gpu,
     kinds,
     memory,
+    snap,
     tenant,
     use,
 )
@@ -278,10 +282,19 @@ def test_one_whose_processes_are_gone_is_restarted_by_what_was_last_seen_of_it()
     assert order.target.tenant == SERVE.id
 
 
-def test_while_it_is_being_evicted_it_is_not_restarted_beside() -> None:
-    play = story()
-    play.mem = memory(cases={SERVE.id: case(SERVE, Rung.TERMED)})
-    assert Kind.RESTART_TENANT not in kinds(see(play, NOW))
+@pytest.mark.parametrize(("who", "budget"), [(SERVE, "evicted"), (tenant(), "one-per-device")])
+def test_while_somebody_is_being_evicted_it_is_not_restarted_beside(
+    who: Tenant, budget: str
+) -> None:
+    cfg = settings()
+    mem = memory(cases={who.id: case(who, Rung.TERMED)})
+    over = desk(cfg, snap(gpus=[gpu()], tenants=[SERVE, who]), mem)
+    care = Care(service="risk", target=target_of(SERVE), devices=(device_id(0),))
+    probe = settings_of(cfg, "risk")
+    assert probe is not None
+    refusal = permit(over, care, probe)
+    assert refusal is not None
+    assert refusal.budget == budget
 
 
 def test_without_a_journal_nothing_is_restarted() -> None:
