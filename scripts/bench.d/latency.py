@@ -1,8 +1,8 @@
 """From a line of the kernel log to the decision, and to the page at the sink, on an otherwise idle host.
 
-As root the kernel itself writes each line into its log (``latency_writer``), and the agent reads /dev/kmsg;
-elsewhere, and where a real NVIDIA driver is loaded (its own watchers would believe the lines), the
-simulated driver writes them. The agent is the real one at its defaults but for enforce mode, in which Xid 79 pages at once
+The simulated driver writes the lines into its stream, which is read as /dev/kmsg is. With ``--kernel-lines``, as
+root, the kernel itself writes them into its own log (``latency_writer``) and the agent reads /dev/kmsg: not where
+a real NVIDIA driver is loaded, and not beside other watchers of this log, which would believe them. The agent is the real one at its defaults but for enforce mode, in which Xid 79 pages at once
 (a reboot is not allowed by default, so it is handed to people); ``storm_notices`` is raised, or the eleventh page in five minutes would be
 folded into one with others. Beside it a plain reader of the same log that only stamps: the floor.
 """
@@ -42,6 +42,11 @@ PAUSE_S = (0.1, 0.35)
 KMSG = Path("/dev/kmsg")
 ALL_NAMESPACES = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 REAL_DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"))
+MARK = b"OUT=lo"
+"""What the kernel adds to a line of ours."""
+FORGET_BURSTS, FORGET_BURST = 5000, 10
+"""One open /dev/kmsg takes ten lines at a time."""
+FILLER = b"<7>gpuwarden-bench: nothing of interest " + b"0123456789" * 80 + b"\n"
 LINE = "NVRM: Xid (PCI:{pci}): 79, GPU has fallen off the bus."
 
 
@@ -77,7 +82,7 @@ class Heard:
             return found()
 
 
-def measure() -> dict[str, Any]:
+def measure(*, is_kernel: bool) -> dict[str, Any]:
     """99th percentiles and medians, in milliseconds; how many lines, and by whom they were written."""
     decided: list[float] = []
     paged: list[float] = []
@@ -87,13 +92,14 @@ def measure() -> dict[str, Any]:
     with SimHost(SimOptions(devices=DEVICES, profile="H100-80", seed=1)) as host:
         before = dict(os.environ)
         os.environ.update(host.env())
+        log = KMSG if is_kernel else host.folder / "kmsg.sock"
         folder = Path(tempfile.mkdtemp(prefix="gpuwarden-bench-"))
         try:
             # What the log holds from before is no news, not even to the first life.
-            with _agent(folder, _log_of(host), "http://127.0.0.1:9/hook"):
+            with _agent(folder, log, "http://127.0.0.1:9/hook"):
                 pass
             for life in range(ROUNDS):
-                found = _life(host, random.Random(life), folder)
+                found = _life(host, random.Random(life), folder, log)
                 source = found.source
                 decided += found.decided
                 paged += found.paged
@@ -133,33 +139,27 @@ class Life:
     missed: int = 0
 
 
-def _log_of(host: SimHost) -> Path:
-    return KMSG if _may_ask_kernel() else host.folder / "kmsg.sock"
-
-
-def _life(host: SimHost, chance: random.Random, folder: Path) -> Life:
+def _life(host: SimHost, chance: random.Random, folder: Path, log: Path) -> Life:
     """A new agent that goes on in the log where the last one stopped, and knows nothing else."""
     pages, lines = Heard(), Heard()
     with contextlib.ExitStack() as stack:
         for known in ("journal", "oncall"):
             shutil.rmtree(folder / "state" / known, ignore_errors=True)
         hook = stack.enter_context(_sink(pages))
-        path = _log_of(host)
-        is_real = path == KMSG
-        stack.enter_context(_agent(folder, path, hook))
+        stack.enter_context(_agent(folder, log, hook))
         with NodeClient(folder / "run" / "gpuwarden.sock") as client:
             devices = [(d.id, _short(d.pci or "")) for d in client.view().snapshot.devices]
         order = list(range(len(devices)))
         chance.shuffle(order)
         addresses = [pci for _, pci in devices]
         writer: Writer
-        if is_real:
-            stack.enter_context(_floor(lines))
+        stack.enter_context(_floor(log, lines))
+        if log == KMSG:
             writer = stack.enter_context(_kernel(addresses))
         else:
             writer = Simulated(host, addresses)
         life = Life(source=writer.source)
-        began = {}
+        began: dict[str, int] = {}
         for number in order:
             uuid, pci = devices[number]
             at = began[uuid] = writer.write(number)
@@ -167,10 +167,12 @@ def _life(host: SimHost, chance: random.Random, folder: Path) -> Life:
             if page_at is None:
                 life.missed += 1
                 if life.missed > MISSED_MAX:
-                    raise SystemExit(f"{life.missed} of {number} lines brought no page: see {folder}")
+                    raise SystemExit(
+                        f"{life.missed} of {number} lines brought no page: see {folder}"
+                    )
             else:
                 life.paged.append((page_at - at) / 1e6)
-            read_at = lines.wait(f"({pci})".encode(), at) if is_real else None
+            read_at = lines.wait(f"{pci})".encode(), at)
             if read_at is not None:
                 life.floor.append((read_at - at) / 1e6)
             time.sleep(chance.uniform(*PAUSE_S))
@@ -191,15 +193,16 @@ def _stamps(path: Path) -> Iterator[tuple[str, str, int]]:
         yield phase, device, int(at)
 
 
-def _may_ask_kernel() -> bool:
-    """As root on the host's own kernel log, where nobody would take the lines for a real board's."""
-    return (
-        os.geteuid() == 0
-        and os.access(KMSG, os.R_OK)
-        and os.access(ALL_NAMESPACES, os.W_OK)
-        and all(shutil.which(tool) for tool in ("iptables", "ip", "unshare"))
-        and not any(path.exists() for path in REAL_DRIVER)
-    )
+def why_not_kernel() -> str:
+    """Why the kernel cannot be had to write the lines here; empty: it can."""
+    if os.geteuid() != 0 or not os.access(ALL_NAMESPACES, os.W_OK):
+        return "only root of the host's own network can have the kernel write lines"
+    missing = [tool for tool in ("iptables", "ip", "unshare") if shutil.which(tool) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    if any(path.exists() for path in REAL_DRIVER):
+        return "a real NVIDIA driver is loaded: whoever watches it would believe the lines"
+    return ""
 
 
 @dataclass(slots=True)
@@ -249,35 +252,67 @@ def _kernel(addresses: list[str]) -> Iterator[OfKernel]:
             process.stdin.close()
     finally:
         ALL_NAMESPACES.write_text(before)
+        _forget()
+
+
+def _forget() -> None:
+    """Push our lines out of the kernel's ring: an agent that starts later would read and believe them."""
+    for _ in range(FORGET_BURSTS):
+        fd = os.open(KMSG, os.O_WRONLY | os.O_CLOEXEC)
+        for _ in range(FORGET_BURST):
+            os.write(fd, FILLER)
+        os.close(fd)
+        if not _is_left():
+            return
+
+
+def _is_left() -> bool:
+    fd = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        while True:
+            try:
+                if MARK in os.read(fd, 8192):
+                    return True
+            except BrokenPipeError:
+                continue
+            except BlockingIOError:
+                return False
+    finally:
+        os.close(fd)
 
 
 @contextmanager
-def _floor(lines: Heard) -> Iterator[None]:
-    """A plain reader of /dev/kmsg: one read a record, the stamp, nothing else."""
-    kmsg = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    os.lseek(kmsg, 0, os.SEEK_END)
-    stop = os.eventfd(0, os.EFD_CLOEXEC)
+def _floor(log: Path, lines: Heard) -> Iterator[None]:
+    """A plain reader of the log: one read a record, the stamp, nothing else."""
+    with contextlib.ExitStack() as stack:
+        if log == KMSG:
+            reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            stack.callback(os.close, reader)
+            os.lseek(reader, 0, os.SEEK_END)
+        else:
+            side = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            side.connect(os.fspath(log))
+            side.setblocking(False)
+            reader = side.fileno()
+        stop = os.eventfd(0, os.EFD_CLOEXEC)
+        stack.callback(os.close, stop)
+        thread = threading.Thread(target=_stamp, args=(reader, stop, lines), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            os.eventfd_write(stop, 1)
+            thread.join()
 
-    def read() -> None:
-        poller = select.poll()
-        poller.register(kmsg, select.POLLIN)
-        poller.register(stop, select.POLLIN)
-        while True:
-            if any(fd == stop for fd, _ in poller.poll()):
-                return
-            with contextlib.suppress(BlockingIOError, BrokenPipeError):
-                while True:
-                    lines.add(os.read(kmsg, 8192))
 
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        os.eventfd_write(stop, 1)
-        thread.join()
-        os.close(kmsg)
-        os.close(stop)
+def _stamp(reader: int, stop: int, lines: Heard) -> None:
+    poller = select.poll()
+    poller.register(reader, select.POLLIN)
+    poller.register(stop, select.POLLIN)
+    while all(fd != stop for fd, _ in poller.poll()):
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            while record := os.read(reader, 8192):
+                lines.add(record)
 
 
 @contextmanager

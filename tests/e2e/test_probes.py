@@ -24,6 +24,7 @@ SERVICE = """
 match = {{name = "web-*"}}
 class = "protected"
 memory = "8GiB"
+grace = "500ms"
 service = "web"
 [rules.probe]
 mode = "{mode}"

@@ -77,7 +77,7 @@ class Scrape:
         words = lines[0].split(" ")
         if not lines[0].startswith("HTTP/1.") or len(words) < 2 or not words[1].isdigit():
             raise Unavailable("no HTTP answer")
-        if self._is_probe and 200 <= int(words[1][:3]) <= 399:
+        if self._is_probe and len(words[1]) == 3 and 200 <= int(words[1]) <= 399:
             return ""
         if self._is_probe or words[1] != "200":
             raise Unavailable(f"HTTP {words[1][:3]}")
