@@ -47,6 +47,7 @@ MARK = b"OUT=lo"
 FORGET_BURSTS, FORGET_BURST = 5000, 10
 """One open /dev/kmsg takes ten lines at a time."""
 FILLER = b"<7>gpuwarden-bench: nothing of interest " + b"0123456789" * 80 + b"\n"
+CREDIT = 64
 LINE = "NVRM: Xid (PCI:{pci}): 79, GPU has fallen off the bus."
 
 
@@ -167,9 +168,7 @@ def _life(host: SimHost, chance: random.Random, folder: Path, log: Path) -> Life
             if page_at is None:
                 life.missed += 1
                 if life.missed > MISSED_MAX:
-                    raise SystemExit(
-                        f"{life.missed} of {number} lines brought no page: see {folder}"
-                    )
+                    raise SystemExit(f"{life.missed} lines brought no page:\n{_story(folder)}")
             else:
                 life.paged.append((page_at - at) / 1e6)
             read_at = lines.wait(f"{pci})".encode(), at)
@@ -180,6 +179,10 @@ def _life(host: SimHost, chance: random.Random, folder: Path, log: Path) -> Life
             if phase == "deciding" and device in began and at >= began[device]:
                 life.decided.append((at - began.pop(device)) / 1e6)
     return life
+
+
+def _story(folder: Path) -> str:
+    return (folder / "agent.log").read_text(errors="replace")[-2000:]
 
 
 def _short(pci: str) -> str:
@@ -293,10 +296,13 @@ def _floor(log: Path, lines: Heard) -> Iterator[None]:
             side = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             side.connect(os.fspath(log))
             side.setblocking(False)
+            side.send(b"credit %d" % CREDIT)
             reader = side.fileno()
         stop = os.eventfd(0, os.EFD_CLOEXEC)
         stack.callback(os.close, stop)
-        thread = threading.Thread(target=_stamp, args=(reader, stop, lines), daemon=True)
+        thread = threading.Thread(
+            target=_stamp, args=(reader, stop, lines, log != KMSG), daemon=True
+        )
         thread.start()
         try:
             yield
@@ -305,7 +311,7 @@ def _floor(log: Path, lines: Heard) -> Iterator[None]:
             thread.join()
 
 
-def _stamp(reader: int, stop: int, lines: Heard) -> None:
+def _stamp(reader: int, stop: int, lines: Heard, is_stream: bool) -> None:
     poller = select.poll()
     poller.register(reader, select.POLLIN)
     poller.register(stop, select.POLLIN)
@@ -313,6 +319,8 @@ def _stamp(reader: int, stop: int, lines: Heard) -> None:
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             while record := os.read(reader, 8192):
                 lines.add(record)
+                if is_stream:  # the simulated driver sends as many as it is asked for
+                    os.write(reader, b"credit 1")
 
 
 @contextmanager
