@@ -131,7 +131,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="hit a group in which another tenant lives",
         file=f"{POLICY}/guard.py",
-        old="    if inside is not None:",
+        old="    if inside_it is not None:",
         new="    if False:",
     ),
     Mutant(
