@@ -82,12 +82,14 @@ LAYERS: dict[str, Layer] = {
                 "config_health",
                 "config_oncall",
                 "config_rules",
+                "config_services",
             }
         )
     ),
     "config_cordon": Layer(own=frozenset({"config_types"})),
     "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_rules": Layer(own=NOTHING),
+    "config_services": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_health": Layer(own=frozenset({"config_types"})),
     "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
@@ -100,7 +102,15 @@ LAYERS: dict[str, Layer] = {
     "toml_places": Layer(own=frozenset({"errors"})),
     "policy": Layer(
         own=frozenset(
-            {"model", "config", "config_health", "config_types", "config_oncall", "evaluate.fast"}
+            {
+                "model",
+                "config",
+                "config_health",
+                "config_services",
+                "config_types",
+                "config_oncall",
+                "evaluate.fast",
+            }
         ),
         third=NOTHING,
         is_pure=True,
@@ -126,6 +136,7 @@ LAYERS: dict[str, Layer] = {
                 "model",
                 "config",
                 "config_cordon",
+                "config_services",
                 "config_types",
                 "config_oncall",
                 "wire",
@@ -142,6 +153,7 @@ LAYERS: dict[str, Layer] = {
                 "ports_host",
                 "model",
                 "config",
+                "config_services",
                 "config_types",
                 "wire",
                 "errors",

@@ -9,11 +9,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, UnixUrl
+from gpuwarden.config_addresses import ListenAddress, UnixUrl
 from gpuwarden.config_cordon import CordonConfig
 from gpuwarden.config_health import HealthConfig
 from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.config_rules import Rules
+from gpuwarden.config_services import ServiceConfig
 from gpuwarden.config_types import Bytes, Class, Ratio, Seconds, Section
 from gpuwarden.model.tenant import TenantClass
 
@@ -250,21 +251,6 @@ class DefaultPolicy(Section):
     """The highest class a label may claim without the operator's map."""
     label_memory: bool = True
     """Whether a label may set a quota at all."""
-
-
-class ServiceConfig(Section):
-    """A protected service's objective, read from its own Prometheus histogram."""
-
-    name: str = Field(min_length=1, max_length=128)
-    url: LoopbackUrl
-    histogram: str = Field(default="http_request_duration_seconds", max_length=200)
-    p99_max_s: Seconds = 0.5
-    every_s: Seconds = 0.25
-    window_s: Seconds = 2.0
-    enter_s: Seconds = 0.5
-    leave_s: Seconds = 1.0
-    stall_s: Seconds = 1.0
-    """No request finishing for this long while some are in flight counts as red."""
 
 
 class AgentConfig(Section):

@@ -16,6 +16,7 @@ from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, GpuContainer, ProcessFacts, RuntimeFacts
 from gpuwarden.model.repair import Subject
+from gpuwarden.model.service import ProbeReading
 from gpuwarden.model.snapshot import (
     Gap,
     LimitReading,
@@ -172,6 +173,12 @@ class Runtime(Protocol):
         """Stop it in the runtime. Blocks up to its deadline."""
         ...
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        """Stop it with its grace and start it again; ``Refused`` where it does not run, or is another one
+        now. Blocks up to its deadline. ``Unsupported`` where whoever started it has to.
+        """
+        ...
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         """Start a replacement pinned to another device; its new id. ``Unsupported`` where
         impossible.
@@ -231,9 +238,13 @@ class Audited(Limiter, Protocol):
 
 
 class Services(Protocol):
-    """Objectives of protected services, scraped by a thread of their own."""
+    """Objectives and probes of protected services, asked by threads of their own."""
 
     def states(self, now: float) -> Sequence[ServiceState]: ...
+
+    def probes(self, now: float) -> Sequence[ProbeReading]:
+        """The newest reading of each service that is probed; never blocks."""
+        ...
 
     def filenos(self) -> Sequence[int]: ...
 

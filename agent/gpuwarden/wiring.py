@@ -14,6 +14,7 @@ from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.cordon.make import make_cordons
+from gpuwarden.adapters.docker_client import DockerDoor
 from gpuwarden.adapters.evidence import EvidenceRoom
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.kmsg.choose import kernel_log
@@ -191,7 +192,9 @@ def build(
         has_clock_events=cfg.health.clock_events,
     )
     runtimes = HostRuntimes(cfg, clock)
-    services = ServiceWatch(cfg.service, clock)
+    services = ServiceWatch(
+        cfg.service, clock, DockerDoor(cfg.docker.host, cfg.docker.timeout_s, clock)
+    )
     host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
     senses = HostSenses(
         str(cfg.health.root),

@@ -395,6 +395,37 @@ def client_of_mps() -> World:
     return world
 
 
+PROBED = {
+    "name": "serve",
+    "probe": {
+        "http": "http://127.0.0.1:1/healthz",
+        "every_s": 0.5,
+        "timeout_s": 0.5,
+        "restart": True,
+        "verify_s": 8.0,
+        "probation_s": 2.0,
+    },
+}
+
+
+def service_restarted() -> World:
+    """A protected service that does not answer its probe any more; a restart cures it."""
+    world = _node({"service": [PROBED]})
+    _serve(world)
+    _bystander(world)
+    at(world, 4.0, lambda: setattr(world.services.services["serve"], "is_sick", True))
+    return world
+
+
+def service_not_cured() -> World:
+    """The same where a restart does not help: people are told, and cure it."""
+    world = service_restarted()
+    service = world.services.services["serve"]
+    service.heals = False
+    at(world, 25.0, lambda: setattr(service, "is_sick", False))
+    return world
+
+
 K = Kind
 EVICTION = frozenset({K.WARN, K.TERM})
 PLAYS: tuple[Play, ...] = (
@@ -436,6 +467,8 @@ PLAYS: tuple[Play, ...] = (
     Play(stage=client_of_mps, orders=EVICTION | {K.DETACH, K.RESTART_OFF}, until_s=30),
     Play(stage=reserve_made_good, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=30),
     Play(stage=out_of_use_by_word, orders=frozenset({K.CORDON, K.STOP, K.UNCORDON}), until_s=40),
+    Play(stage=service_restarted, orders=frozenset({K.RESTART_TENANT}), until_s=24),
+    Play(stage=service_not_cured, orders=frozenset({K.RESTART_TENANT, K.PAGE}), until_s=34),
     Play(stage=reset, orders=frozenset({K.CORDON, K.PAGE, K.RESET_GPU, K.UNCORDON}), until_s=40),
     Play(
         stage=reset_in_vain,

@@ -19,12 +19,14 @@ CLAIMS = {
     "tenant stopped": "stop",
     "tenant killed": "kill",
     "tenant ended on request": "term",
+    "service restarted": "restart-tenant",
     "tenant throttled": "throttle",
     PASSED: "",
 }
 """What an incident may say of its end, the strongest first, and the effect that makes it true."""
 REMEDIES = ("restart-services", "reset-gpu", "reload-driver", "reboot")
 OF_SOMEBODY = frozenset({"quota", "tombstone", "reserve"})
+ALLOWED = frozenset({"relocate", "restart-tenant"})
 SLACK_S = 0.3
 """From when a hold has to end until the tick that ends it."""
 
@@ -58,10 +60,10 @@ def _another_end(run: Run, undisturbed: Run) -> Iterator[str]:
 
 
 def _protected_hit(world: World) -> Iterator[str]:
-    """Nothing is ever done to a protected one but the move its operator allows."""
+    """Nothing is ever done to a protected one but the move and the restart its operator allows."""
     for entry in world.ledger.harm():
         allowance = world.allowances.get(entry.tenant) if entry.tenant is not None else None
-        if allowance is not None and allowance.cls == "protected" and entry.kind != "relocate":
+        if allowance is not None and allowance.cls == "protected" and entry.kind not in ALLOWED:
             yield f"a protected tenant was hit: {entry}"
 
 

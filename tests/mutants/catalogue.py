@@ -117,7 +117,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="hit a group in which another tenant lives",
         file=f"{POLICY}/guard.py",
-        old="    if inside is not None:",
+        old="    if inside_it is not None:",
         new="    if False:",
     ),
     Mutant(
@@ -277,6 +277,42 @@ MUTANTS: tuple[Mutant, ...] = (
         new="    return True",
     ),
     *FAULTS,
+    Mutant(
+        name="restart a service on a device that is ill",
+        file=f"{POLICY}/restart.py",
+        old="    if ill:\n",
+        new="    if False:\n",
+    ),
+    Mutant(
+        name="restart a service in observe mode",
+        file=f"{POLICY}/restart.py",
+        old="    if not guard.is_enforcing(cfg, RULE):",
+        new="    if False:",
+    ),
+    Mutant(
+        name="restart a service without the operator's leave",
+        file=f"{POLICY}/restart.py",
+        old="    if not probe.restart:",
+        new="    if False:",
+    ),
+    Mutant(
+        name="restart a service as often as it fails",
+        file=f"{POLICY}/restart.py",
+        old="    if count < probe.restarts_per_hour:",
+        new="    if True:",
+    ),
+    Mutant(
+        name="restart who has been started anew since",
+        file=f"{POLICY}/probe.py",
+        old="        if care.phase is not CarePhase.RESTARTING and not care.is_unsure:",
+        new="        if True:",
+    ),
+    Mutant(
+        name="believe an answer from before the restart",
+        file=f"{POLICY}/restart.py",
+        old="reading.at is not None and reading.at >= care.since",
+        new="True",
+    ),
 )
 
 

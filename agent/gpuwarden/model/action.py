@@ -27,6 +27,7 @@ class Kind(StrEnum):
     CORDON = "cordon"
     UNCORDON = "uncordon"
     RELOCATE = "relocate"
+    RESTART_TENANT = "restart-tenant"
     PAGE = "page"
     RESTART_SERVICES = "restart-services"
     RESET_GPU = "reset-gpu"
@@ -49,6 +50,7 @@ HARMFUL = frozenset(
         Kind.SET_HOST_LIMITS,
         Kind.CORDON,
         Kind.RELOCATE,
+        Kind.RESTART_TENANT,
         Kind.RESTART_SERVICES,
         Kind.RESET_GPU,
         Kind.RELOAD_DRIVER,
@@ -66,6 +68,7 @@ BLOCKING = frozenset(
         Kind.DETACH,
         Kind.STOP,
         Kind.RELOCATE,
+        Kind.RESTART_TENANT,
         Kind.PAGE,
         Kind.SET_LIMIT,
         Kind.CLEAR_LIMIT,

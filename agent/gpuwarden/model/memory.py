@@ -11,6 +11,8 @@ from gpuwarden.model.device import Sight
 from gpuwarden.model.health_memory import HealthMemory
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.repair import NODE, Fault, Phase, Repair
+from gpuwarden.model.service import Care
+from gpuwarden.model.service import after as cared
 
 
 class Rung(StrEnum):
@@ -232,6 +234,8 @@ class Memory:
     """Fault key -> wall seconds of the repairs that were verified; outlasts a reboot."""
     spent: tuple[tuple[str, str, float], ...] = ()
     """(subject, step, wall seconds) of each step ordered: what the budgets a day count."""
+    cares: Mapping[str, Care] = field(default_factory=dict)
+    """By service: every one that is probed."""
 
     def after(self, outcomes: tuple[Outcome, ...]) -> "Memory":
         """Fold what became of the actions. Unknown and failed outcomes settle nothing but the
@@ -262,6 +266,9 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
         return _after_step(memory, outcome)
     if outcome.kind in (Kind.CORDON, Kind.UNCORDON):
         return _after_cordon(memory, outcome)
+    if outcome.kind is Kind.RESTART_TENANT:
+        cares = {name: cared(care, outcome) for name, care in memory.cares.items()}
+        return replace(memory, cares=cares)
     if outcome.tenant is None:
         return memory
     debts = tuple(d for d in memory.debts if not _is_settled(d, outcome))

@@ -67,6 +67,7 @@ class Actor:
             Kind.CLEAR_LIMIT: self._clear_limit,
             Kind.SET_HOST_LIMITS: self._host_limits,
             Kind.RELOCATE: self._relocate,
+            Kind.RESTART_TENANT: self._restart,
         }
         self._do_on_device: Mapping[Kind, Callable[[Action], Old]] = {
             Kind.CORDON: self._cordon,
@@ -142,7 +143,7 @@ class Actor:
             return {}
         if action.kind in ON_THE_GROUP:
             self._compare(action.target)
-        elif action.kind is Kind.STOP and action.target.cgroup is not None:
+        elif action.kind in (Kind.STOP, Kind.RESTART_TENANT) and action.target.cgroup is not None:
             # Its turn may have come late: who was started under the same id since is judged anew.
             self._ports.cgroups.is_populated(action.target.cgroup)
         self._ports.steps.reached(action, "checked")
@@ -232,6 +233,13 @@ class Actor:
         if runtime is None:
             raise Unsupported(f"nothing here can stop a tenant of runtime {target.runtime}")
         runtime.stop(target, float(dict(action.params).get("grace_s", "0")))
+        return {}
+
+    def _restart(self, action: Action, target: Target) -> Old:
+        runtime = self._ports.runtimes.for_runtime(target.runtime)
+        if runtime is None:
+            raise Unsupported(f"nothing here can restart a tenant of runtime {target.runtime}")
+        runtime.restart(target, float(dict(action.params).get("grace_s", "0")))
         return {}
 
     def _restart_off(self, action: Action, target: Target) -> Old:

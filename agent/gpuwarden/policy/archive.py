@@ -255,6 +255,7 @@ def _outcome(incident: Incident) -> str:
         ("stop", "tenant stopped"),
         ("kill", "tenant killed"),
         ("term", "tenant ended on request"),
+        ("restart-tenant", "service restarted"),
         ("throttle", "tenant throttled"),
     ):
         if kind in done:

@@ -9,7 +9,7 @@ from gpuwarden.model.device import Device
 from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.memory import DeviceMemory, Episode, Memory, episode_key
 from gpuwarden.model.tenant import Use
-from gpuwarden.policy import lockup
+from gpuwarden.policy import lockup, probe
 from gpuwarden.policy.health import watch
 from gpuwarden.policy.scene import Limits, Scene
 
@@ -22,6 +22,7 @@ def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
     if memory.boot_id != snap.boot_id:
         memory = _reborn(cfg, memory, scene)
     memory = _rebased(memory, snap.at, snap.wall)
+    memory = probe.fold(cfg, memory, scene)
     if snap.at - memory.last_at > cfg.sampling.gap_s:
         memory = replace(memory, episodes=_unconfirmed(memory), devices=unbreached(memory.devices))
     return replace(
@@ -80,6 +81,7 @@ def _reborn(cfg: Config, memory: Memory, scene: Scene) -> Memory:
         },
         mended=_mended_by_reboot(memory, scene.snap.wall),
         spent=memory.spent,
+        cares=probe.reborn(memory.cares, scene.snap.wall),
     )
 
 
@@ -136,7 +138,13 @@ def _rebased(memory: Memory, at: float, wall: float) -> Memory:
     spent = tuple((subject, step, w + jump) for subject, step, w in memory.spent)
     health = watch.moved(memory.health, jump)
     return replace(
-        memory, tombstones=stones, debts=debts, mended=mended, spent=spent, health=health
+        memory,
+        tombstones=stones,
+        debts=debts,
+        mended=mended,
+        spent=spent,
+        health=health,
+        cares=probe.moved(memory.cares, jump),
     )
 
 

@@ -26,14 +26,13 @@ from gpuwarden.sim.node.probe import SimProbe
 from gpuwarden.sim.node.process import Habit, Process
 from gpuwarden.sim.node.remedies import SimCommands, SimCordons, SimRemedies
 from gpuwarden.sim.node.senses import SimSenses
+from gpuwarden.sim.node.services import SimService, SimServices
 from gpuwarden.sim.node.surroundings import (
     AgentDied,
     SimBoard,
     SimHost,
     SimLimiter,
     SimPager,
-    SimService,
-    SimServices,
     SimSteps,
     SimWatchdog,
     SimWorkers,
@@ -82,6 +81,7 @@ class World:
         self.host = SimHost(self.clock)
         self.senses = SimSenses(self.clock, self.cards)
         self.services = SimServices(self.clock, self.cards)
+        self.docker.on_restart = lambda container: self.services.restarted(container.tenant)
         self.kernel_log = SimKernelLog(self.clock)
         self.pager = SimPager(self.ledger)
         self.board = SimBoard()
@@ -288,10 +288,8 @@ class World:
         return process
 
     def service(self, name: str, *, needs_free_mib: int = 0) -> SimService:
-        """Watch a service; which tenant carries it is told by its label."""
-        made = SimService(name, needs_free_mib=needs_free_mib, since=self.clock.now())
-        self.services.services[name] = made
-        return made
+        """Watch a service, and probe it where the settings say so; its label tells who carries it."""
+        return self.services.add(name, needs_free_mib, self.config().service)
 
     def _allow(
         self,

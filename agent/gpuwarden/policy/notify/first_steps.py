@@ -34,6 +34,11 @@ BY_RULE: Mapping[str, Steps] = {
         "look for processes that have ended badly (ps -eo pid,stat,comm | grep -w Z) and for managed memory",
         "end the suspect by hand and see whether the bytes come back; else reset the GPU once it is empty",
     ),
+    "probe": (
+        "gpuwarden ready SERVICE: everything that speaks against it, its device included",
+        "gpuwarden explain INCIDENT: what its probe got, how often it was restarted, what was withheld",
+        "look at the service's own log (docker logs, journalctl -u), and roll it back if it is a new version",
+    ),
     "slo": (
         "gpuwarden status: which service is red, and since when",
         "gpuwarden tenants: who else is on its GPU, and who grows",
