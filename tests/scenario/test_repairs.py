@@ -225,6 +225,20 @@ def test_a_scheduler_that_is_down_is_told_later_and_the_end_as_well() -> None:
     assert not world.cordons.held
 
 
+def test_what_passes_before_anything_was_done_is_over_at_once() -> None:
+    """In observe mode nothing is begun: there is nothing to watch, and its incident does not wait."""
+    world = node({"agent": {"mode": "observe"}, "repair": {"allow": ALL_STEPS}})
+    world.run_for(2)
+    broken(world)
+    world.run_for(20)
+    assert phase(world) is Phase.OPEN
+    world.cards.cards[card(0)].heal("reset-gpu")
+    world.probe.event("recovery-action", card(0), 0)
+    world.run_for(20)
+    assert phase(world) is None
+    assert [i for i in world.board.incidents if i.closed_at is None] == []
+
+
 def test_a_log_that_others_can_write_is_shown_and_nothing_is_done() -> None:
     world = repaired()
     world.kernel_log.trust = KernelTrust.UNTRUSTED
