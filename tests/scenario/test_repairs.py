@@ -253,9 +253,10 @@ def test_a_log_that_others_can_write_is_shown_and_nothing_is_done() -> None:
 
 
 def test_a_lock_up_that_ends_with_its_offender_takes_nothing_out_of_use() -> None:
-    world = repaired()
+    """Its bytes take their time to come back: until then it is dealt with by ending who did it."""
+    world = repaired({"sampling": {"slow_every_s": 0.5}})
     serve(world)
-    low = hog(world, obeys=False)
+    low = hog(world, obeys=False, free_s=5.0)
     at(world, 3.6, lambda: world.cards.lock(card(0), low.tenant))
     at(world, 3.6, lambda: setattr(world.cards.cards[card(0)], "recovery_action", 1))
     at(world, 3.6, lambda: world.probe.event("xid", card(0), 119))
