@@ -248,3 +248,36 @@ def test_the_lines_of_a_fall_are_one_incident_and_one_page() -> None:
     assert len(world.ledger.of("page")) == 1
     assert len([i for i in world.board.incidents if i.device == card(0)]) == 1
     assert phase(world) is Phase.HANDED_OVER
+
+
+def test_what_is_polled_is_verified_by_its_next_sample_not_after_its_own_probation() -> None:
+    """A pending remap is gone after the reset; that its finding stays for minutes more says nothing."""
+    world = repaired()
+    ill = world.cards.cards[card(0)]
+    ill.tell("errors", row_remap_pending=False, row_remap_failed=False)
+    world.run_for(20)
+    ill.tell("errors", row_remap_pending=True, row_remap_failed=False)
+    while not steps(world):
+        assert elapsed(world) < 150
+        world.run_for(0.1)
+    ill.tell("errors", row_remap_pending=False, row_remap_failed=False)
+    until_phase(world, Phase.PROBATION, elapsed(world) + 45)
+    until_phase(world, None, elapsed(world) + 320)
+    assert steps(world) == ["reset-gpu"]
+    assert not world.ledger.of("page")
+    assert not is_drained(world)
+
+
+def test_a_switch_is_no_device_to_reset() -> None:
+    """The catalogue says reset, of a fault that names no GPU: nothing is emptied for a reset that cannot be."""
+    world = node({"repair": {"drain_evicts": "low"}})
+    low = hog(world, used_mib=2_000, grow_mib_s=0)
+    world.run_for(3)
+    say(
+        world,
+        "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 30 LTSSM Fault Up",
+    )
+    until_phase(world, Phase.HANDED_OVER, 30, NODE)
+    always(world, until=60, untouched=low, alive=low)
+    assert steps(world) == []
+    assert len(world.ledger.of("page")) == 1
