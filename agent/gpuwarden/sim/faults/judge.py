@@ -118,7 +118,9 @@ def _left(evidence: Evidence) -> str:
     still = [i.id for i in evidence.incidents if not i.HasField("closed_at")]
     if not evidence.incidents:
         return "nothing was noticed"
-    return f"open: {', '.join(still) or 'no incident'}; repair: {', '.join(evidence.phases) or 'none'}"
+    return (
+        f"open: {', '.join(still) or 'no incident'}; repair: {', '.join(evidence.phases) or 'none'}"
+    )
 
 
 def as_json(evidence: Evidence) -> dict[str, Any]:

@@ -20,9 +20,7 @@ PLAYS: tuple[Play, ...] = (
         name="sxid-fatal",
         help="A fatal error of an NVSwitch: only a reboot brings its GPUs back together, and people decide on that.",
         events=(
-            say(
-                "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 30 LTSSM Fault Up"
-            ),
+            say("nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 30 LTSSM Fault Up"),
         ),
         scope="link",
         rungs=PEOPLE,

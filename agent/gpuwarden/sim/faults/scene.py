@@ -24,7 +24,7 @@ from gpuwarden.sim.faults.play import By, Event, Part, Play
 from gpuwarden.sim.faults.scheduler import Scheduler
 from gpuwarden.sim.faults.settings import Places, config_text
 from gpuwarden.sim.faults.tree import Tree
-from gpuwarden.sim.faults.watch import FaultWatch, is_over, is_waiting
+from gpuwarden.sim.faults.watch import FaultWatch, is_over, is_waiting, sees_all
 from gpuwarden.sim.host import SimHost, SimOptions
 from gpuwarden.sim.incident.containers import ContainerStage
 from gpuwarden.sim.incident.daemon import Daemon, free_port, own_environ
@@ -84,7 +84,7 @@ class Scene:
         self._control = self._stack.enter_context(Control(self._host.folder))
         # A driver before r615, as most hosts have: no preventive limit stands in the way.
         self._control.request("limit_mode", mode="not-supported")
-        self._tree = Tree(folder, self._host)
+        self.tree = Tree(folder, self._host)
         self._scheduler = Scheduler(folder)
         self._pages = PageSink()
         self._stack.callback(self._pages.close)
@@ -100,7 +100,7 @@ class Scene:
             docker=self._docker,
         )
         config = folder / "agent.toml"
-        said = config_text(self._play, self._members.values(), places, self._tree)
+        said = config_text(self._play, self._members.values(), places, self.tree)
         config.write_text(said, encoding="utf-8")
         self._environ = own_environ(self._host)
         self._daemon = Daemon(config, folder / "agent.log", self._environ)
@@ -196,9 +196,9 @@ class Scene:
 
     def _befall(self, event: Event) -> None:
         if event.command == "end-service":
-            self._tree.end_service()
+            self.tree.end_service()
         elif event.command in ("old-module", "new-module"):
-            self._tree.set_module(is_old=event.command == "old-module")
+            self.tree.set_module(is_old=event.command == "old-module")
         elif event.command == "hold":
             self._holding.enter_context(self._misbehaving(str(event.arguments["how"])))
         elif event.command == "let-go":
@@ -212,6 +212,8 @@ class Scene:
             self._left.add(part)
             self._stage.dismiss(self._players[part])
             return
+        # Whoever says that it is well has looked at it before.
+        self._watch.wait_for(sees_all, VERB_S)
         words = [event.command, event.arguments["subject"], "--reason", event.arguments["reason"]]
         end = time.monotonic() + VERB_S
         while (said := self._verb(*words)) is not None:
@@ -245,7 +247,7 @@ class Scene:
         )
         assert process.stdout is not None
         try:
-            self._tree.show([int(process.stdout.readline())])
+            self.tree.show([int(process.stdout.readline())])
             yield
         finally:
             with contextlib.suppress(OSError):  # nobody waits there: it never came so far
@@ -285,7 +287,7 @@ class Scene:
         """Whoever holds memory now is a process of this host."""
         for device in range(DEVICES):
             listed = self._control.request("processes", device=device)["processes"]
-            self._tree.show(entry["pid"] for entry in listed)
+            self.tree.show(entry["pid"] for entry in listed)
 
     def _collect(self, seconds: float, is_ended: bool, was_healed: bool) -> Evidence:
         kept = {
@@ -299,7 +301,7 @@ class Scene:
             seconds=seconds,
             faults=tuple(self._watch.faults()),
             phases=tuple(self._watch.phases()),
-            calls=self._tree.calls(),
+            calls=self.tree.calls(),
             told=self._scheduler.told(),
             pages=tuple(self._pages.pages()),
             incidents=tuple(self._watch.incidents()),

@@ -46,6 +46,11 @@ def is_over(view: pb.View) -> bool:
     return not is_open and all(i.HasField("closed_at") for i in view.incidents)
 
 
+def sees_all(view: pb.View) -> bool:
+    """Whether every device answers."""
+    return all(device.sight == pb.SIGHT_OK for device in view.snapshot.devices)
+
+
 def is_waiting(view: pb.View) -> bool:
     """Whether a repair waits for people."""
     return any(repair.phase in WAITING for repair in view.repairs)

@@ -23,7 +23,7 @@ class Places:
     """Docker's address; ``None``: plain processes."""
 
 
-def configtext(cast: Cast, places: Places) -> str:
+def config_text(cast: Cast, places: Places) -> str:
     """The whole file."""
     lines = [
         "[agent]",
