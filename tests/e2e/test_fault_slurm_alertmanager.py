@@ -20,6 +20,18 @@ from tests.e2e.test_cordon_slurm import lose, mend, settings
 pytestmark = [pytest.mark.slurm, pytest.mark.alertmanager, pytest.mark.serial]
 
 
+MORE = """
+[agent]
+expected_devices = 2
+[health.count]
+grace_s = "1s"
+probation_s = "1s"
+[[oncall.alertmanager]]
+urls = ["{url}"]
+resend_s = "1s"
+"""
+
+
 @pytest.fixture(autouse=True)
 def _in_service() -> Iterator[None]:
     with slurm_node.in_service():
@@ -41,8 +53,7 @@ def alertmanager(tmp_path: Path, hook: Receiver) -> Iterator[Alertmanager]:
 
 @pytest.fixture
 def agent(host: SimHost, make_agent: MakeAgent, alertmanager: Alertmanager) -> Agent:
-    oncall = f'[[oncall.alertmanager]]\nurls = ["{alertmanager.url}"]\nresend_s = "1s"\n'
-    made = make_agent(host, settings(host) + oncall).start()
+    made = make_agent(host, settings(host) + MORE.format(url=alertmanager.url)).start()
     made.until_seen(2)
     return made
 

@@ -132,7 +132,7 @@ _STOPPED = (
         scope="node",
         rungs=PEOPLE,
         cordoned=True,
-        heals=(recovery(0),),
+        heals=(recovery(0), SAID_HEALTHY),
     ),
     Play(
         name="unknown",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import select
 import shutil
 import signal
 import subprocess
@@ -247,7 +248,12 @@ class Scene:
         )
         assert process.stdout is not None
         try:
-            self.tree.show([int(process.stdout.readline())])
+            if not select.select([process.stdout], [], [], VERB_S)[0]:
+                raise Unavailable(f"no {how} process within {VERB_S:g} s")
+            said = process.stdout.readline()
+            if not said.strip().isdigit():
+                raise Unavailable(f"the {how} process ended at once")
+            self.tree.show([int(said)])
             yield
         finally:
             with contextlib.suppress(OSError):  # nobody waits there: it never came so far
