@@ -142,6 +142,7 @@ _STOPPED = (
         rungs=PEOPLE,
         cordoned=True,
         heals=(SAID_HEALTHY,),
+        settings={"fault": {"quiet_s": "1h"}},
     ),
 )
 
