@@ -281,3 +281,37 @@ def test_a_switch_is_no_device_to_reset() -> None:
     always(world, until=60, untouched=low, alive=low)
     assert steps(world) == []
     assert len(world.ledger.of("page")) == 1
+
+
+def test_a_lost_device_is_told_of_once_by_whoever_comes_first() -> None:
+    """Locked up by its Xid, lost to the driver, a fault in the log: one cause, one page, with the step it needs."""
+    world = node({"repair": {"allow": ["reset-gpu"]}})
+    low = hog(world, used_mib=2_000, grow_mib_s=0)
+    world.run_for(3)
+    lost = world.cards.cards[card(0)]
+    world.probe.event("xid", card(0), 79)
+    lost.is_lost = True
+    world.run_for(60)
+    (page,) = world.ledger.of("page")
+    assert "drain the node and reboot it" in page.text
+    assert "gpu-reset" not in page.text
+    lost.is_lost = False  # it is back, and nobody has said yet that it is well
+    always(world, until=120, untouched=low, alive=low)
+    assert len(world.ledger.of("page")) == 1
+
+
+def test_who_was_told_that_a_reboot_is_needed_is_not_told_of_the_lock_as_well() -> None:
+    world = node({"repair": {"allow": ["reset-gpu"]}})
+    hog(world, used_mib=2_000, grow_mib_s=0)
+    world.run_for(3)
+    say(
+        world,
+        "NVRM: Xid (PCI:0000:10:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)",
+    )
+    world.run_for(0.5)
+    world.cards.cards[card(0)].recovery_action = 2
+    world.probe.event("recovery-action", card(0), 2)
+    world.run_for(60)
+    assert phase(world) is Phase.HANDED_OVER
+    (page,) = world.ledger.of("page")
+    assert "reboot" in page.text
