@@ -66,7 +66,7 @@ def _tables(places: Places, tree: Tree) -> dict[str, Mapping[str, Any]]:
         "kmsg": {"path": str(places.kmsg)},
         "default": {"class": "low", "class_max": "normal"},
         "docker": {"host": places.docker or "unix:///nonexistent/docker.sock"},
-        "sampling": {"slow_every_s": "1s", "list_every_s": "1s"},
+        "sampling": {"list_every_s": "1s"},
         "fault": {"application_quiet_s": "3s", "quiet_s": "3s"},
         "ladder": {
             "grace_low_s": "1s",
