@@ -315,3 +315,20 @@ def test_who_was_told_that_a_reboot_is_needed_is_not_told_of_the_lock_as_well() 
     assert phase(world) is Phase.HANDED_OVER
     (page,) = world.ledger.of("page")
     assert "reboot" in page.text
+
+
+def test_who_makes_room_is_part_of_the_repair_and_accused_of_nothing() -> None:
+    """One incident tells of the fault, of those who were asked to go and of the reset; none is opened beside it."""
+    world = repaired({"repair": {"allow": ALL_STEPS, "drain_evicts": "low"}}, devices=2)
+    lows = [hog(world, used_mib=2_000, grow_mib_s=0, name=f"low-{n}") for n in range(2)]
+    world.run_for(3)
+    broken(world)
+    for low in lows:
+        expect(world, by=60, freed=low)
+    until_phase(world, Phase.PROBATION, 120)
+    until_phase(world, None, 500)
+    (incident,) = world.board.incidents
+    said = [s.text for s in incident.steps]
+    assert any("reset-gpu is next" in text for text in said)
+    assert any("is back in use" in text for text in said)
+    assert len(world.ledger.of("stop")) == 2
