@@ -90,6 +90,9 @@ def _tables(places: Places, tree: Tree) -> dict[str, Mapping[str, Any]]:
         **{f"health.{rule}": soon for rule in QUICK_RULES},
         "health.pcie": {"link_grace_s": "1s", "probation_s": "1s"},
         "health.nvlink": {"down_grace_s": "1s", "probation_s": "1s"},
+        # How the machine itself fares on which it is played is no part of the play.
+        "rules.host": {"mode": "off"},
+        "rules.wallclock": {"mode": "off"},
     }
 
 
