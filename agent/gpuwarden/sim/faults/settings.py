@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpuwarden.sim.faults.cast import SLO_LIMIT_S
 from gpuwarden.sim.faults.play import Play
 from gpuwarden.sim.faults.tree import MANAGER, Tree
-from gpuwarden.sim.incident.cast import SLO_LIMIT_S, Member, Role
+from gpuwarden.sim.incident.cast import Member, Role
 from gpuwarden.sim.incident.scene_config import cap, entry, text
 
 QUICK_RULES = (
