@@ -50,10 +50,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
 
 def is_let_go(memory: Memory) -> bool:
     """Whether a step is under way for which the agent lets go of every device."""
-    return any(
-        r.phase is Phase.ACTING and r.step in LET_GO_FOR
-        for r in memory.repairs.values()
-    )
+    return any(r.phase is Phase.ACTING and r.step in LET_GO_FOR for r in memory.repairs.values())
 
 
 OPENS_WITHIN_S = 10.0

@@ -80,9 +80,7 @@ def _stop(desk: Desk, repair: Repair, tenant: Tenant) -> None:
     )
     case = desk.cases.get(tenant.id)
     if case is None:
-        case = new_case(
-            desk, tenant, claim, "drain", is_emergency=False, incident=repair.incident
-        )
+        case = new_case(desk, tenant, claim, "drain", is_emergency=False, incident=repair.incident)
     stopped = replace(
         ladder.enter(case, Rung.STOPPED, desk.scene.snap.at),
         reason="drain",
