@@ -331,4 +331,6 @@ def test_who_makes_room_is_part_of_the_repair_and_accused_of_nothing() -> None:
     said = [s.text for s in incident.steps]
     assert any("reset-gpu is next" in text for text in said)
     assert any("is back in use" in text for text in said)
+    assert "over: nothing is held against it any more" not in said
+    assert [s.action for s in incident.steps if s.kind == "withheld"].count("one-per-device") <= 1
     assert len(world.ledger.of("stop")) == 2

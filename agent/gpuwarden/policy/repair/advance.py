@@ -230,7 +230,7 @@ def _say_overdue(desk: Desk, repair: Repair, names: list[str]) -> None:
     if desk.scene.snap.at < due:
         desk.wakes.append(due)
         return
-    desk.repairs[repair.subject] = replace(repair, is_overdue=True)
+    desk.repairs[repair.subject] = replace(desk.repairs[repair.subject], is_overdue=True)
     report.overdue(desk, repair, names)
 
 
