@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -30,13 +31,12 @@ def listed(plays: Sequence[Play]) -> list[dict[str, Any]]:
 
 def show_list(console: Console, plays: Sequence[Play]) -> None:
     """What can be played, and what it has to come to."""
-    table = Table(title="Faults that can be played", title_justify="left")
-    for heading in ("fault", "reach", "remedies", "out of use", "pages", "what happens"):
-        table.add_column(heading, no_wrap=heading == "fault")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("fault", "reach", "remedies", "pages", "what happens"):
+        table.add_column(heading, no_wrap=heading != "what happens")
     for play in plays:
-        cordoned = "yes" if play.cordoned else ""
         rungs = ", ".join(play.rungs)
-        table.add_row(play.name, play.scope, rungs, cordoned, str(play.pages), play.help)
+        table.add_row(play.name, play.scope, rungs, str(play.pages), play.help)
     console.print(table)
 
 
