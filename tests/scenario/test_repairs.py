@@ -119,6 +119,14 @@ def test_what_the_operator_does_not_allow_is_handed_over_with_the_command() -> N
     assert "nvidia-smi --gpu-reset -i 0" in world.ledger.of("page")[0].text
 
 
+def test_who_is_handed_a_device_reads_what_is_wrong_with_it_in_words() -> None:
+    world = node()
+    world.run_for(2)
+    broken(world, code=999, recovery=0)
+    until_phase(world, Phase.HANDED_OVER, 30)
+    assert "Xid 999, a number the vendor has not published" in world.ledger.of("page")[0].text
+
+
 def test_people_repair_it_and_it_is_given_back() -> None:
     world = node({"repair": {"allow": []}})
     world.run_for(2)
