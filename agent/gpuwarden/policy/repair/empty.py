@@ -106,7 +106,7 @@ def _stop(desk: Desk, repair: Repair, tenant: Tenant) -> None:
 def _withhold(desk: Desk, repair: Repair, case: Case, refusal: Refusal) -> None:
     """Said once for each budget. No case is kept: nothing is held against a tenant that has to wait its turn."""
     mark = f"{Kind.STOP}/{refusal.budget}"
-    now = desk.repairs[repair.subject]
+    now = desk.repairs.get(repair.subject, repair)
     if mark in now.withheld:
         return
     desk.repairs[repair.subject] = replace(now, withheld=(*now.withheld, mark)[-16:])

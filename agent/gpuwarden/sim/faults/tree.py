@@ -100,7 +100,12 @@ class Tree:
         own = Path(__file__).resolve().parents[3]
         inject = (sys.executable, "-m", "gpuwarden", "simulate", "inject", "reload")
         stat = f"proc/{MANAGER_PID}/stat"
-        self._program(self.nvidia_smi, "reset-gpu", f'exec {_words([self._host.nvidia_smi])} "$@"')
+        self._program(
+            self.nvidia_smi,
+            "",
+            f"case \" $* \" in *' --gpu-reset '*) echo reset-gpu >> {_words([self._notes])} ;; esac",
+            f'exec {_words([self._host.nvidia_smi])} "$@"',
+        )
         self._program(
             self.reload,
             "reload-driver",
