@@ -206,6 +206,7 @@ class _ActionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActionKind
     ACTION_KIND_RELOAD_DRIVER: _ActionKind.ValueType  # 20
     ACTION_KIND_REBOOT: _ActionKind.ValueType  # 21
     ACTION_KIND_DETACH: _ActionKind.ValueType  # 22
+    ACTION_KIND_KEEP_EVIDENCE: _ActionKind.ValueType  # 24
 
 class ActionKind(_ActionKind, metaclass=_ActionKindEnumTypeWrapper):
     """Everything the agent can do to the world."""
@@ -233,6 +234,7 @@ ACTION_KIND_RESET_GPU: ActionKind.ValueType  # 19
 ACTION_KIND_RELOAD_DRIVER: ActionKind.ValueType  # 20
 ACTION_KIND_REBOOT: ActionKind.ValueType  # 21
 ACTION_KIND_DETACH: ActionKind.ValueType  # 22
+ACTION_KIND_KEEP_EVIDENCE: ActionKind.ValueType  # 24
 Global___ActionKind: _TypeAlias = ActionKind  # noqa: Y015
 
 class _ActionResult:
