@@ -225,6 +225,20 @@ def test_a_scheduler_that_is_down_is_told_later_and_the_end_as_well() -> None:
     assert not world.cordons.held
 
 
+def test_what_passes_before_anything_was_done_is_over_at_once() -> None:
+    """In observe mode nothing is begun: there is nothing to watch, and its incident does not wait."""
+    world = node({"agent": {"mode": "observe"}, "repair": {"allow": ALL_STEPS}})
+    world.run_for(2)
+    broken(world)
+    world.run_for(20)
+    assert phase(world) is Phase.OPEN
+    world.cards.cards[card(0)].heal("reset-gpu")
+    world.probe.event("recovery-action", card(0), 0)
+    world.run_for(20)
+    assert phase(world) is None
+    assert [i for i in world.board.incidents if i.closed_at is None] == []
+
+
 def test_a_log_that_others_can_write_is_shown_and_nothing_is_done() -> None:
     world = repaired()
     world.kernel_log.trust = KernelTrust.UNTRUSTED
@@ -239,9 +253,10 @@ def test_a_log_that_others_can_write_is_shown_and_nothing_is_done() -> None:
 
 
 def test_a_lock_up_that_ends_with_its_offender_takes_nothing_out_of_use() -> None:
-    world = repaired()
+    """Its bytes take their time to come back: until then it is dealt with by ending who did it."""
+    world = repaired({"sampling": {"slow_every_s": 0.5}})
     serve(world)
-    low = hog(world, obeys=False)
+    low = hog(world, obeys=False, free_s=5.0)
     at(world, 3.6, lambda: world.cards.lock(card(0), low.tenant))
     at(world, 3.6, lambda: setattr(world.cards.cards[card(0)], "recovery_action", 1))
     at(world, 3.6, lambda: world.probe.event("xid", card(0), 119))

@@ -87,7 +87,9 @@ def subject_of(desk: Desk, finding: Finding) -> str:
     elif finding.rule in ("slo", "probe") and finding.tenant is not None:
         devices = [u.device for u in desk.scene.uses_of(finding.tenant)]
     accused = [
-        c for c in desk.cases.values() if c.device in devices and not _is_older(desk, finding, c)
+        c
+        for c in desk.cases.values()
+        if c.device in devices and c.reason != "drain" and not _is_older(desk, finding, c)
     ]
     if accused and finding.rule in JOINING:
         first = min(accused, key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at))

@@ -57,9 +57,16 @@ def of_look(cfg: Config, memory: Memory, scene: Scene, findings: list[Finding]) 
         for device in scene.snap.devices:
             told.extend(_of_device(cfg, memory, scene, device))
     for finding in findings:
-        if finding.fault:
+        if finding.fault and not _is_clearing(memory, finding):
             told.append(_of_finding(finding, scene.snap.at))
     return told
+
+
+def _is_clearing(memory: Memory, finding: Finding) -> bool:
+    """Whether a polled fault shows no more and is only waited for: its own probation, which is longer than a
+    step of a repair has to help, is no evidence against that step."""
+    sign = memory.health.signs.get(finding.key)
+    return sign is not None and sign.clear_since is not None
 
 
 def _of_event(memory: Memory, scene: Scene, event: DriverEvent, told: list[Sign]) -> Iterable[Sign]:

@@ -122,10 +122,10 @@ def _event(desk: Desk, repair: Repair, faults: list[Fault]) -> tuple[Event, str]
     now = desk.scene.snap.at
     standing = [f for f in faults if ladders.ladder_of(f, desk.cfg.repair.repeat_raises)]
     if repair.phase in (Phase.OPEN, Phase.EMPTYING, Phase.HANDED_OVER) and not standing:
-        is_well = not verify.failing(desk, repair, faults)
-        return (
-            (Event.CLEARED, "the fault does not stand any more") if is_well else (Event.NOTHING, "")
-        )
+        if verify.failing(desk, repair, faults):
+            return Event.NOTHING, ""
+        event = Event.UNTOUCHED if _is_untouched(desk, repair) else Event.CLEARED
+        return event, "the fault does not stand any more"
     if repair.phase is Phase.OPEN:
         return _may_begin(desk, repair)
     if repair.phase is Phase.EMPTYING:
@@ -148,6 +148,12 @@ def _event(desk: Desk, repair: Repair, faults: list[Fault]) -> tuple[Event, str]
         desk.wakes.append(due)
         return (Event.PASSED, "") if now >= due else (Event.NOTHING, "")
     return Event.NOTHING, ""
+
+
+def _is_untouched(desk: Desk, repair: Repair) -> bool:
+    """Whether it was never begun: nothing was tried, and its device, or the node, is in use as ever."""
+    state = desk.device(cordon.NODE_ITSELF if repair.device is None else repair.device)
+    return repair.phase is not Phase.EMPTYING and not repair.attempts and state.cordoned_by is None
 
 
 def _is_in_hand(desk: Desk, repair: Repair) -> bool:
@@ -264,7 +270,7 @@ def _say_overdue(desk: Desk, repair: Repair, names: list[str], *, waited: bool =
     if not waited and desk.scene.snap.at < due:
         desk.wakes.append(due)
         return
-    desk.repairs[repair.subject] = replace(repair, is_overdue=True)
+    desk.repairs[repair.subject] = replace(desk.repairs[repair.subject], is_overdue=True)
     report.overdue(desk, repair, names)
 
 
