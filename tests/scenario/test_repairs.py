@@ -143,6 +143,8 @@ def test_a_reset_that_does_not_help_is_followed_by_a_reboot() -> None:
         assert elapsed(world) < 200
         world.run_for(1)
     assert steps(world) == ["reset-gpu", "reboot"]
+    told = [step.text for incident in world.board.incidents for step in incident.steps]
+    assert not [text for text in told if "is well" in text], "believed before it was seen"
     until_phase(world, Phase.PROBATION, 400)
     until_phase(world, None, 1000)
     assert steps(world) == ["reset-gpu", "reboot"]

@@ -59,4 +59,6 @@ def test_what_nothing_can_tell_is_done_again_rather_than_believed() -> None:
     until_phase(world, Phase.PROBATION, 90, NODE)
     assert world.crashes == 2
     assert steps(world) == ["restart-services", "restart-services"]
+    assert len(world.ledger.of("drain")) == 1
+    assert world.cordons.is_drained, "out of use until it has been well for long"
     assert not [e for e in world.ledger.of("page") if "needs a person" in e.text]
