@@ -149,6 +149,10 @@ class RepairConfig(Section):
     """What reloads the driver; empty: modprobe -r of its modules, and modprobe of them again."""
     reboot_command: tuple[str, ...] = ("/usr/sbin/shutdown", "-r")
     """What reboots; the delay in whole minutes and a reason are added."""
+    bug_report: Path = Path("/usr/bin/nvidia-bug-report.sh")
+    """Run (``--safe-mode``) when a step has failed, where it is installed, before the next is tried."""
+    evidence_s: Seconds = 120.0
+    """How long that may take; without its kernel's debug parts it takes under a minute."""
     check_command: tuple[str, ...] = ()
     """A small program that uses a GPU (its UUID is added) and exits 0 if that works; empty: none."""
 

@@ -315,6 +315,19 @@ class Remedies(Protocol):
         """Have the host started anew after the configured delay; ordered once however often it is called."""
         ...
 
+    def keep_evidence(self, subject: Subject, incident: str, why: str) -> str:
+        """Put on disk what a failed step leaves to be looked at; where it lies, in words."""
+        ...
+
+    def mark(self, action: str, *, is_done: bool) -> None:
+        """Write down, for an agent after this one, that a step begins or has been taken. ``Unavailable`` when
+        that cannot be written: then the step must not begin."""
+        ...
+
+    def is_done(self, action: str) -> bool | None:
+        """What was marked of a step whose agent has ended: ``False``: it never began; ``None``: it began."""
+        ...
+
 
 class Status(Protocol):
     """Where readers (metrics, gRPC) get an immutable picture of the last tick."""

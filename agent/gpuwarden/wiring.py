@@ -15,6 +15,7 @@ from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.cordon.make import make_cordons
 from gpuwarden.adapters.docker_client import DockerDoor
+from gpuwarden.adapters.evidence import EvidenceRoom
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
@@ -201,7 +202,9 @@ def build(
         clock,
         library=cfg.nvml.library,
     )
-    kernel = kernel_log(cfg, host, clock)
+    before = recovered.memory
+    heard = -1 if before.kernel_heard is None else before.kernel_heard[0]
+    kernel = kernel_log(cfg, host, clock, (before.boot_id, heard))
     workers = ThreadWorkers()
     notifier = Notifier(
         _outfit(cfg, clock, environ),
@@ -210,7 +213,7 @@ def build(
         socket.gethostname(),
     )
     board = Board(sources=_no_sources())
-    commands = CommandQueue()
+    commands = CommandQueue(journal, clock)
     ports = Ports(
         probe=probe,
         processes=ProcFs(cgroups),
@@ -223,7 +226,7 @@ def build(
         kernel_log=kernel,
         journal=journal,
         pager=notifier,
-        remedies=HostRemedies(cfg.repair, clock),
+        remedies=HostRemedies(cfg.repair, clock, cfg.agent.state_dir, _evidence(cfg, clock)),
         cordons=make_cordons(cfg.cordon, clock, environ),
         commands=commands,
         status=AnnouncedStatus(board, get_log()),
@@ -286,6 +289,17 @@ def _outfit(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Outfit:
         cfg=cfg.oncall,
         sinks=make_sinks(cfg.oncall, secrets, clock, host),
         heartbeat=make_heartbeat(cfg.oncall, secrets, clock, host),
+    )
+
+
+def _evidence(cfg: Config, clock: Clock) -> EvidenceRoom:
+    return EvidenceRoom(
+        folder=cfg.agent.state_dir / "evidence",
+        kernel_log=cfg.kmsg.path,
+        nvidia_smi=cfg.repair.nvidia_smi,
+        bug_report=cfg.repair.bug_report,
+        report_s=cfg.repair.evidence_s,
+        clock=clock,
     )
 
 

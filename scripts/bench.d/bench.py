@@ -57,6 +57,7 @@ ROWS = (
     ("pss_mib", "  with shared pages by their share", "MiB"),
     ("nvitop_exporter_rss_mib", "  nvitop-exporter", "MiB"),
     ("decide_p99_ms", "decide(), 64 tenants x 16 devices, 5 % over, p99", "ms"),
+    ("decide_quiet_p99_ms", "  p99 of the quietest tenth of the calls", "ms"),
     ("decide_median_ms", "  median", "ms"),
     ("decide_max_ms", "  worst", "ms"),
     ("decide_wall_p99_ms", "  p99 by the clock on the wall", "ms"),

@@ -2,22 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-POLICY = "agent/gpuwarden/policy"
-NODE = "agent/gpuwarden/node"
-MODEL = "agent/gpuwarden/model"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mutant:
-    """``old`` stands exactly once in ``file``; with ``new`` in its place the program is wrong."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-
+from tests.mutants.faults import FAULTS
+from tests.mutants.mutant import MODEL, NODE, POLICY, Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -281,7 +267,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="page again with every look",
         file=f"{POLICY}/escalate.py",
-        old="        if finding.key in paged or not _is_due(desk, finding, in_hand):",
+        old="        if _topic(finding) in known or not _is_due(desk, finding, in_hand):",
         new="        if not _is_due(desk, finding, in_hand):",
     ),
     Mutant(
@@ -326,6 +312,7 @@ MUTANTS: tuple[Mutant, ...] = (
         old="reading.at is not None and reading.at >= care.since",
         new="True",
     ),
+    *FAULTS,
 )
 
 

@@ -33,6 +33,8 @@ class Kind(StrEnum):
     RESET_GPU = "reset-gpu"
     RELOAD_DRIVER = "reload-driver"
     REBOOT = "reboot"
+    KEEP_EVIDENCE = "keep-evidence"
+    """What a repair that failed leaves to be looked at is put on disk before the next one is tried."""
 
 
 HARMFUL = frozenset(
@@ -76,6 +78,7 @@ BLOCKING = frozenset(
         Kind.RESET_GPU,
         Kind.RELOAD_DRIVER,
         Kind.REBOOT,
+        Kind.KEEP_EVIDENCE,
     }
 )
 """Calls that may block (runtime, driver, network): they run on a worker, never in the loop."""

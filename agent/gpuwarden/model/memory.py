@@ -157,6 +157,8 @@ class Debt:
 class DeviceMemory:
     """What is remembered of one device."""
 
+    pci: str = ""
+    """Where it is, or was while the driver still counted it."""
     sight: Sight = Sight.OK
     sight_since: float = 0.0
     cooldown_until: float = 0.0
@@ -222,6 +224,8 @@ class Memory:
     released: Mapping[DeviceId, float] = field(default_factory=dict)
     """Device -> when the last eviction on it ended."""
     health: HealthMemory = field(default_factory=HealthMemory)
+    kernel_heard: tuple[int, int] | None = None
+    """Number and stamp (microseconds since boot) of the newest kernel record that was folded in; of this boot."""
     faults: Mapping[str, Fault] = field(default_factory=dict)
     """By ``fault_key``."""
     repairs: Mapping[str, Repair] = field(default_factory=dict)
@@ -322,11 +326,13 @@ def _after_cordon(memory: Memory, outcome: Outcome) -> Memory:
         return memory
     is_told = outcome.result in (Result.DONE, Result.UNSUPPORTED)
     state = replace(state, cordon_tries=0 if is_told else state.cordon_tries + 1)
+    # Where nobody knows whether it was told, it is told once more at once: twice is the same.
+    tried_at = 0.0 if outcome.result is Result.UNKNOWN else outcome.at
     if outcome.kind is Kind.CORDON:
-        state = replace(state, is_cordon_told=is_told, cordon_tried_at=outcome.at)
+        state = replace(state, is_cordon_told=is_told, cordon_tried_at=tried_at)
     else:
         owed = None if is_told else state.uncordon_owed
-        state = replace(state, uncordon_owed=owed, cordon_tried_at=outcome.at)
+        state = replace(state, uncordon_owed=owed, cordon_tried_at=tried_at)
     return replace(memory, devices={**memory.devices, outcome.device: state})
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from gpuwarden.config import Config
 from gpuwarden.model.action import Kind
 from gpuwarden.model.device import Device
-from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.memory import DeviceMemory, Episode, Memory, episode_key
 from gpuwarden.model.tenant import Use
 from gpuwarden.policy import lockup, probe
@@ -73,6 +73,8 @@ def _reborn(cfg: Config, memory: Memory, scene: Scene) -> Memory:
             if old.cordoned_by is not None or old.uncordon_owed is not None
         },
         health=watch.reborn(memory.health),
+        open_incidents=_going_on(memory),
+        paged=_told(memory, scene.snap.at),
         repairs={
             subject: replace(repair, since=scene.snap.at, opened_at=scene.snap.at)
             for subject, repair in memory.repairs.items()
@@ -81,6 +83,19 @@ def _reborn(cfg: Config, memory: Memory, scene: Scene) -> Memory:
         spent=memory.spent,
         cares=probe.reborn(memory.cares, scene.snap.wall),
     )
+
+
+def _going_on(memory: Memory) -> dict[str, IncidentId]:
+    """Incidents of what a reboot does not end: a repair, of which it may be a step, and a cordon."""
+    kept = {repair.incident for repair in memory.repairs.values()}
+    kept |= {state.cordoned_by for state in memory.devices.values() if state.cordoned_by}
+    return {k: incident for k, incident in memory.open_incidents.items() if incident in kept}
+
+
+def _told(memory: Memory, at: float) -> dict[str, float]:
+    """Pages about what is being repaired: a reboot that does not help is no new reason to wake anybody, the
+    repair says what it has come to."""
+    return {key: at for key in memory.paged if any(subject in key for subject in memory.repairs)}
 
 
 def _mended_by_reboot(memory: Memory, wall: float) -> dict[str, tuple[float, ...]]:
@@ -271,6 +286,8 @@ def _devices(cfg: Config, memory: Memory, scene: Scene) -> dict[DeviceId, Device
     for device in scene.snap.devices:
         old = result.get(device.id)
         new = old or DeviceMemory(sight=device.sight, sight_since=scene.snap.at)
+        if device.pci and new.pci != device.pci:
+            new = replace(new, pci=device.pci)
         if new.sight is not device.sight:
             new = replace(new, sight=device.sight, sight_since=scene.snap.at)
         new = _fold_reserve(new, device, scene)

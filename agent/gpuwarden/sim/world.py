@@ -103,7 +103,7 @@ class World:
         self.restart_after_s: float | None = None
         """How long after its death the service manager starts the agent again; None: never."""
         self._make: Callable[[World], Agent] | None = None
-        self._workers = self._new_workers()
+        self._workers = SimWorkers(self.clock, self.docker.takes_s)
         self._ticked_at = -1e9
         self._growing = True
         self.began = self.clock.now()
@@ -161,8 +161,9 @@ class World:
         """A new process of the agent on the same node."""
         if self._make is None:
             raise RuntimeError("nobody said how an agent is made")
-        self._workers = self._new_workers()
+        self._workers = SimWorkers(self.clock, self.docker.takes_s)
         self.kernel_log.restart()
+        self.probe.resume()
         self.ledger.note("agent-starts", action="")
         try:
             self.agent = self._make(self)
@@ -173,10 +174,11 @@ class World:
         """The agent is killed, whatever it is doing."""
         self._bury(AgentDied("killed"))
 
-    def _order_reboot(self) -> None:
-        if not self._goes_down:
-            self._goes_down = True
+    def _order_reboot(self) -> bool:
+        is_first, self._goes_down = not self._goes_down, True
+        if is_first:
             self.clock.later(REBOOT_AFTER_S, self.reboot)
+        return is_first
 
     def reboot(self, down_s: float = 30.0) -> None:
         """The host goes down and comes up again: no process outlives it, the agent is started anew."""
@@ -189,7 +191,7 @@ class World:
         for card in self.cards.cards.values():
             card.heal("reboot")
         self.host.boot = f"boot-{int(self.host.boot.rpartition('-')[2]) + 1}"
-        self.probe.resume()
+        self.kernel_log.reboot()
         self.clock.later(down_s, self.boot_agent)
 
     def stop_agent(self, seconds: float) -> None:
@@ -370,15 +372,12 @@ class World:
 
     def _bury(self, end: AgentDied, *, is_restarted: bool = True) -> None:
         self.agent = None
-        self.crashes += 1
+        self.crashes += is_restarted  # a host that goes down takes it along
         self._workers.is_dead = True
         self.ledger.acting = ""
         self.ledger.note("agent-died", text=str(end), action="")
         if is_restarted and self.restart_after_s is not None:
             self.clock.later(self.restart_after_s, self.boot_agent)
-
-    def _new_workers(self) -> SimWorkers:
-        return SimWorkers(self.clock, self.docker.takes_s)
 
     # --- the truth ---
 

@@ -49,6 +49,11 @@ BY_RULE: Mapping[str, Steps] = {
         "find who starts it (docker compose, cron, a scheduler, a unit) and have that stop",
         "give it the quota it needs, or wait: it is held until its window is over",
     ),
+    "arrival": (
+        "gpuwarden explain INCIDENT: which device is cordoned, why, and what has started on it",
+        "find who starts it (docker compose, cron, a scheduler, a unit) and have it use another GPU",
+        "gpuwarden uncordon SUBJECT, if the device is well; cordon.refuse_containers = false lets all start",
+    ),
     "pressure": (
         "gpuwarden tenants: which tenant stalls on its own host memory",
         "look at its memory.current and memory.events in its control group",

@@ -33,6 +33,7 @@ TABLE: dict[tuple[Phase, Event], Phase] = {
     (Phase.OPEN, Event.LAST): Phase.HANDED_OVER,
     (Phase.OPEN, Event.CLEARED): Phase.PROBATION,
     (Phase.EMPTYING, Event.READY): Phase.ACTING,
+    (Phase.EMPTYING, Event.LAST): Phase.HANDED_OVER,
     (Phase.EMPTYING, Event.CLEARED): Phase.PROBATION,
     (Phase.ACTING, Event.DONE): Phase.VERIFYING,
     (Phase.ACTING, Event.FAILED): Phase.OPEN,

@@ -295,7 +295,7 @@ class Scene:
             service=service,
             has_containers=self._stage.has_containers,
             changes=tuple(changes),
-            xids=tuple(xids(self._host.folder)),
+            xids=tuple(xids(self._host.folder, self.environ)),
             spans=tuple(spans),
             noticed_at=self._watch.noticed_at,
             decided_at=self._watch.decided_at,

@@ -207,6 +207,7 @@ class _ActionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActionKind
     ACTION_KIND_REBOOT: _ActionKind.ValueType  # 21
     ACTION_KIND_DETACH: _ActionKind.ValueType  # 22
     ACTION_KIND_RESTART_TENANT: _ActionKind.ValueType  # 23
+    ACTION_KIND_KEEP_EVIDENCE: _ActionKind.ValueType  # 24
 
 class ActionKind(_ActionKind, metaclass=_ActionKindEnumTypeWrapper):
     """Everything the agent can do to the world."""
@@ -235,6 +236,7 @@ ACTION_KIND_RELOAD_DRIVER: ActionKind.ValueType  # 20
 ACTION_KIND_REBOOT: ActionKind.ValueType  # 21
 ACTION_KIND_DETACH: ActionKind.ValueType  # 22
 ACTION_KIND_RESTART_TENANT: ActionKind.ValueType  # 23
+ACTION_KIND_KEEP_EVIDENCE: ActionKind.ValueType  # 24
 Global___ActionKind: _TypeAlias = ActionKind  # noqa: Y015
 
 class _ActionResult:
