@@ -69,7 +69,8 @@ def try_mutant(
         skip = shutil.ignore_patterns("__pycache__", "*.pyc")
         for part in ("agent", "tests"):
             shutil.copytree(ROOT / part, tree / part, ignore=skip)
-        shutil.copy(ROOT / "pyproject.toml", tree)
+        for part in ("pyproject.toml", "README.md"):  # the table of rules is tested too
+            shutil.copy(ROOT / part, tree)
         if mutant is not None:
             file = tree / mutant.file
             file.write_text(applied(file.read_text(encoding="utf-8"), mutant), encoding="utf-8")
