@@ -37,11 +37,16 @@ IN_CONTAINERS = (
 KEYS = ["fault", "scope", "rungs", "verified", "cordoned", "pages", "wrong_victims"]
 
 
+LIKE_ANOTHER = frozenset({"gsp-crash", "remap-not-recorded", "nvlink5"})
+"""Plays that take the steps of another one, for another number."""
+
+
 def chosen(names: Sequence[str]) -> list[object]:
-    """Plays as parameters; what waits for a value that is read once a minute is for the slow tier."""
+    """Plays as parameters; what waits for a value that is read once a minute, or is like another, is for the
+    slow tier."""
+    slow = {name for name, play in PLAYS.items() if play.within_s > 200} | LIKE_ANOTHER
     return [
-        pytest.param(PLAYS[n], id=n, marks=[pytest.mark.slow] if PLAYS[n].within_s > 200 else [])
-        for n in names
+        pytest.param(PLAYS[n], id=n, marks=[pytest.mark.slow] if n in slow else []) for n in names
     ]
 
 
