@@ -58,14 +58,39 @@ LAYERS: dict[str, Layer] = {
     "cli": Layer(own=ALL),
     "commands": Layer(own=ALL),  # the verbs: the CLI in more than one file
     "wiring": Layer(own=ALL),
+    "reload": Layer(own=ALL),  # a part of wiring
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors"})),
-    "ports": Layer(own=frozenset({"model"}), third=NOTHING),
-    "config": Layer(own=frozenset({"model", "errors", "config_types", "config_addresses"})),
+    "ports": Layer(
+        own=frozenset({"model", "ports_host", "ports_oncall", "ports_operator"}), third=NOTHING
+    ),
+    "ports_operator": Layer(own=frozenset({"model"}), third=NOTHING),
+    "ports_host": Layer(own=frozenset({"model"}), third=NOTHING),
+    "ports_oncall": Layer(own=frozenset({"model"}), third=NOTHING),
+    "config": Layer(
+        own=frozenset(
+            {
+                "model",
+                "errors",
+                "config_types",
+                "config_addresses",
+                "config_cordon",
+                "config_health",
+                "config_oncall",
+                "config_rules",
+                "config_services",
+            }
+        )
+    ),
+    "config_cordon": Layer(own=frozenset({"config_types"})),
+    "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
+    "config_rules": Layer(own=NOTHING),
+    "config_services": Layer(own=frozenset({"config_types", "config_addresses"})),
+    "config_health": Layer(own=frozenset({"config_types"})),
     "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
     "config_files": Layer(
@@ -76,7 +101,17 @@ LAYERS: dict[str, Layer] = {
     ),
     "toml_places": Layer(own=frozenset({"errors"})),
     "policy": Layer(
-        own=frozenset({"model", "config", "config_types", "evaluate.fast"}),
+        own=frozenset(
+            {
+                "model",
+                "config",
+                "config_health",
+                "config_services",
+                "config_types",
+                "config_oncall",
+                "evaluate.fast",
+            }
+        ),
         third=NOTHING,
         is_pure=True,
     ),
@@ -93,17 +128,56 @@ LAYERS: dict[str, Layer] = {
     "client": Layer(own=frozenset({"wire"})),
     "adapters": Layer(
         own=frozenset(
-            {"ports", "model", "config", "config_types", "wire", "errors", "clock", "log"}
+            {
+                "ports",
+                "ports_host",
+                "ports_oncall",
+                "ports_operator",
+                "model",
+                "config",
+                "config_cordon",
+                "config_services",
+                "config_types",
+                "config_oncall",
+                "wire",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "sim": Layer(
         own=frozenset(
-            {"ports", "model", "config", "config_types", "wire", "errors", "clock", "log"}
+            {
+                "ports",
+                "ports_host",
+                "model",
+                "config",
+                "config_services",
+                "config_types",
+                "wire",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "node": Layer(
         own=frozenset(
-            {"policy", "ports", "model", "wire", "config", "config_types", "errors", "clock", "log"}
+            {
+                "policy",
+                "ports",
+                "ports_oncall",
+                "ports_operator",
+                "model",
+                "wire",
+                "config",
+                "config_types",
+                "config_oncall",
+                "errors",
+                "clock",
+                "log",
+            }
         )
     ),
     "aggregator": Layer(

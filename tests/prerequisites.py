@@ -30,6 +30,9 @@ SERVICE_VARIABLES = (
     "CONTAINERS_STORAGE_CONF",
     "SLURM_CONF",
     "GPUWARDEN_TEST_MACHINE",
+    "ALERTMANAGER_URLS",
+    "PROMETHEUS_URL",
+    "PROMETHEUS_TARGETS",
 )
 MACHINE_PROGRAM = str(ROOT / "scripts" / "machine")
 
@@ -109,9 +112,38 @@ def _asked(*command: str, **env: str) -> str | None:
     return None if asked.returncode == 0 else f"{said}: {asked.stdout or asked.stderr}".strip()
 
 
+def _prometheus() -> str | None:
+    url = services_environment().get("PROMETHEUS_URL", "")
+    if not url:
+        return "no private Prometheus (scripts/services up prometheus)"
+    host, _, port = url.removeprefix("http://").partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=ASK_TIMEOUT_S).close()
+    except OSError as error:
+        return f"the private Prometheus at {url} does not answer: {error}"
+    return None
+
+
 def _gpu() -> str | None:
     version = Path("/proc/driver/nvidia/version")
     return None if version.exists() else f"no NVIDIA driver: {version} does not exist"
+
+
+def _kmsg() -> str | None:
+    """Its records are those of the running kernel: a container may have a file of that name."""
+    try:
+        os.close(os.open("/dev/kmsg", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+        number = os.stat("/dev/kmsg").st_rdev
+    except OSError as error:
+        return f"/dev/kmsg: {error.strerror}"
+    return _root() or (None if number == os.makedev(1, 11) else "/dev/kmsg is not the kernel's log")
+
+
+def _journald() -> str | None:
+    journald = Path("/lib/systemd/systemd-journald")
+    if not journald.exists():
+        return f"no {journald} (Debian: apt-get install systemd)"
+    return _kmsg() or _programs("journalctl", "unshare", package="systemd util-linux")
 
 
 def _postgres() -> str | None:
@@ -168,10 +200,13 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "docker": lambda: _pings("docker", "DOCKER_HOST"),
     "go": lambda: _programs("go", package="golang-go"),
     "gpu": _gpu,
+    "journald": _journald,
+    "kmsg": _kmsg,
     "kubernetes": _kubernetes,
     "lxc": _lxc,
     "podman": lambda: _pings("podman", "PODMAN_HOST"),
     "postgres": _postgres,
+    "prometheus": _prometheus,
     "promtool": lambda: _programs("promtool", package="prometheus"),
     "root": _root,
     "slow": _slow,

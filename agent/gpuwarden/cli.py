@@ -19,7 +19,14 @@ VERBS: Mapping[str, str] = {
     "top": "gpuwarden.commands.top:top",
     "events": "gpuwarden.commands.events:events",
     "incidents": "gpuwarden.commands.incidents:incidents",
+    "ready": "gpuwarden.commands.ready:ready",
     "explain": "gpuwarden.commands.explain:explain",
+    "ack": "gpuwarden.commands.ack:ack",
+    "silence": "gpuwarden.commands.silence:silence",
+    "notify": "gpuwarden.commands.notify:notify",
+    "cordon": "gpuwarden.commands.acting:cordon",
+    "uncordon": "gpuwarden.commands.acting:uncordon",
+    "set-healthy": "gpuwarden.commands.acting:set_healthy",
     "check-config": "gpuwarden.commands.config:check_config",
     "config": "gpuwarden.commands.config:config",
     "doctor": "gpuwarden.commands.doctor:doctor",
@@ -28,7 +35,7 @@ VERBS: Mapping[str, str] = {
     "debug": "gpuwarden.commands.debug:debug",
     "version": "gpuwarden.commands.version:version",
 }
-"""In the order of ``--help``: the daemon, looking, asking why, checking, trying out."""
+"""In the order of ``--help``: the daemon, looking, asking why, answering, checking, trying out."""
 
 
 class Verbs(click.Group):

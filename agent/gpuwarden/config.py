@@ -7,20 +7,19 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, SecretUrl, UnixUrl
-from gpuwarden.config_types import Bytes, Class, Ratio, Seconds
+from gpuwarden.config_addresses import ListenAddress, UnixUrl
+from gpuwarden.config_cordon import CordonConfig
+from gpuwarden.config_health import HealthConfig
+from gpuwarden.config_oncall import OncallConfig
+from gpuwarden.config_rules import Rules
+from gpuwarden.config_services import ServiceConfig
+from gpuwarden.config_types import Bytes, Class, Ratio, Seconds, Section
 from gpuwarden.model.tenant import TenantClass
 
 MIB = 2**20
 GIB = 2**30
-
-
-class Section(BaseModel):
-    """One table of the file: frozen, and an unknown key is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class QuotaConfig(Section):
@@ -98,6 +97,66 @@ class LadderConfig(Section):
     measures them needs a window of good requests before it says so."""
 
 
+class FaultConfig(Section):
+    """Judging what the driver says of a fault."""
+
+    correlate_s: Seconds = 30.0
+    """Signs on one device within this of one another belong to one fault. Drivers repeat the consequences
+    of a fault for some seconds; a GSP time-out alone takes 6 s to be told (health research 8)."""
+    application_quiet_s: Seconds = 60.0
+    """How long an application's fault, or an advice, stands after its last sign."""
+    quiet_s: Seconds = 3600.0
+    """The same of a device's fault that no reset or reboot is asked for."""
+
+
+class RepairConfig(Section):
+    """Repairing what is broken: which steps the operator lets the agent take, and how often."""
+
+    allow: tuple[Literal["restart-services", "reset-gpu", "reload-driver", "reboot"], ...] = (
+        "restart-services",
+        "reset-gpu",
+    )
+    """Steps that are taken in enforce mode; any other is handed to people with the command to run."""
+    drain_evicts: Class | None = None
+    """The highest class that may be stopped to empty a device; unset: it is waited for."""
+    drain_wait_s: Seconds = 1800.0
+    """How long a device may take to empty before somebody is paged about it."""
+    reset_s: Seconds = 60.0
+    """One GPU's reset takes under 2 minutes with all around it, the reset itself seconds
+    (health research 2: NVSentinel design 019)."""
+    services_s: Seconds = 60.0
+    reload_s: Seconds = 120.0
+    reboot_delay_s: Seconds = 60.0
+    """How long a reboot can still be cancelled (shutdown -c)."""
+    reboot_s: Seconds = 600.0
+    """How long after its order the host may take to go down."""
+    verify_s: Seconds = 30.0
+    """How long a step has to show that it has helped."""
+    boot_verify_s: Seconds = 300.0
+    repeat_raises: int = Field(default=2, ge=1, le=100)
+    """After so many repairs of the same fault the next begins one step further on (gpud: 2 reboots)."""
+    repeat_window_s: Seconds = 3 * 86_400.0
+    """Repairs count as of the same fault for this long (gpud looks back 3 days)."""
+    resets_per_device_day: int = Field(default=3, ge=0, le=1000)
+    service_restarts_per_day: int = Field(default=6, ge=0, le=1000)
+    reloads_per_day: int = Field(default=2, ge=0, le=1000)
+    reboots_per_day: int = Field(default=1, ge=0, le=1000)
+    nvidia_smi: Path = Path("/usr/bin/nvidia-smi")
+    systemctl: Path = Path("/usr/bin/systemctl")
+    services: tuple[str, ...] = ("nvidia-fabricmanager.service", "nvidia-persistenced.service")
+    """What ``restart-services`` restarts, of those that are installed."""
+    reload_command: tuple[str, ...] = ()
+    """What reloads the driver; empty: modprobe -r of its modules, and modprobe of them again."""
+    reboot_command: tuple[str, ...] = ("/usr/sbin/shutdown", "-r")
+    """What reboots; the delay in whole minutes and a reason are added."""
+    bug_report: Path = Path("/usr/bin/nvidia-bug-report.sh")
+    """Run (``--safe-mode``) when a step has failed, where it is installed, before the next is tried."""
+    evidence_s: Seconds = 120.0
+    """How long that may take; without its kernel's debug parts it takes under a minute."""
+    check_command: tuple[str, ...] = ()
+    """A small program that uses a GPU (its UUID is added) and exits 0 if that works; empty: none."""
+
+
 class SamplingConfig(Section):
     """How often to look. DESIGN 4.3; costs research: count wake-ups, not calls."""
 
@@ -119,14 +178,6 @@ class SamplingConfig(Section):
     slow_deadline_s: Seconds = 2.0
     host_every_s: Seconds = 5.0
     slow_every_s: Seconds = 5.0
-
-
-class Rule(Section):
-    """Whether a rule acts (``enforce``), reports (``observe``) or is off; unset follows the
-    node.
-    """
-
-    mode: Literal["observe", "enforce", "off"] | None = None
 
 
 class HostConfig(Section):
@@ -202,21 +253,6 @@ class DefaultPolicy(Section):
     """Whether a label may set a quota at all."""
 
 
-class ServiceConfig(Section):
-    """A protected service's objective, read from its own Prometheus histogram."""
-
-    name: str = Field(min_length=1, max_length=128)
-    url: LoopbackUrl
-    histogram: str = Field(default="http_request_duration_seconds", max_length=200)
-    p99_max_s: Seconds = 0.5
-    every_s: Seconds = 0.25
-    window_s: Seconds = 2.0
-    enter_s: Seconds = 0.5
-    leave_s: Seconds = 1.0
-    stall_s: Seconds = 1.0
-    """No request finishing for this long while some are in flight counts as red."""
-
-
 class AgentConfig(Section):
     """The daemon itself."""
 
@@ -256,40 +292,21 @@ class CriConfig(Section):
 
 
 class KmsgConfig(Section):
-    """The kernel log."""
+    """The kernel log, where the driver reports faults that NVML does not show."""
 
     path: Path = Path("/dev/kmsg")
-
-
-class PageConfig(Section):
-    """Where a page goes: a webhook (JSON by POST). Empty: the log alone."""
-
-    webhook: SecretUrl | None = None
-    timeout_s: Seconds = 5.0
-
-
-class Rules(Section):
-    """Mode of each rule."""
-
-    quota: Rule = Rule()
-    reserve: Rule = Rule()
-    unattributed: Rule = Rule()
-    host: Rule = Rule()
-    locked: Rule = Rule()
-    sight: Rule = Rule()
-    slo: Rule = Rule()
-    limits: Rule = Rule()
-    tombstone: Rule = Rule()
-    labels: Rule = Rule()
-    pressure: Rule = Rule()
-    cordon: Rule = Rule()
+    """The kernel's device, a simulated driver's socket, or a file of lines."""
+    source: Literal["auto", "kmsg", "file", "journal", "none"] = "auto"
+    """``auto``: what is at ``path``; systemd's journal where that is /dev/kmsg and may not be read."""
 
 
 AT_START = (
     *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
     *("agent.metrics_processes", "agent.journal_max_bytes", "agent.operator_gids"),
-    *("nvml", "docker", "cri", "kmsg", "page", "service"),
+    *("nvml", "docker", "cri", "kmsg", "service"),
+    *("cordon.slurm", "cordon.kubernetes", "cordon.exec"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
+    *(f"health.{key}" for key in ("root", "surroundings_every_s", "clock_events")),
 )
 """Settings that are read once, when the agent starts; a reload takes over all the others."""
 
@@ -308,11 +325,15 @@ class Config(Section):
     reserve: ReserveConfig = ReserveConfig()
     ladder: LadderConfig = LadderConfig()
     host: HostConfig = HostConfig()
+    health: HealthConfig = HealthConfig()
     nvml: NvmlConfig = NvmlConfig()
     docker: DockerConfig = DockerConfig()
     cri: CriConfig = CriConfig()
     kmsg: KmsgConfig = KmsgConfig()
-    page: PageConfig = PageConfig()
+    oncall: OncallConfig = OncallConfig()
+    fault: FaultConfig = FaultConfig()
+    repair: RepairConfig = RepairConfig()
+    cordon: CordonConfig = CordonConfig()
     rules: Rules = Rules()
     default: DefaultPolicy = DefaultPolicy()
     tenant: tuple[TenantPolicy, ...] = ()

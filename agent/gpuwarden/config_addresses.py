@@ -1,6 +1,8 @@
-"""Addresses as people write them: a page on this host, where to listen, a unix socket, a web address."""
+"""Addresses as people write them: a page on this host, where to listen, a unix socket, a web address; and
+where a secret lies, for no secret stands in a configuration."""
 
 import re
+from datetime import datetime, time
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -16,7 +18,19 @@ _LOOPBACK = re.compile(
 _LISTEN = re.compile(r"[^\s/]{1,253}:(?P<port>[0-9]{1,5})\Z")
 # unix:///var/run/docker.sock
 _UNIX = re.compile(r"unix:///.{1,190}\Z", re.DOTALL)
-_WEB = re.compile(r"https?://[!-~]{1,2040}\Z")
+# https://alerts.example.org:9093/prefix; a user, a password or a query in it would be a secret
+_WEB = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._~-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:/[A-Za-z0-9._~/%-]{0,480})?\Z"
+)
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
+# credential:pagerduty-key (systemd: LoadCredential=pagerduty-key:/etc/gpuwarden/pagerduty-key)
+_CREDENTIAL = re.compile(r"credential:(?P<name>[A-Za-z0-9_][A-Za-z0-9._-]{0,127})\Z")
+# file:/etc/gpuwarden/slack-url
+_SECRET_FILE = re.compile(r"file:(?P<path>/[^\x00-\x1f\x7f]{1,1000})\Z")
+# 02:00, 23:59
+_TIME_OF_DAY = re.compile(r"(?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9])\Z")
+SECRET_FORM = "credential:NAME or file:/PATH"
 
 
 def parse_loopback_url(value: object) -> str:
@@ -45,12 +59,67 @@ def parse_unix_url(value: object) -> str:
     return match[0]
 
 
-def parse_secret_url(value: object) -> str:
-    """A web address that is a password as well: no message holds any part of it."""
-    match = _WEB.match(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("expected an address such as https://example.org/page, got (hidden)")
-    return match[0]
+def parse_secret(value: object) -> str:
+    """Where a secret lies. What stands there instead may be the secret itself: no message holds it."""
+    if isinstance(value, str) and (_CREDENTIAL.match(value) or _SECRET_FILE.match(value)):
+        return value
+    raise ValueError(f"expected {SECRET_FORM} (a secret does not stand here), got (hidden)")
+
+
+def parse_web(value: object) -> str:
+    """A web address that tells no secret, or where one lies that does."""
+    if isinstance(value, str):
+        if _CREDENTIAL.match(value) or _SECRET_FILE.match(value):
+            return value
+        match = _WEB.match(value)
+        if match is not None and 0 < int(match["port"] or 80) <= PORT_MAX:
+            return value
+    raise ValueError(
+        "expected an address such as https://alerts.example.org:9093 without user, password or query, "
+        f"or where one lies, {SECRET_FORM}; got (hidden)"
+    )
+
+
+def parse_hook(value: object) -> str:
+    """Where the address of a webhook lies, for it is a password as well; on this host, the address."""
+    if isinstance(value, str):
+        if _CREDENTIAL.match(value) or _SECRET_FILE.match(value):
+            return value
+        match = _WEB.match(value)
+        if (
+            match is not None
+            and match["host"] in LOOPBACK_HOSTS
+            and 0 < int(match["port"] or 80) <= PORT_MAX
+        ):
+            return value
+    raise ValueError(
+        f"expected {SECRET_FORM} (the address is a secret), or one of this host such as "
+        "http://127.0.0.1:8080/page; got (hidden)"
+    )
+
+
+def parse_moment(value: object) -> float:
+    """Unix seconds of a date and time with its zone; ValueError says what was expected."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.timestamp()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if 0 <= value < 2**33:
+            return float(value)
+    elif isinstance(value, str):
+        try:
+            return parse_moment(datetime.fromisoformat(value))
+        except ValueError:
+            pass
+    got = value.isoformat() if isinstance(value, datetime) else shown(value)
+    raise ValueError(f"expected a time with its zone such as 2026-03-01T22:00:00Z, got {got}")
+
+
+def parse_time_of_day(value: object) -> str:
+    """``HH:MM`` of a day in UTC; ValueError says what was expected."""
+    text = value.strftime("%H:%M") if isinstance(value, time) else value
+    if isinstance(text, str) and _TIME_OF_DAY.match(text):
+        return text
+    raise ValueError(f"expected a time of day in UTC such as 02:00, got {shown(value)}")
 
 
 def _before(parse: Any) -> BeforeValidator:
@@ -60,4 +129,8 @@ def _before(parse: Any) -> BeforeValidator:
 LoopbackUrl = Annotated[str, _before(parse_loopback_url)]
 ListenAddress = Annotated[str, _before(parse_listen)]
 UnixUrl = Annotated[str, _before(parse_unix_url)]
-SecretUrl = Annotated[str, _before(parse_secret_url)]
+SecretRef = Annotated[str, _before(parse_secret)]
+WebAddress = Annotated[str, _before(parse_web)]
+HookAddress = Annotated[str, _before(parse_hook)]
+Moment = Annotated[float, _before(parse_moment)]
+TimeOfDay = Annotated[str, _before(parse_time_of_day)]

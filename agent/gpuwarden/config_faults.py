@@ -1,6 +1,5 @@
 """What is wrong with a setting, in one line: file, line, path, what was expected, what was there."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -12,8 +11,10 @@ from gpuwarden.config import Config
 from gpuwarden.toml_places import Path as Place
 
 SHOWN_MAX_CHARS = 60
-SECRET_KEYS = frozenset({"webhook"})
-"""A webhook's address is a password: a bad one is not written to the log."""
+SECRET_KEYS = frozenset(
+    {"url", "urls", "heartbeat_url", "proxy", "routing_key", "secret", "token", "password"}
+)
+"""What stands there by mistake may be the secret itself: it is not written to the log."""
 
 
 def fault_texts(error: ValidationError, origins: Mapping[Place, str]) -> list[str]:
@@ -45,11 +46,12 @@ def _fault(detail: ErrorDetails, origins: Mapping[Place, str]) -> str:
 
 
 def _origin(place: Place, origins: Mapping[Place, str]) -> str:
-    """Of the value, else of the nearest table around it that was said anywhere."""
+    """Of the value, else of the nearest table around it that was said anywhere, else of what is in it."""
     for end in range(len(place), 0, -1):
         if place[:end] in origins:
             return f"{origins[place[:end]]}: "
-    return ""
+    below = next((said for known, said in origins.items() if known[: len(place)] == place), None)
+    return "" if below is None else f"{below}: "
 
 
 def _dotted(place: Place) -> str:
@@ -71,7 +73,7 @@ def _expectation(detail: ErrorDetails) -> str:
         return "missing; this key must be said"
     if kind == "value_error":
         return detail["msg"].removeprefix("Value error, ")
-    got = "(hidden)" if place[-1] in SECRET_KEYS else shown(detail["input"])
+    got = shown(detail["input"]) if SECRET_KEYS.isdisjoint(place) else "(hidden)"
     expected = _EXPECTED.get(kind)
     if expected is None:
         text = detail["msg"].removeprefix("Input should be ").removeprefix("Value should ")
@@ -109,6 +111,8 @@ _EXPECTED: Mapping[str, str] = {
     "less_than_equal": "a number <= {le}",
     "finite_number": "a finite number",
     "tuple_type": "an array",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
     "path_type": "a path in quotes",
     "model_type": "a table",
     "model_attributes_type": "a table",
@@ -117,6 +121,8 @@ _EXPECTED: Mapping[str, str] = {
 
 def _hint(place: Place) -> str:
     """The nearest key that is known there, or the table where this very key belongs."""
+    import difflib  # for mistakes alone: a third of a MiB that the agent need not hold
+
     word = str(place[-1])
     known = _keys(_model_at(place[:-1]))
     near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)

@@ -5,7 +5,7 @@ names.
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from gpuwarden.model.tenant import TenantClass
 
@@ -32,6 +32,12 @@ _SIZE = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{0,3})\s*\Z", 
 _TIME = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{1,3})\s*\Z", re.ASCII)
 MAX_BYTES = 2**50
 MAX_SECONDS = 10 * 365 * 86400.0
+
+
+class Section(BaseModel):
+    """One table of the file: frozen, and an unknown key is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def parse_bytes(value: object) -> int:

@@ -9,7 +9,14 @@ class GpuwardenError(Exception):
 
 
 class Unavailable(GpuwardenError):
-    """The thing did not answer this time: try again on a later tick."""
+    """The thing did not answer this time: try again on a later tick.
+
+    ``retry_after_s``: how much later, where it said so itself.
+    """
+
+    def __init__(self, *said: object, retry_after_s: float | None = None) -> None:
+        super().__init__(*said)
+        self.retry_after_s = retry_after_s
 
 
 class Unsupported(GpuwardenError):

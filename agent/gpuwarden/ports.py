@@ -12,31 +12,22 @@ from typing import Protocol
 
 from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
-from gpuwarden.model.device import Device, DriverEvent, Listing
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
-from gpuwarden.model.owner import CgroupOwner, ProcessFacts, RuntimeFacts
+from gpuwarden.model.owner import CgroupOwner, GpuContainer, ProcessFacts, RuntimeFacts
+from gpuwarden.model.repair import Subject
+from gpuwarden.model.service import ProbeReading
 from gpuwarden.model.snapshot import (
     Gap,
-    HostSample,
     LimitReading,
     ServiceState,
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeView:
-    """The newest thing the probe knows of every device. ``listings``: newest per device."""
-
-    devices: tuple[Device, ...]
-    listings: tuple[Listing, ...]
-    events: tuple[DriverEvent, ...] = ()
-    """Events since the last drain."""
-    gaps: tuple[Gap, ...] = ()
-    epoch: int = 0
-    """Changes when the driver was reloaded or the set of devices changed."""
+from gpuwarden.model.views import KernelView, ProbeView
+from gpuwarden.ports_host import Host, Senses
+from gpuwarden.ports_oncall import Pager
+from gpuwarden.ports_operator import Commands, Cordons
 
 
 class Probe(Protocol):
@@ -49,6 +40,14 @@ class Probe(Protocol):
     def steer(self, plan: ProbePlan) -> None:
         """Tell the child how to look; unchanged plans cost nothing."""
         ...
+
+    def pause(self) -> None:
+        """Let go of every device: the children are told to end and none is started until ``resume``. A
+        reset needs it. Meanwhile every device is blind, and a Gap says why. Never blocks.
+        """
+        ...
+
+    def resume(self) -> None: ...
 
     def filenos(self) -> Sequence[int]:
         """Descriptors that become readable when there is something to drain."""
@@ -120,9 +119,7 @@ class Cgroups(Protocol):
         ...
 
     def is_frozen(self, cgroup: CgroupId) -> bool: ...
-
     def freeze(self, cgroup: CgroupId) -> None: ...
-
     def thaw(self, cgroup: CgroupId) -> None: ...
 
     def kill(self, cgroup: CgroupId) -> int:
@@ -176,6 +173,12 @@ class Runtime(Protocol):
         """Stop it in the runtime. Blocks up to its deadline."""
         ...
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        """Stop it with its grace and start it again; ``Refused`` where it does not run, or is another one
+        now. Blocks up to its deadline. ``Unsupported`` where whoever started it has to.
+        """
+        ...
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         """Start a replacement pinned to another device; its new id. ``Unsupported`` where
         impossible.
@@ -202,6 +205,9 @@ class Runtimes(Protocol):
         ...
 
     def filenos(self) -> Sequence[int]: ...
+    def gpu_containers(self) -> Sequence[GpuContainer]:
+        """Containers that run and were given a GPU, as far as is known; asks in the background."""
+        ...
 
     def gaps(self) -> Sequence[Gap]: ...
 
@@ -231,20 +237,14 @@ class Audited(Limiter, Protocol):
         ...
 
 
-class Host(Protocol):
-    """The host's own CPU, memory, disks, network and pressure."""
-
-    def sample(self, now: float) -> HostSample:
-        """The newest sample; refreshed on its own slow schedule; never blocks."""
-        ...
-
-    def boot_id(self) -> str: ...
-
-
 class Services(Protocol):
-    """Objectives of protected services, scraped by a thread of their own."""
+    """Objectives and probes of protected services, asked by threads of their own."""
 
     def states(self, now: float) -> Sequence[ServiceState]: ...
+
+    def probes(self, now: float) -> Sequence[ProbeReading]:
+        """The newest reading of each service that is probed; never blocks."""
+        ...
 
     def filenos(self) -> Sequence[int]: ...
 
@@ -253,6 +253,30 @@ class Services(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class KernelLog(Protocol):
+    """The kernel log, followed by a thread of its own."""
+
+    def drain(self, now: float) -> KernelView:
+        """Records since the last drain; never blocks."""
+        ...
+
+    def settle(self) -> None:
+        """What was drained has been dealt with: the next agent goes on after it."""
+        ...
+
+    def filenos(self) -> Sequence[int]:
+        """Descriptors that become readable when a line came that may name a fault."""
+        ...
+
+    def counters(self) -> Mapping[tuple[str, str], int]:
+        """Totals since start, as in ``View.counters``."""
+        ...
+
+    def close(self) -> None:
+        """Stop following; remember how far was settled."""
+        ...
 
 
 class Journal(Protocol):
@@ -273,11 +297,35 @@ class Journal(Protocol):
         ...
 
 
-class Pager(Protocol):
-    """Hands a page to on-call; deduplicated by incident by whoever implements it."""
+class Remedies(Protocol):
+    """Steps of a repair. Each blocks up to its deadline and says when it returns that it was done, not that
+    it has helped. ``Refused``: somebody uses the device; ``Unsupported``: not possible here."""
 
-    def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
-        """Blocks up to its deadline; ``Unavailable`` when it was not accepted."""
+    def restart_services(self) -> str:
+        """Restart what the hardware needs of services, of those installed; which, in words."""
+        ...
+
+    def reset_gpu(self, subject: Subject) -> str:
+        """Reset one device nobody has open."""
+        ...
+
+    def reload_driver(self) -> str: ...
+
+    def reboot(self, reason: str) -> str:
+        """Have the host started anew after the configured delay; ordered once however often it is called."""
+        ...
+
+    def keep_evidence(self, subject: Subject, incident: str, why: str) -> str:
+        """Put on disk what a failed step leaves to be looked at; where it lies, in words."""
+        ...
+
+    def mark(self, action: str, *, is_done: bool) -> None:
+        """Write down, for an agent after this one, that a step begins or has been tried to its end; one mark,
+        the newest. ``Unavailable`` when that cannot be written: then the step must not begin."""
+        ...
+
+    def is_done(self, action: str) -> bool | None:
+        """What was marked of a step whose agent has ended: ``False``: it never began; ``None``: it began."""
         ...
 
 
@@ -335,9 +383,14 @@ class Ports:
     runtimes: Runtimes
     limiter: Audited
     host: Host
+    senses: Senses
     services: Services
+    kernel_log: KernelLog
     journal: Journal
     pager: Pager
+    remedies: Remedies
+    cordons: Cordons
+    commands: Commands
     status: Status
     watchdog: Watchdog
     workers: Workers

@@ -12,86 +12,50 @@ import gpuwarden
 from gpuwarden import config_files
 from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
+from gpuwarden.adapters.command_queue import CommandQueue
+from gpuwarden.adapters.cordon.make import make_cordons
+from gpuwarden.adapters.docker_client import DockerDoor
+from gpuwarden.adapters.evidence import EvidenceRoom
 from gpuwarden.adapters.host import PsutilHost
+from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
 from gpuwarden.adapters.limiter_audit import AuditedLimiter
 from gpuwarden.adapters.metrics_page import PageOptions
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.own_cost import OwnCost
-from gpuwarden.adapters.pager import WebhookPager
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
+from gpuwarden.adapters.remedies import HostRemedies
 from gpuwarden.adapters.run_claim import RunClaim, StateClaim
 from gpuwarden.adapters.runtimes import HostRuntimes
 from gpuwarden.adapters.sdnotify import SdNotify
+from gpuwarden.adapters.secrets import Secrets
 from gpuwarden.adapters.services import ServiceWatch
+from gpuwarden.adapters.sinks.make import make_heartbeat, make_sinks
+from gpuwarden.adapters.surroundings import HostSenses
 from gpuwarden.adapters.tenancy import tenant_id
 from gpuwarden.adapters.wakeups import Wakeups
 from gpuwarden.clock import Clock, SystemClock
-from gpuwarden.config import Config, waits_for_restart
+from gpuwarden.config import Config
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.log import configure_log, get_log
 from gpuwarden.model.status import AgentInfo
 from gpuwarden.node.journal import FileJournal, Reading, read
 from gpuwarden.node.life import live
 from gpuwarden.node.loop import Node
+from gpuwarden.node.notifier import Notifier, Outfit
+from gpuwarden.node.oncall_desk import OncallDesk
 from gpuwarden.node.recover import Recovered, recover, resume
+from gpuwarden.node.sent_log import SentLog
 from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
-from gpuwarden.ports import Ports, Steps
+from gpuwarden.ports import KernelLog, Ports, Steps
+from gpuwarden.reload import Reloader
 
 EXIT_OK = 0
 EXIT_PROBLEM = 1
-
-
-@dataclass(slots=True)
-class Reloader:
-    """Reads the configuration again on HUP; a bad one is reported and the old one stays."""
-
-    path: Path | None
-    environ: Mapping[str, str]
-    flags: Mapping[str, object]
-    clock: Clock
-    journal: FileJournal
-    notify: SdNotify
-    started_with: Config
-    waiting: tuple[str, ...] = ()
-    """Settings of the newest configuration that only a restart puts in force."""
-    is_ok: bool = True
-    error: str = ""
-    loaded_wall: float = 0.0
-    accepted: int = 0
-    rejected: int = 0
-
-    def __call__(self) -> Config | None:
-        self.notify.reloading()
-        log = get_log()
-        try:
-            fresh = config_files.load(
-                self.path, environ=self.environ, flags=dict(self.flags)
-            ).config
-        except ConfigError as error:
-            self.rejected += 1
-            self.is_ok, self.error = False, "; ".join(error.faults)[:1000]
-            log.error("config_rejected", faults=error.faults)
-            self.notify.reloaded(f"config rejected, the old one stays: {error.faults[0]}")
-            return None
-        self.accepted += 1
-        self.is_ok, self.error = True, ""
-        self.waiting = waits_for_restart(self.started_with, fresh)
-        self.loaded_wall = self.clock.wall()
-        try:
-            self.journal.reconfigure(fresh.model_dump_json(by_alias=True))
-        except Unavailable as error:
-            log.error("journal_failed", detail=str(error))
-        log.info("config_reloaded", mode=fresh.agent.mode)
-        if self.waiting:
-            log.warning("config_waits_for_restart", settings=self.waiting)
-        restart = f"; waits for a restart: {', '.join(self.waiting)}" if self.waiting else ""
-        self.notify.reloaded(f"config reloaded: {fresh.agent.mode}{restart}")
-        return fresh
 
 
 @dataclass(slots=True)
@@ -107,8 +71,12 @@ class Parts:
     probe: NvmlProbe
     runtimes: HostRuntimes
     services: ServiceWatch
+    senses: HostSenses
+    kernel_log: KernelLog
     workers: ThreadWorkers
+    notifier: Notifier
     board: Board
+    commands: CommandQueue
     api: NodeApi
     metrics: MetricsServer
     node: Node
@@ -116,10 +84,14 @@ class Parts:
     def close(self) -> None:
         """Readers first, then the journal, then the probe (politely)."""
         self.api.stop()
+        self.commands.close()
         self.metrics.stop()
         self.services.close()
+        self.senses.close()
         self.runtimes.close()
+        self.kernel_log.close()
         self.workers.close()
+        self.notifier.close()
         try:
             self.journal.remember(self.node.memory)
         except Unavailable as error:
@@ -161,6 +133,7 @@ def run_agent(
         clock=clock,
         journal=parts.journal,
         notify=parts.notify,
+        oncall=lambda fresh: parts.notifier.adopt(_outfit(fresh, clock, environ)),
         started_with=cfg,
         loaded_wall=clock.wall(),
     )
@@ -171,12 +144,15 @@ def run_agent(
             parts.node.ports.processes.filenos,
             parts.runtimes.filenos,
             parts.services.filenos,
+            parts.kernel_log.filenos,
             parts.workers.filenos,
+            parts.commands.filenos,
         )
     )
     wakeups.catch_signals()
     parts.metrics.start()
     parts.api.start()
+    parts.notifier.start()
     get_log().info("agent_started", mode=cfg.agent.mode, version=gpuwarden.__version__)
     parts.notify.ready(f"{cfg.agent.mode}: started")
     _give_back_start_up_memory()
@@ -208,21 +184,51 @@ def build(
     journal = FileJournal(cfg.agent.state_dir / "journal", cfg.agent.journal_max_bytes)
     recovered = _recover(cfg)
     cgroups = CgroupFs()
-    probe = NvmlProbe(cfg.nvml, cfg.sampling, clock.now(), process_top=cfg.agent.metrics_processes)
+    probe = NvmlProbe(
+        cfg.nvml,
+        cfg.sampling,
+        clock.now(),
+        process_top=cfg.agent.metrics_processes,
+        has_clock_events=cfg.health.clock_events,
+    )
     runtimes = HostRuntimes(cfg, clock)
-    services = ServiceWatch(cfg.service, clock)
+    services = ServiceWatch(
+        cfg.service, clock, DockerDoor(cfg.docker.host, cfg.docker.timeout_s, clock)
+    )
+    host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
+    senses = HostSenses(
+        str(cfg.health.root),
+        cfg.health.surroundings_every_s,
+        clock,
+        library=cfg.nvml.library,
+    )
+    before = recovered.memory
+    heard = -1 if before.kernel_heard is None else before.kernel_heard[0]
+    kernel = kernel_log(cfg, host, clock, (before.boot_id, heard))
     workers = ThreadWorkers()
+    notifier = Notifier(
+        _outfit(cfg, clock, environ),
+        SentLog(cfg.agent.state_dir / "oncall"),
+        clock,
+        socket.gethostname(),
+    )
     board = Board(sources=_no_sources())
+    commands = CommandQueue(journal, clock)
     ports = Ports(
         probe=probe,
         processes=ProcFs(cgroups),
         cgroups=cgroups,
         runtimes=runtimes,
         limiter=AuditedLimiter(choose_limiter(cfg, probe)),
-        host=PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir),
+        host=host,
+        senses=senses,
         services=services,
+        kernel_log=kernel,
         journal=journal,
-        pager=WebhookPager(cfg.page.webhook, cfg.page.timeout_s, socket.gethostname()),
+        pager=notifier,
+        remedies=HostRemedies(cfg.repair, clock, cfg.agent.state_dir, _evidence(cfg, clock)),
+        cordons=make_cordons(cfg.cordon, clock, environ),
+        commands=commands,
         status=AnnouncedStatus(board, get_log()),
         watchdog=notify,
         workers=workers,
@@ -246,7 +252,14 @@ def build(
         options=PageOptions(process_top=cfg.agent.metrics_processes),
     )
     # Last: its socket is a file that stays where something after it cannot be had.
-    api = NodeApi(claim, board, clock=clock, operator_gids=cfg.agent.operator_gids)
+    api = NodeApi(
+        claim,
+        board,
+        clock=clock,
+        operator_gids=cfg.agent.operator_gids,
+        commands=commands,
+        oncall=OncallDesk(notifier, journal, clock, socket.gethostname()),
+    )
     return Parts(
         cfg=cfg,
         clock=clock,
@@ -257,11 +270,36 @@ def build(
         probe=probe,
         runtimes=runtimes,
         services=services,
+        senses=senses,
+        kernel_log=kernel,
         workers=workers,
+        notifier=notifier,
         board=board,
+        commands=commands,
         api=api,
         metrics=metrics,
         node=node,
+    )
+
+
+def _outfit(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Outfit:
+    """The sinks of a configuration; what their secrets are is read when a message is sent."""
+    secrets, host = Secrets(environ), socket.gethostname()
+    return Outfit(
+        cfg=cfg.oncall,
+        sinks=make_sinks(cfg.oncall, secrets, clock, host),
+        heartbeat=make_heartbeat(cfg.oncall, secrets, clock, host),
+    )
+
+
+def _evidence(cfg: Config, clock: Clock) -> EvidenceRoom:
+    return EvidenceRoom(
+        folder=cfg.agent.state_dir / "evidence",
+        kernel_log=cfg.kmsg.path,
+        nvidia_smi=cfg.repair.nvidia_smi,
+        bug_report=cfg.repair.bug_report,
+        report_s=cfg.repair.evidence_s,
+        clock=clock,
     )
 
 
@@ -289,6 +327,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         if reloader.waiting:
             settings = ", ".join(reloader.waiting)
             degraded.append(f"the configuration has changed; a restart puts in force: {settings}")
+        degraded += parts.notifier.complaints
         return AgentInfo(
             version=gpuwarden.__version__,
             pid=os.getpid(),
@@ -309,14 +348,18 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
     def counters() -> Mapping[tuple[str, str], int]:
         counts = {("errors", k): v for k, v in parts.node.observer.port_errors.items()}
         counts["errors", "act"] = parts.node.actor.port_errors
+        counts["dropped", "commands"] = parts.commands.dropped
         counts["dropped", "workers"] = parts.workers.dropped
         counts["dropped", "journal"] = parts.journal.failures
         counts["errors", "services"] = parts.services.failures
+        counts["errors", "senses"] = parts.senses.failures
         counts["config_reloads", "accepted"] = reloader.accepted
         counts["config_reloads", "rejected"] = reloader.rejected
         counts.update((("api", k), v) for k, v in parts.api.counts().items())
         counts.update((("metrics", k), v) for k, v in parts.metrics.counts().items())
+        counts.update(parts.notifier.counters())
         counts.update(parts.probe.counters())
+        counts.update(parts.kernel_log.counters())
         return counts
 
     return Sources(
@@ -328,6 +371,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             **parts.probe.durations(),
             **parts.node.durations,
         },
+        oncall=lambda: parts.notifier.state,
     )
 
 

@@ -1,4 +1,5 @@
-"""decide() on a full node: 64 tenants, each on all of 16 devices, one use in twenty over its quota."""
+"""decide() on a full node: 64 tenants, each on all of 16 devices, one use in twenty over its quota; every
+device tells its health at the pace of each class, and its links grow errors."""
 
 from __future__ import annotations
 
@@ -15,6 +16,14 @@ from cost import median, percentile
 
 from gpuwarden.config import AgentConfig, Config
 from gpuwarden.model.device import Device
+from gpuwarden.model.health import (
+    EVERY_S,
+    DeviceHealth,
+    Errors,
+    Setup,
+    Surroundings,
+    Vitals,
+)
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.snapshot import Snapshot
@@ -28,6 +37,45 @@ WINDOW = 300
 TICK_S = 0.1
 QUOTA = 2 * 2**30
 TOTAL = 141 * 2**30
+TOLD: dict[str, dict[str, Any]] = {
+    "vitals": {
+        "utilization_ratio": 0.9,
+        "temperature_c": 60.0,
+        "memory_temperature_c": 70.0,
+        "power_w": 500.0,
+        "clock_event_mask": 4,
+        "clock_event_sw_thermal_s_total": 0.0,
+        "clock_event_hw_thermal_s_total": 0.0,
+        "clock_event_hw_power_brake_s_total": 0.0,
+        "recovery_action": 0,
+    },
+    "errors": {
+        "temperature_margin_c": 27.0,
+        "ecc_corrected_volatile_total": 0,
+        "ecc_uncorrected_volatile_total": 0,
+        "row_remap_pending": False,
+        "row_remap_failed": False,
+        "nvlink_up_mask": 2**18 - 1,
+        "nvlink_down_mask": 0,
+        "nvlink_replay_errors_total": 0,
+        "nvlink_crc_flit_errors_total": 0,
+    },
+    "setup": {
+        "power_limit_w": 700.0,
+        "power_limit_set_w": 700.0,
+        "temperature_slowdown_c": 89.0,
+        "temperature_memory_max_c": 95.0,
+        "pcie_link_generation": 5,
+        "pcie_link_width": 16,
+        "pcie_link_generation_max": 5,
+        "pcie_link_width_max": 16,
+        "persistence_enabled": True,
+        "ecc_enabled": True,
+        "ecc_default": True,
+        "fabric_state": 3,
+        "fabric_health_mask": 0xAA,
+    },
+}
 
 
 def world(seed: int = 1) -> Snapshot:
@@ -76,13 +124,34 @@ def world(seed: int = 1) -> Snapshot:
     )
 
 
+def health(at: float, old: DeviceHealth | None = None) -> DeviceHealth:
+    """Every class as of its newest sample at ``at``; the same object while none is due."""
+    old = old or DeviceHealth()
+    fresh = {}
+    for name, kind in (("vitals", Vitals), ("errors", Errors), ("setup", Setup)):
+        part = getattr(old, name)
+        if part is None or at - part.at >= EVERY_S[name]:
+            part = kind(at=at, **TOLD[name])
+            if name == "errors":
+                part = replace(part, pcie_replays_total=int(at / 100))
+        fresh[name] = part
+    if all(fresh[name] is getattr(old, name) for name in fresh):
+        return old
+    return DeviceHealth(**fresh)
+
+
 def later(snapshot: Snapshot, at: float) -> Snapshot:
     """The same world, looked at and listed again."""
+    told = health(at, snapshot.devices[0].health)
+    around = snapshot.surroundings
+    if around is None or at - around.at >= around.every_s:
+        around = Surroundings(at=at, pci_gpus=DEVICES, is_clock_synchronised=True)
     return replace(
         snapshot,
         at=at,
         wall=snapshot.wall + at - snapshot.at,
-        devices=tuple(replace(d, at=at, listed_at=at) for d in snapshot.devices),
+        surroundings=around,
+        devices=tuple(replace(d, at=at, listed_at=at, health=told) for d in snapshot.devices),
         uses=tuple(replace(u, listed_at=at) for u in snapshot.uses),
     )
 
@@ -100,7 +169,7 @@ def measure(*, is_profiled: bool, mode: str = "enforce") -> dict[str, Any]:
     gc.freeze()  # as the agent does once it is up
     for call in range(WARM_UP + CALLS):
         at += TICK_S
-        now = later(snapshot, at)
+        snapshot = now = later(snapshot, at)
         if is_profiled and call >= WARM_UP:
             profiler.enable()
         began, began_cpu = time.perf_counter(), time.thread_time()

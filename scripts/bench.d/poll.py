@@ -27,8 +27,8 @@ from gpuwarden.clock import SystemClock
 from gpuwarden.config import AgentConfig, Config
 from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.memory import Memory
+from gpuwarden.model.views import ProbeView
 from gpuwarden.node.observe import Observer
-from gpuwarden.ports import ProbeView
 from gpuwarden.wiring import build
 
 HERE = Path(__file__).resolve().parent

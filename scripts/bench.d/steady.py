@@ -48,12 +48,12 @@ def daemon(command: list[str], port: int, log: Path) -> Iterator[subprocess.Pope
 
 def _answers(port: int) -> bool:
     try:
-        return _get(port) is not None
+        return get(port) is not None
     except OSError:
         return False
 
 
-def _get(port: int) -> bytes:
+def get(port: int) -> bytes:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", "/metrics")
@@ -63,13 +63,18 @@ def _get(port: int) -> bytes:
 
 
 @contextmanager
-def agent(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The agent at its defaults, but for folders and a port of its own."""
+def agent(
+    folder: Path, kernel_log: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The agent at its defaults, but for folders and a port of its own, and this kernel log."""
     port = free_port()
-    (folder / "agent.toml").write_text(
+    text = (
         f'[agent]\nrun_dir = "{folder}/run"\nstate_dir = "{folder}/state"\n'
         f'metrics_listen = "127.0.0.1:{port}"\n'
     )
+    if kernel_log is not None:
+        text += f'[kmsg]\npath = "{kernel_log}"\n'
+    (folder / "agent.toml").write_text(text)
     command = [sys.executable, "-m", "gpuwarden", "agent", "-c", str(folder / "agent.toml")]
     with daemon(command, port, folder / "agent.log") as process:
         yield process, port
@@ -116,7 +121,7 @@ def scrape() -> dict[str, Any]:
         agent(Path(name)) as (process, port),
     ):
         time.sleep(SETTLE_S)
-        page = _get(port)
+        page = get(port)
         rest, rest_s = _spent(process.pid, lambda: time.sleep(5.0))
         burst, burst_s = _spent(process.pid, lambda: _burst(port))
     each = (burst - rest / rest_s * burst_s) / SCRAPES
@@ -131,4 +136,4 @@ def _spent(pid: int, work: Callable[[], object]) -> tuple[float, float]:
 
 def _burst(port: int) -> None:
     for _ in range(SCRAPES):
-        _get(port)
+        get(port)

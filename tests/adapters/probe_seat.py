@@ -26,6 +26,8 @@ def seated(
     sampling: SamplingConfig = QUICK,
     library: str | None = None,
     process_top: int = 0,
+    *,
+    has_clock_events: bool = False,
 ) -> Iterator[Seat]:
     """A probe that looks at this host. Children that the host's faults hold are let go at the end."""
     with pytest.MonkeyPatch.context() as patch:
@@ -37,6 +39,7 @@ def seated(
             process_top=process_top,
             start_deadline_s=START_S,
             init_deadline_s=START_S,
+            has_clock_events=has_clock_events,
         )
         seat = Seat(probe)
         try:

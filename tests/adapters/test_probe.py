@@ -14,7 +14,7 @@ from gpuwarden.config import SamplingConfig
 from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.snapshot import GapKind
-from gpuwarden.ports import ProbeView
+from gpuwarden.model.views import ProbeView
 from gpuwarden.sim.host import SimHost, SimOptions
 from tests.adapters.probe_seat import QUICK, seated
 from tests.contract.seat import Seat, device_at, is_alive, listing_of

@@ -25,11 +25,11 @@ from gpuwarden.adapters.probe.fast import MemoryTable
 from gpuwarden.adapters.probe.gpm import Gpm
 from gpuwarden.adapters.probe.library import Handle, Library, Marks
 from gpuwarden.adapters.probe.lists import Lister
-from gpuwarden.adapters.probe.specs import CLASSES_S
+from gpuwarden.adapters.probe.specs import CLASSES_S, DEEP_S, part_of
 from gpuwarden.adapters.probe.symbols import SYMBOLS
 from gpuwarden.adapters.probe.worker import Start, Worker, split
 from gpuwarden.model.device import Sight
-from gpuwarden.ports import ProbeView
+from gpuwarden.model.views import ProbeView
 from gpuwarden.sim.host import SimHost, SimOptions
 
 CODES = [*sorted(set(layout.CODE_NAMES) - {0}), 31, 77, 998]
@@ -115,9 +115,9 @@ class Pass:
 
     def _facts(self, ordinal: int, handle: Handle) -> Iterator[tuple[int, int, bytes]]:
         facts = Facts(self.library, self.marks, [handle] * (ordinal + 1))
-        for every_s in CLASSES_S:
-            yield layout.FACTS, every_s, facts.read(ordinal, every_s)
-            yield layout.FIELDS, every_s, facts.fields(ordinal, every_s)
+        for every_s in (*CLASSES_S, DEEP_S):
+            yield layout.FACTS, part_of(every_s), facts.read(ordinal, every_s)
+            yield layout.FIELDS, part_of(every_s), facts.fields(ordinal, every_s)
         gpm = Gpm(self.library, self.marks, [handle] * (ordinal + 1))
         for _ in range(2):
             yield layout.GPM, layout.SLOW, gpm.read(ordinal)

@@ -21,7 +21,7 @@ from gpuwarden.cli import VERBS
 from gpuwarden.commands import checks
 from gpuwarden.commands.checks import Check, Result, Roots
 from gpuwarden.commands.config import as_toml
-from gpuwarden.config import Config, TenantPolicy
+from gpuwarden.config import Config, KmsgConfig, TenantPolicy
 from gpuwarden.config_files import Loaded, load
 from gpuwarden.model.memory import Memory
 from gpuwarden.node.journal import FileJournal
@@ -243,7 +243,7 @@ def test_doctor_goes_on_with_a_bad_configuration() -> None:
     said = json.loads(run("doctor", "-c", str(path), "--socket", AWAY, "--json").output)["checks"]
     assert said[0]["result"] == "failed"
     assert "(and 3 more)" in said[0]["seen"]
-    assert len(said) == 12
+    assert len(said) == 13
 
 
 def test_doctor_minds_who_may_change_the_configuration(tmp_path: Path) -> None:
@@ -348,10 +348,20 @@ def test_a_library_that_is_no_driver() -> None:
     assert "its first call ended the process" in check.seen
 
 
-def test_kernel_log_that_may_not_be_read(tmp_path: Path) -> None:
-    assert checks.check_kernel_log(tmp_path / "none").result is Result.FAILED
+def test_kernel_log_that_is_not_there(tmp_path: Path) -> None:
+    check = checks.check_kernel_log(KmsgConfig(path=tmp_path / "none"))
+    assert check.result is Result.FAILED
+    assert "No such file" in check.seen
+
+
+def test_kernel_log_that_others_may_write(tmp_path: Path) -> None:
     touch(tmp_path / "kmsg")
-    assert checks.check_kernel_log(tmp_path / "kmsg").result is Result.OK
+    check = checks.check_kernel_log(KmsgConfig(path=tmp_path / "kmsg"))
+    assert check.result is Result.WARNING
+    assert "others may write" in check.seen
+    check = checks.check_kernel_log(KmsgConfig(path=tmp_path / "kmsg", source="kmsg"))
+    assert check.result is Result.FAILED
+    assert "character device 1:11" in check.seen
 
 
 def test_state_dir_needs_room_for_the_journal(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Loading settings: merge order, origins, and one line for every mistake."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -193,3 +194,14 @@ def _literal(value: object) -> str:
         body = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"""\n{body}"""'
     return str(value)
+
+
+def test_the_shipped_example_says_nothing_wrong_once_its_marks_are_gone(tmp_path: Path) -> None:
+    """``# repeat_s = "30m"  # what ...`` and ``# [[oncall.slack]]`` are settings; other comments are words."""
+    shipped = Path(__file__).resolve().parents[2] / "packaging" / "agent.toml"
+    said = re.sub(r"^# (?=\[|[a-z_]+ = )", "", shipped.read_text(), flags=re.MULTILINE)
+    loaded = load(write(tmp_path, said), environ={})
+    assert [kind for kind, _ in loaded.config.oncall.sinks] == [
+        *("alertmanager", "pagerduty", "webhook", "slack", "email", "exec")
+    ]
+    assert len(loaded.config.oncall.steps) == 2

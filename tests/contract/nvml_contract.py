@@ -19,7 +19,7 @@ from gpuwarden.errors import Unavailable
 from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.device import Sight
 from gpuwarden.model.ids import DeviceId
-from gpuwarden.ports import ProbeView
+from gpuwarden.model.views import ProbeView
 from tests.contract.seat import Seat, is_alive, listing_of, shown
 
 MIB = 2**20

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.model.device import Device, DriverEvent, Listing, Sight
 from gpuwarden.model.snapshot import Gap
-from gpuwarden.ports import ProbeView
+from gpuwarden.model.views import ProbeView
 
 PATIENCE_S = 15.0
 

@@ -9,7 +9,7 @@ import pytest
 
 from gpuwarden.adapters.probe import events, layout
 from gpuwarden.adapters.probe.limits import _Limits
-from gpuwarden.adapters.probe.specs import FIELDS, NUMBERED
+from gpuwarden.adapters.probe.specs import FIELDS, NUMBERED, SPECS
 from gpuwarden.adapters.probe.symbols import SYMBOLS
 
 
@@ -55,12 +55,14 @@ def test_every_return_code_has_a_name() -> None:
 
 
 def test_versions_of_structures() -> None:
-    versions = {spec.symbol: spec.version for spec in NUMBERED if spec.version}
+    versions = {spec.symbol: spec.version for spec in SPECS if spec.version}
     assert pynvml.nvmlMemory_v2 == layout.MEMORY_V2_VERSION
     assert versions["nvmlDeviceGetTemperatureV"] == pynvml.nvmlTemperature_v1
     assert versions["nvmlDeviceGetMarginTemperature"] == pynvml.nvmlMarginTemperature_v1
     assert versions["nvmlDeviceGetSramEccErrorStatus"] == pynvml.nvmlEccSramErrorStatus_v1
     assert versions["nvmlDeviceGetGpuFabricInfoV"] == pynvml.nvmlGpuFabricInfo_v3
+    older = {s.symbol: s.fallback.version for s in SPECS if s.fallback is not None}
+    assert older["nvmlDeviceGetGpuFabricInfoV"] == pynvml.nvmlGpuFabricInfo_v2
     for spec in NUMBERED:
         if spec.version:
             assert spec.version & 0xFFFFFF == spec.size

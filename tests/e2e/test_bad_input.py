@@ -213,6 +213,7 @@ def test_a_segment_that_cannot_be_read_is_a_gap(make_host: MakeHost, make_agent:
 
 def test_without_libnvidia_ml_it_runs_blind_and_says_what_to_do(make_agent: MakeAgent) -> None:
     config = "[nvml]\nlibrary = '/nonexistent/libnvidia-ml.so.1'\n[agent]\nexpected_devices = 2\n"
+    config += '[health.count]\ngrace_s = "500ms"\n'
     agent = make_agent(config=config).start()
     gap = agent.until("it says so", lambda: agent.gaps("driver"))[0]
     assert "libnvidia-ml" in gap.detail
@@ -224,7 +225,7 @@ def test_without_libnvidia_ml_it_runs_blind_and_says_what_to_do(make_agent: Make
 
 
 def _counts(agent: Agent) -> list[str]:
-    return [f.summary for f in agent.view().findings if f.key == "sight count"]
+    return [f.summary for f in agent.view().findings if f.key == "device-count"]
 
 
 def test_without_a_driver_it_waits_and_goes_on_when_the_driver_comes(

@@ -15,9 +15,9 @@ def test_hup_says_what_only_a_restart_puts_in_force(
     host = make_host()
     agent = make_agent(host).start()
     agent.until_seen(1)
-    fresh = "[agent]\nmetrics_listen = '127.0.0.1:1'\n[page]\nwebhook = 'http://127.0.0.1:1/'\n"
+    fresh = "[agent]\nmetrics_listen = '127.0.0.1:1'\n[kmsg]\npath = '/dev/null'\n"
     agent.reload(fresh)
     (told,) = agent.view().agent.degraded
-    assert told.endswith("a restart puts in force: agent.metrics_listen, page")
+    assert told.endswith("a restart puts in force: agent.metrics_listen, kmsg")
     agent.reload("")
     assert agent.view().agent.degraded == ()

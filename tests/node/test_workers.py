@@ -5,7 +5,7 @@ import threading
 
 from gpuwarden.model.action import Action, Kind, Outcome, Result
 from gpuwarden.model.ids import IncidentId
-from gpuwarden.node.workers import MAX_LANES, QUEUE, ThreadWorkers
+from gpuwarden.node.workers import MAX_LANES, PAGE_LANE, QUEUE, ThreadWorkers
 
 
 def action(name: str = "a") -> Action:
@@ -85,4 +85,18 @@ def test_lanes_are_bounded() -> None:
         assert workers.submit(f"lane {number}", action(), lambda: outcome("x"))
     assert not workers.submit("one more", action(), lambda: outcome("x"))
     assert workers.dropped == 1
+    workers.close()
+
+
+def test_a_storm_of_pages_is_taken_whole() -> None:
+    workers = ThreadWorkers()
+    gate = threading.Event()
+
+    def wait() -> Outcome:
+        gate.wait(30)
+        return outcome("page")
+
+    assert all(workers.submit(PAGE_LANE, action(), wait) for _ in range(20 * QUEUE))
+    assert workers.dropped == 0
+    gate.set()
     workers.close()

@@ -16,6 +16,7 @@ from gpuwarden.model.decision import Decision
 from gpuwarden.model.device import Device, DriverEvent
 from gpuwarden.model.ids import CgroupId, DeviceId, IncidentId, Pid, TenantId
 from gpuwarden.model.memory import Case, DeviceMemory, Memory, Rung
+from gpuwarden.model.repair import FaultClass, Sign
 from gpuwarden.model.snapshot import Health, HostSample, LimitReading, ServiceState, Snapshot
 from gpuwarden.model.tenant import Standing, Tenant, TenantClass, Use
 from gpuwarden.policy.decide import decide
@@ -138,6 +139,18 @@ def service(
     """A service's objective."""
     owner = who.id if isinstance(who, Tenant) else None if who is None else tenant_id(who)
     return ServiceState(service=name, tenant=owner, health=health, since=since, **rest)
+
+
+def fault_sign(code: str = "xid 119", *, on: int | None = 0, at: float = NOW, **rest: Any) -> Sign:
+    """Something said of a fault: a GSP time-out on GPU 0 unless told otherwise."""
+    said: dict[str, Any] = {
+        "scope": "gpu",
+        "severity": "fatal",
+        "action": "reset_gpu",
+        "cls": FaultClass.HANG,
+        "device": None if on is None else device_id(on),
+    }
+    return Sign(code=code, at=at, **{**said, **rest})
 
 
 def xid(code: int, *, on: int = 0, at: float = NOW, pid: int | None = None) -> DriverEvent:

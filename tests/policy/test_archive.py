@@ -239,12 +239,18 @@ class TestAdvice:
             ([("withheld", "", "protected")], "may not be touched"),
             ([("withheld", "", "undescribed")], "Its runtime has not told"),
             ([("withheld", "", "journal")], "make room"),
-            ([("page", "failed", "")], "not accepted"),
-            ([("page", "unsupported", "")], "page.webhook is not set"),
+            ([("page", "failed", "")], "could not be put down safely"),
+            ([("page", "done", ""), ("notify", "failed", "")], "Nobody could be told yet"),
+            ([("page", "unsupported", "")], "no [oncall] sink is set"),
         ],
     )
     def test_what_happened_decides_it(self, steps: list[tuple[str, str, str]], word: str) -> None:
         assert any(word in line for line in self.incident(*steps))
+
+    @pytest.mark.parametrize("told", ["delivered", "folded"])
+    def test_where_somebody_knows_nothing_is_said_of_it(self, told: str) -> None:
+        steps = [("page", "failed", ""), ("notify", "refused", ""), ("notify", told, "")]
+        assert not any("told" in line or "know" in line for line in self.incident(*steps))
 
     def test_a_policy_that_was_given_back_is_not_waited_for(self) -> None:
         steps = [("restart-off", "done", ""), ("restart-back", "done", "")]

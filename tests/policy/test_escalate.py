@@ -46,6 +46,15 @@ def test_once_while_it_stands_and_again_only_after_ten_minutes() -> None:
     assert min(b - a for a, b in zip(pages(story), pages(story)[1:], strict=False)) >= 600
 
 
+def test_one_that_came_back_and_stays_is_told_once_more() -> None:
+    """Who was told that it is over has to hear that it is not."""
+    story = Story()
+    for second in range(2000):
+        is_well = 50 <= second < 60
+        story.see(NOW + second, gpus=[gpu(sight=Sight.OK if is_well else Sight.BLIND)])
+    assert pages(story) == [NOW + 5, NOW + 605]
+
+
 def test_an_overrun_nobody_may_end_is_for_people() -> None:
     story = Story()
     for tenth in range(100):

@@ -123,7 +123,7 @@ def test_the_driver_asking_is_enough_whatever_services_say() -> None:
 
 
 def test_a_device_nothing_speaks_for_is_left_alone() -> None:
-    story = Story(config())
+    story = Story(config(rules={"repair": {"mode": "off"}}))
     for tenth in range(60):
         story.see(NOW + tenth / 10, events=(xid(109, at=NOW),) if tenth == 0 else ())
     assert not story.ordered

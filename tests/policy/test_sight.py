@@ -20,9 +20,9 @@ from tests.policy.builders import (
 )
 
 
-def found(*devices: Device, expected: int | None = None, **rest: object) -> list[Finding]:
-    cfg = config(agent={"expected_devices": expected})
-    return sight.find(cfg, memory(), scene(cfg, snap(gpus=devices, **rest)))  # type: ignore[arg-type]
+def found(*devices: Device, **rest: object) -> list[Finding]:
+    look = snap(gpus=devices, **rest)  # type: ignore[arg-type]
+    return sight.find(config(), memory(), scene(None, look))
 
 
 def test_a_seen_device_is_no_finding() -> None:
@@ -39,22 +39,6 @@ def test_a_blind_device_with_the_reason_its_gap_gives() -> None:
 def test_a_lost_device_is_worse() -> None:
     (claim,) = found(gpu(sight=Sight.LOST))
     assert claim.severity is Severity.CRITICAL
-
-
-def test_fewer_devices_than_expected() -> None:
-    (claim,) = found(gpu(0), expected=2)
-    assert claim.key == "sight count"
-    assert "1 GPUs are here, 2 are expected" in claim.summary
-
-
-def test_a_lost_device_is_not_counted_and_a_slice_is_not_a_device() -> None:
-    piece = gpu(2, parent=device_id(0))
-    claims = found(gpu(0), gpu(1, sight=Sight.LOST), piece, expected=2)
-    assert [c.key for c in claims] == ["sight GPU-1", "sight count"]
-
-
-def test_a_blind_device_is_still_here() -> None:
-    assert [c.key for c in found(gpu(0, sight=Sight.BLIND), expected=1)] == ["sight GPU-0"]
 
 
 @pytest.mark.parametrize(("age_s", "told"), [(10.0, False), (10.1, True)])

@@ -12,6 +12,9 @@ from gpuwarden.sim.node.probe import Listed
 from tests.properties.play import MIB, Play
 
 CLASSES = {"best-effort": 0, "low": 1, "normal": 2, "high": 3, "protected": 4}
+BEYOND_APPLICATION = frozenset({48, 79, 95, 119})
+"""Xids of these worlds whose scope is the device or more (NVIDIA's catalogue)."""
+NOISE = 64 * MIB
 SLACK_S = 0.12
 """From a list to the effect decided on it: a tick, a worker's call."""
 
@@ -147,6 +150,33 @@ class Evidence:
         allowance = self.play.world.allowances[tenant]
         quota = (allowance.quota_mib or 0) * MIB
         return CLASSES[allowance.cls], 0 if quota and used > quota else 1
+
+    def is_accused(self, tenant: TenantId, device: DeviceId, when: float) -> bool:
+        """Whether an Xid beyond its application speaks against a tenant: the driver named a process of
+        its, or it alone grew on the device when that was told."""
+        for told_at, event in self.play.world.probe.told:
+            if event.kind != "xid" or event.device != device or told_at > when:
+                continue
+            if event.code not in BEYOND_APPLICATION:
+                continue
+            if event.pid is None and self._growers(device, told_at) == {tenant}:
+                return True
+            if event.pid is not None and self.play.named[event.at, event.pid] == tenant:
+                return True
+        return False
+
+    def _growers(self, device: DeviceId, when: float) -> set[TenantId]:
+        """Who had grown by more than noise in the last seconds, and was still growing."""
+        window = self.play.world.config().quota.growth_window_s
+        known = [x for x in self.known(device, when) if x.at >= when - window - 2.0]
+        if len(known) < 2:
+            return set()
+        first, before, last = known[0].truth, known[-2].truth, known[-1].truth
+        return {
+            t
+            for t, held in last.items()
+            if held > before.get(t, 0) and held - first.get(t, 0) >= NOISE
+        }
 
     def is_throttled_rightly(self, tenant: TenantId, when: float) -> bool:
         """Over its soft quota on some device by every list for as long as a throttle takes."""

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from gpuwarden.model.snapshot import Health
+from gpuwarden.sim.node.allowance import Allowance
 from gpuwarden.sim.node.containers import Container
 from gpuwarden.sim.node.process import Habit
 from gpuwarden.sim.scenario import at
-from gpuwarden.sim.world import Allowance
 from tests.properties.play import MIB, Author
 
 

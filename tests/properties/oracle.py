@@ -16,17 +16,24 @@ from gpuwarden.model.decision import Decision, NoteKind
 from gpuwarden.model.device import Sight
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Rung
+from gpuwarden.sim.node.allowance import Allowance
 from gpuwarden.sim.node.ledger import HARM, Entry
-from gpuwarden.sim.world import Allowance
 from tests.properties.aftermath import left_behind
 from tests.properties.evidence import SLACK_S, Evidence
 from tests.properties.play import GRACES, MIB, Play
 
 LADDER = frozenset({"freeze", "restart-off", "term", "kill", "stop"})
 """Effects of an eviction. Limits and throttles are judged for themselves."""
-TOUCHES = HARM | {"thaw", "restore", "restart-back", "clear-limit"}
-"""Everything the agent does to somebody else's processes; in observe mode there is nothing to undo."""
-RULE_OF_EFFECT = {"throttle": "quota", "set-limit": "quota", "relocate": "locked"}
+REPAIRS = frozenset({"restart-services", "reset-gpu", "reload-driver", "reboot"})
+UNDO = frozenset({"thaw", "restore", "restart-back", "clear-limit"})
+TOUCHES = HARM | REPAIRS | UNDO | {"drain", "resume"}
+"""Everything the agent does to somebody else's things; in observe mode there is nothing to undo."""
+RULE_OF_EFFECT = {
+    "throttle": "quota",
+    "set-limit": "quota",
+    "relocate": "locked",
+    **dict.fromkeys(REPAIRS, "repair"),
+}
 """Effects that only one rule has."""
 MARGIN = 512 * MIB
 """Bytes that may become nobody's without anybody noticing (``quota.unattributed_margin_bytes``)."""
@@ -255,6 +262,7 @@ class Oracle:
             self._measured(entry)
         self._graces()
         self._at_once()
+        self._emptied()
         self.wrong += left_behind(self.play, self.down)
         return self.wrong
 
@@ -309,12 +317,19 @@ class Oracle:
         chosen = [
             d for d in devices if mine.is_chosen(flight.tenant, d, when) and "reserve" in acting
         ]
-        if not blamed and not chosen:
+        accused = [
+            d
+            for d in devices
+            if "fault" in acting
+            and mine.is_accused(flight.tenant, d, when)
+            and any(x == d and abs(at - when) <= 1.0 for at, x in self.harmed)
+        ]
+        if not blamed and not chosen and not accused:
             self.wrong.append(f"wrong victim: {flight} allowed {allowance}")
             return
-        if blamed and not chosen and allowance.cls == "high":
+        if not chosen and allowance.cls == "high":
             self.wrong.append(f"a high tenant went for its own overrun: {flight}")
-        youngest = min(mine.age_s(d, when) for d in {*blamed, *chosen})
+        youngest = min(mine.age_s(d, when) for d in {*blamed, *chosen, *accused})
         if youngest > self.play.world.config().sampling.harm_age_s + 1e-6:
             self.wrong.append(f"on stale data ({youngest:.2f} s): {flight}")
 
@@ -420,6 +435,16 @@ class Oracle:
             if second.decided < end - 1e-6:
                 self.wrong.append(f"two at once on {sorted(shared)}: {first} until {end} {second}")
 
+    def _emptied(self) -> None:
+        """A device is reset, and the driver reloaded, only when no list shows anybody there. (One that the
+        driver does not even count any more is nobody's: there the step itself refuses.)"""
+        for entry in self.play.world.ledger.of("reset-gpu", "reload-driver"):
+            every = self.play.world.cards.cards
+            for device in every if entry.device is None else [entry.device]:
+                known = self.evidence.known(device, self.evidence.decided_at(entry))
+                if known and known[-1].truth and every[device].is_there:
+                    self.wrong.append(f"used by {sorted(known[-1].truth)}: {entry}")
+
     def _end_of(self, flight: Flight) -> float:
         ends = [
             e
@@ -448,4 +473,5 @@ class Oracle:
 
 def harm_kinds(oracle: Oracle) -> set[str]:
     """What kinds of harm a play saw."""
-    return {e.kind for e in oracle.play.world.ledger.entries if e.kind in HARM}
+    wanted = HARM | REPAIRS
+    return {e.kind for e in oracle.play.world.ledger.entries if e.kind in wanted}

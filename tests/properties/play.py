@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.sim.world import World
 from tests.simulated.agent import HeapJournal
 
 MIB = 2**20
-RULES = ("quota", "reserve", "tombstone", "locked")
+RULES = ("quota", "reserve", "tombstone", "locked", "fault", "repair")
 """The rules whose mode the oracle knows of."""
 LIFE_S = 9.0
 """How long things go on happening; then the world is left in peace."""
@@ -51,6 +51,8 @@ class Play:
     """Tenants that got the pid of a dead process."""
     paused: set[str] = field(default_factory=set)
     """Tenants somebody paused at some time."""
+    named: dict[tuple[float, int], TenantId] = field(default_factory=dict)
+    """Whose a pid was that the driver named with an Xid, by the event's time."""
     stopped: list[tuple[float, float]] = field(default_factory=list)
     """When the agent was stopped (SIGSTOP)."""
     quiet: list[Callable[[], object]] = field(default_factory=list)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from gpuwarden.model.action import Action, Kind
+from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.owner import CgroupOwner
 from gpuwarden.node.steps import PHASES
+from gpuwarden.sim.node.allowance import Allowance
 from gpuwarden.sim.node.process import Habit, Process
 from gpuwarden.sim.scenario import at
-from gpuwarden.sim.world import Allowance
 from tests.properties.play import MIB, SETTINGS, Author
 
 
@@ -153,7 +154,15 @@ class Troubles(Author):
                 self.dice.choice(self.places),
                 self.dice.choice([13, 31, 43, 45, 48, 79, 94, 119]),
             )
-            at(self.world, self.moment(), partial(self.world.probe.event, "xid", place, code))
+            at(self.world, self.moment(), partial(self._xid, place, code, self.chance(0.5)))
+
+    def _xid(self, place: DeviceId, code: int, is_named: bool) -> None:
+        """Sometimes with the pid of whoever set it off."""
+        holders = self.world.cards.holders(place)
+        by = self.dice.choice(holders) if holders and is_named else None
+        if by is not None:
+            self.play.named[self.world.clock.now(), by.pid.pid] = by.tenant
+        self.world.probe.event("xid", place, code, by.pid.pid if by is not None else None)
 
     def _docker(self) -> None:
         docker = self.world.docker

@@ -299,5 +299,5 @@ def test_a_lost_device_is_called_so_and_hits_nobody() -> None:
     world.cards.cards[card(1)].is_lost = True
     expect(world, by=20, findings="sight", pages=1)
     assert world.board.decision is not None
-    assert [f.device for f in world.board.decision.findings] == [DeviceId("GPU-1")]
+    assert {f.device for f in world.board.decision.findings} == {DeviceId("GPU-1")}
     always(world, until=60, untouched=low)

@@ -296,7 +296,7 @@ def test_fabric_state_is_told_in_each_version(
     with _board(built, monkeypatch, SimOptions(profile="H100-80")) as (host, device):
         info = pynvml.c_nvmlGpuFabricInfoV_t()
         pynvml.nvmlDeviceGetGpuFabricInfoV(device, ctypes.byref(info))
-        assert (info.state, info.healthMask) == (3, 0x55)
+        assert (info.state, info.healthMask) == (3, 0xAA)
         host.control("fabric", device=0, state=2, health=0x56)
         pynvml.nvmlDeviceGetGpuFabricInfoV(device, ctypes.byref(info))
         assert (info.state, info.healthMask) == (2, 0x56)

@@ -174,6 +174,9 @@ def test_an_overrun_is_told_once_and_reading_goes_on(host: SimHost, log: Log) ->
     assert first > 1000
     assert int(log.read().split(",")[1]) == first + 1
     assert host.control("info")["kmsg_overruns"] == 1
+    told = host.control("kernel_log")
+    assert told["overruns"] == [[0, first]]
+    assert (told["first"], told["next"]) == (first, 3002)
 
 
 def test_at_most_the_credit_is_sent(host: SimHost, log: Log) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gpuwarden.adapters import kernel_lines
 from gpuwarden.config import Config
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Outcome
@@ -14,7 +15,7 @@ from gpuwarden.model.memory import Memory
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.node.journal import Disk, FileJournal, Record, read
 from gpuwarden.node.loop import Node
-from gpuwarden.node.recover import recover, resume
+from gpuwarden.node.recover import Recovered, recover, resume
 from gpuwarden.sim.node.ledger import Ledger
 from gpuwarden.sim.world import World
 
@@ -69,6 +70,7 @@ class HeapJournal:
 def heap_agent(world: World, journal: HeapJournal) -> Node:
     """A node that goes on from a journal in memory."""
     recovered = recover(journal.records)
+    _rewind(world, recovered)
     return resume(world.config(), world.ports(journal), world.clock, recovered, journal.begin)
 
 
@@ -76,6 +78,7 @@ def file_agent(world: World, folder: Path, disk: Disk | None = None) -> Node:
     """A node on a journal of real files, started as the daemon starts it."""
     cfg: Config = world.config()
     recovered = recover(read(folder))
+    _rewind(world, recovered)
     journal = FileJournal(folder, cfg.agent.journal_max_bytes, disk)
     return resume(
         cfg,
@@ -86,8 +89,16 @@ def file_agent(world: World, folder: Path, disk: Disk | None = None) -> Node:
     )
 
 
+def _rewind(world: World, recovered: Recovered) -> None:
+    """Where reading the kernel log goes on, as ``wiring`` has it."""
+    before = recovered.memory
+    if before.boot_id == world.host.boot:
+        world.kernel_log.rewind(-1 if before.kernel_heard is None else before.kernel_heard[0])
+
+
 def inhabited(world: World, journal: HeapJournal | None = None) -> HeapJournal:
     """Start the real node in a world; its journal."""
     kept = journal or HeapJournal(world.ledger)
+    world.kernel_log.reads = kernel_lines.read_message
     world.attach(lambda w: heap_agent(w, kept))
     return kept

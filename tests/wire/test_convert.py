@@ -20,11 +20,12 @@ from gpuwarden.model.action import Kind, Result
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.device import Sight
 from gpuwarden.model.finding import Severity
+from gpuwarden.model.kernel_record import KernelTrust
 from gpuwarden.model.memory import Rung
 from gpuwarden.model.snapshot import GapKind, Health, Snapshot
 from gpuwarden.model.status import AgentInfo, View
 from gpuwarden.model.tenant import TenantClass
-from gpuwarden.wire.convert import SCHEMA_VERSION, check_schema, from_view, to_view
+from gpuwarden.wire.convert import INPUTS, SCHEMA_VERSION, check_schema, from_view, to_view
 from gpuwarden.wire.convert_node import from_device
 from gpuwarden.wire.convert_work import from_incident, to_incident
 from gpuwarden.wire.fields import text
@@ -53,6 +54,7 @@ def values_of(kind: Any, name: str = "") -> st.SearchStrategy[Any]:
         fields = {
             field.name: values_of(hints[field.name], field.name)
             for field in dataclasses.fields(kind)
+            if not ((kind.__name__, field.name) in INPUTS)
         }
         return st.builds(kind, **fields)
     if kind is NoneType:
@@ -84,6 +86,8 @@ def filled(kind: Any) -> Any:
         hints = typing.get_type_hints(kind)
         made = {}
         for field in dataclasses.fields(kind):
+            if (kind.__name__, field.name) in INPUTS:
+                continue
             value = filled(hints[field.name])
             made[field.name] = not field.default if isinstance(value, bool) else value
         return kind(**made)
@@ -129,6 +133,7 @@ def test_absent_is_not_zero() -> None:
         (pb.TenantClass, "TENANT_CLASS", TenantClass),
         (pb.Health, "HEALTH", Health),
         (pb.GapKind, "GAP_KIND", GapKind),
+        (pb.KernelTrust, "KERNEL_TRUST", KernelTrust),
         (pb.Severity, "SEVERITY", Severity),
         (pb.ActionKind, "ACTION_KIND", Kind),
         (pb.ActionResult, "ACTION_RESULT", Result),

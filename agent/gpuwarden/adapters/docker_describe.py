@@ -1,5 +1,6 @@
 """A container as ``docker inspect`` tells it -> facts. Pure; every field may be missing or garbage."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -133,7 +134,15 @@ def visible_devices(raw: Mapping[str, Any]) -> tuple[str, ...] | None:
         if not is_gpu_request(request):
             continue
         ids = texts(request, "DeviceIDs")
-        found += ids or (("all",) if request.get("Count") else ())
+        count = request.get("Count")
+        if ids:
+            found += ids
+        elif isinstance(count, int) and count > 0:
+            found += [
+                str(index) for index in range(min(count, 64))
+            ]  # Docker takes the first so many
+        elif count:
+            found.append("all")
     if found:
         return tuple(found)
     value = dict(environment(raw)).get("NVIDIA_VISIBLE_DEVICES")
@@ -142,6 +151,27 @@ def visible_devices(raw: Mapping[str, Any]) -> tuple[str, ...] | None:
     if value in ("", "void", "none"):
         return ()
     return tuple(part.strip() for part in value.split(",") if part.strip())[:64]
+
+
+# /dev/nvidia0, /dev/nvidiactl
+_DEVICE_FILE = re.compile(r"/dev/nvidia([0-9]{1,3})?\Z", re.ASCII)
+
+
+def given_devices(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """The GPUs it may use, in its creator's words (``all``, an index, a UUID, a CDI name); empty: none. It was
+    given them by a request, by its environment, by the names of device files, or by one that serves all."""
+    devices = visible_devices(raw)
+    if devices is not None:
+        return devices
+    rows = table(raw, "HostConfig").get("Devices")
+    paths = (
+        [text(row, "PathOnHost") or "" for row in rows if isinstance(row, Mapping)]
+        if isinstance(rows, list)
+        else []
+    )
+    files = [match for path in paths if (match := _DEVICE_FILE.match(path))]
+    numbers = tuple(match[1] for match in files if match[1])
+    return numbers or (("all",) if any(path.startswith("/dev/nvidia") for path in paths) else ())
 
 
 def is_gpu_request(request: object) -> bool:

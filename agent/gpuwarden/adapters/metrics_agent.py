@@ -44,6 +44,7 @@ def add_agent(page: Page, view: View, *, now: float) -> None:
     page.gauge("degraded", "How many parts do not work right now.", len(agent.degraded))
     page.gauge("debts", "Changes to tenants that are owed back.", len(view.debts))
     _add_claims(page, view)
+    _add_oncall(page, view)
     _add_totals(page, view)
     _add_costs(page, view)
 
@@ -65,6 +66,29 @@ def _add_claims(page: Page, view: View) -> None:
         family.add(labels((("source", source), ("kind", kind))), count)
     is_open = Counter(incident.rule for incident in view.incidents if incident.closed_at is None)
     page.gauge("incidents_open", "Incidents that are open.", is_open.total())
+
+
+def _add_oncall(page: Page, view: View) -> None:
+    """Whether people can be told. Absent where no sink is set."""
+    state = view.oncall
+    if not state.sinks:
+        return
+    waiting = page.family("oncall_waiting", "gauge", "Messages that wait, by sink.")
+    for sink in state.sinks:
+        waiting.add(labels((("sink", sink.name),)), sink.due)
+    failing = page.family(
+        "oncall_failing_seconds", "gauge", "How long a sink has taken nothing; 0: it works."
+    )
+    for sink in state.sinks:
+        since = sink.failing_wall
+        lasts_s = 0.0 if since is None else max(0.0, view.snapshot.wall - since)
+        failing.add(labels((("sink", sink.name),)), lasts_s)
+    page.gauge(
+        "oncall_unreached",
+        "Incidents of which nobody could be told who should have been.",
+        len(state.unreached),
+    )
+    page.gauge("oncall_silences", "Silences that hold now.", len(state.silences))
 
 
 def _add_totals(page: Page, view: View) -> None:

@@ -15,14 +15,18 @@ from typing import Any
 
 import grpc
 
+from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.node_service import NodeService
+from gpuwarden.adapters.oncall_service import OncallService
 from gpuwarden.adapters.peers import Peer, Role
 from gpuwarden.adapters.relay import Relay, RelayLimits
 from gpuwarden.adapters.run_claim import SOCKET_NAME, RunClaim
 from gpuwarden.adapters.view_source import ViewSource
 from gpuwarden.clock import Clock
 from gpuwarden.errors import Unavailable
+from gpuwarden.ports_oncall import Oncall
 from gpuwarden.wire.v1.node_pb2_grpc import add_NodeServiceServicer_to_server
+from gpuwarden.wire.v1.oncall_pb2_grpc import add_OncallServiceServicer_to_server
 
 REQUEST_MAX_BYTES = 64 * 1024
 RESPONSE_MAX_BYTES = 32 * 2**20
@@ -34,7 +38,7 @@ _PEER_PREFIX = "unix-abstract:"
 
 
 class NodeApi:
-    """Serves ``source`` to readers. ``handlers`` are further services, such as acting ones."""
+    """Serves ``source`` to readers, and ``oncall`` to operators. ``handlers`` are further services."""
 
     def __init__(
         self,
@@ -43,8 +47,10 @@ class NodeApi:
         *,
         clock: Clock,
         operator_gids: tuple[int, ...] = (),
+        commands: CommandQueue,
         socket_mode: int = 0o666,
         limits: RelayLimits | None = None,
+        oncall: Oncall | None = None,
         handlers: "Sequence[grpc.GenericRpcHandler[Any, Any]]" = (),
     ) -> None:
         """Bind both sockets; nothing is accepted before ``start``.
@@ -69,9 +75,20 @@ class NodeApi:
             ),
         )
         self._service = NodeService(
-            source, clock=clock, peer_of=self.peer_of, stopping=self._stopping
+            source,
+            clock=clock,
+            peer_of=self.peer_of,
+            operator_of=self.require_operator,
+            stopping=self._stopping,
+            commands=commands,
         )
         add_NodeServiceServicer_to_server(self._service, self._server)
+        self._oncall: OncallService | None = None
+        if oncall is not None:
+            self._oncall = OncallService(
+                oncall, viewer=self.peer_of, operator=self.require_operator
+            )
+            add_OncallServiceServicer_to_server(self._oncall, self._server)
         try:
             self._server.add_insecure_port(f"unix:{inner}")
             listener = _listen(self._public, claim.inner_dir / "door.sock", socket_mode)
@@ -119,7 +136,8 @@ class NodeApi:
 
     def counts(self) -> Mapping[str, int]:
         """What the door let in and refused, and ``failed`` answers."""
-        return {**self._relay.counts(), "failed": self._service.failures}
+        failed = self._service.failures + (self._oncall.failures if self._oncall else 0)
+        return {**self._relay.counts(), "failed": failed}
 
 
 def _listen(path: Path, draft: Path, mode: int) -> socket.socket:

@@ -8,14 +8,17 @@ from typing import NoReturn, Protocol, TypeVar
 
 import grpc
 
+from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.peers import Peer
 from gpuwarden.adapters.view_source import ViewSource
 from gpuwarden.clock import Clock
 from gpuwarden.errors import GpuwardenError, Refused
+from gpuwarden.model.command import Verb
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.status import View
 from gpuwarden.wire.convert import SCHEMA_VERSION, to_view
 from gpuwarden.wire.convert_node import to_tenant
+from gpuwarden.wire.convert_service import to_ready
 from gpuwarden.wire.convert_work import to_incident, to_withheld
 from gpuwarden.wire.v1 import node_pb2 as pb
 from gpuwarden.wire.v1.node_pb2_grpc import NodeServiceServicer
@@ -25,6 +28,8 @@ INCIDENTS_MAX = 1000
 WATCH_MAX_PER_S = 10.0
 WATCHERS = 8
 WATCHERS_A_USER = 4
+COMMAND_S = 10.0
+"""How long the loop may take to answer a command; it ticks at least once a second."""
 _WAIT_S = 1.0
 """How long a watcher waits before it looks whether its reader is still there."""
 
@@ -49,11 +54,20 @@ class NodeService(NodeServiceServicer):
     """Answers from ``source``; keeps the newest picture as a message, so that it is made once."""
 
     def __init__(
-        self, source: ViewSource, *, clock: Clock, peer_of: PeerOf, stopping: threading.Event
+        self,
+        source: ViewSource,
+        *,
+        clock: Clock,
+        peer_of: PeerOf,
+        operator_of: PeerOf,
+        stopping: threading.Event,
+        commands: CommandQueue,
     ) -> None:
         self._source = source
         self._clock = clock
         self._peer_of = peer_of
+        self._operator_of = operator_of
+        self._commands = commands
         self._stopping = stopping
         self._lock = threading.Lock()
         self._made: tuple[View, pb.View] | None = None
@@ -89,6 +103,39 @@ class NodeService(NodeServiceServicer):
     ) -> pb.ExplainResponse:
         self._peer_of(context)
         return self._guarded(context, lambda: self._explain(request.incident))
+
+    def Ready(self, request: pb.ReadyRequest, context: grpc.ServicerContext) -> pb.ReadyResponse:
+        self._peer_of(context)
+        return self._guarded(context, lambda: self._ready(request.name))
+
+    def Command(
+        self, request: pb.CommandRequest, context: grpc.ServicerContext
+    ) -> pb.CommandResponse:
+        peer = self._operator_of(context)
+        return self._guarded(context, lambda: self._command(request, peer))
+
+    def _ready(self, name: str) -> pb.ReadyResponse:
+        found = self._source.fitness(name, self._clock.now())
+        if found is None:
+            text = f"no tenant or service is called {name[:80]}"
+            raise _Declined(grpc.StatusCode.NOT_FOUND, text)
+        return to_ready(found, SCHEMA_VERSION)
+
+    def _command(self, request: pb.CommandRequest, peer: Peer) -> pb.CommandResponse:
+        if request.verb not in {verb.value for verb in Verb}:
+            text = f"no such command: {request.verb[:40]}"
+            raise _Declined(grpc.StatusCode.UNIMPLEMENTED, text)
+        try:
+            answer = self._commands.ask(
+                Verb(request.verb), request.subject, request.reason, peer.uid, COMMAND_S
+            )
+        except Refused as refused:
+            raise _Declined(grpc.StatusCode.RESOURCE_EXHAUSTED, str(refused)) from refused
+        if not answer.is_done:
+            raise _Declined(grpc.StatusCode.FAILED_PRECONDITION, answer.text)
+        return pb.CommandResponse(
+            schema_version=SCHEMA_VERSION, text=answer.text, incident=answer.incident or ""
+        )
 
     def _message(self, view: View) -> pb.View:
         made = self._made

@@ -68,6 +68,11 @@ TOTALS: Mapping[str, Total] = {
     "dropped": Total(
         metric="dropped_total", help="What a full queue dropped, by queue.", labels=("queue",)
     ),
+    "notices": Total(
+        metric="notices_total",
+        help="Messages to people by sink, reason and what became of them.",
+        labels=("sink", "reason", "result"),
+    ),
     "config_reloads": Total(
         metric="config_reloads_total", help="Reloads by result.", labels=("result",)
     ),
@@ -80,6 +85,41 @@ TOTALS: Mapping[str, Total] = {
         metric="metrics_requests_total",
         help="Requests to the metrics page, by what became of them.",
         labels=("event",),
+    ),
+    "kernel_log_records": Total(
+        metric="kernel_log_records_total", help="Records of the kernel log that were read."
+    ),
+    "kernel_log_bytes": Total(
+        metric="kernel_log_bytes_total", help="Bytes of the kernel log that were read."
+    ),
+    "kernel_log_kept": Total(
+        metric="kernel_log_kept_total",
+        help="Records that are the driver's, or the kernel's about a task, and were handed on.",
+    ),
+    "kernel_log_urgent": Total(
+        metric="kernel_log_urgent_total", help="Those of them that may name a fault."
+    ),
+    "kernel_log_lost": Total(
+        metric="kernel_log_lost_total",
+        help="Records that were overwritten before they could be read.",
+    ),
+    "kernel_log_overruns": Total(
+        metric="kernel_log_overruns_total",
+        help="Reads that failed because records had been overwritten (EPIPE).",
+    ),
+    "kernel_log_forgeries": Total(
+        metric="kernel_log_forgeries_total",
+        help="Lines that pretend to be the driver's and are not the kernel's.",
+    ),
+    "kernel_log_garbage": Total(
+        metric="kernel_log_garbage_total",
+        help="What was read and is no record, and resumed places that were not there.",
+    ),
+    "kernel_log_cut": Total(
+        metric="kernel_log_cut_total", help="Lines too long to be handed on whole."
+    ),
+    "kernel_log_opens": Total(
+        metric="kernel_log_opens_total", help="Times the kernel log was opened."
     ),
     "nvml_calls": Total(
         metric="nvml_calls_total",

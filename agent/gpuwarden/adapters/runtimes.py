@@ -16,6 +16,7 @@ from gpuwarden.adapters.cri_door import doors
 from gpuwarden.adapters.describer import Describer
 from gpuwarden.adapters.docker_client import DockerDoor
 from gpuwarden.adapters.docker_events import DockerEvents
+from gpuwarden.adapters.docker_gpus import GpuContainers
 from gpuwarden.adapters.dockerd import Docker
 from gpuwarden.adapters.firstof import FirstOf, OnlyWhere
 from gpuwarden.adapters.lxc import Lxc
@@ -33,7 +34,7 @@ from gpuwarden.clock import Clock
 from gpuwarden.config import Config
 from gpuwarden.errors import Unsupported
 from gpuwarden.model.ids import CgroupId, TenantId
-from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
+from gpuwarden.model.owner import CgroupOwner, GpuContainer, RuntimeFacts
 from gpuwarden.model.snapshot import Gap, GapKind
 from gpuwarden.ports import Cgroups, Runtime
 
@@ -67,6 +68,7 @@ class HostRuntimes:
                 cgroups = CgroupFs()
         self._runtimes = _adapters(cfg, clock, self._door, cgroups, environ)
         self._describers: dict[str, Describer] = {}
+        self._gpus = GpuContainers(self._door, clock, self._tell)
         self._follow_docker()
 
     def facts(self, owner: CgroupOwner, tenant: TenantId, cgroup: CgroupId | None) -> RuntimeFacts:
@@ -90,6 +92,10 @@ class HostRuntimes:
         is_changed = self._is_changed.is_set()
         self._is_changed.clear()
         return is_changed
+
+    def gpu_containers(self) -> Sequence[GpuContainer]:
+        self._follow_docker()
+        return self._gpus.given()
 
     def filenos(self) -> Sequence[int]:
         return (self._wake,)
@@ -115,7 +121,7 @@ class HostRuntimes:
 
     @property
     def dropped(self) -> int:
-        return sum(one.dropped for one in self._describers.values())
+        return self._gpus.dropped + sum(one.dropped for one in self._describers.values())
 
     @property
     def errors(self) -> int:
@@ -124,6 +130,7 @@ class HostRuntimes:
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
+        self._gpus.close(self._timeout_s)
         for describer in self._describers.values():
             describer.close(self._timeout_s)
         self._door.close()
@@ -146,6 +153,7 @@ class HostRuntimes:
             self._events.start()
 
     def _heard(self, action: str, container_id: str) -> None:
+        self._gpus.heard(action, container_id)
         is_paused = {"pause": True, "unpause": False}.get(action)
         for describer in tuple(self._describers.values()):
             describer.touch(container_id, is_paused=is_paused, is_gone=action == "destroy")
@@ -189,7 +197,12 @@ def _adapters(
         "containerd": pods,
         "crio": cri,
         "kubernetes": FirstOf((pods, pods_of_docker)),
-        "slurm": Slurm(tool("squeue", "SLURM_CONF"), tool("scancel", "SLURM_CONF"), clock),
+        "slurm": Slurm(
+            tool("squeue", "SLURM_CONF"),
+            tool("scancel", "SLURM_CONF"),
+            clock,
+            tool("scontrol", "SLURM_CONF"),
+        ),
         "lxc": Lxc(tool("lxc-info"), tool("lxc-stop")),
         "systemd-service": systemd,
         "systemd-scope": systemd,

@@ -50,20 +50,21 @@ class Tool:
         """Its absolute path, ``None`` when it is not installed."""
         return shutil.which(self.name, path=self.path)
 
-    def run(self, *args: str, extra_s: float = 0.0) -> Answer:
+    def run(self, *args: str, extra_s: float = 0.0, said: bytes | None = None) -> Answer:
         """Run it to its end; ``Unsupported`` when it is not there, ``Unavailable`` past the deadline.
 
-        Past the deadline its whole process group is killed. Output beyond ``MAX_OUTPUT_BYTES`` counts
+        ``said`` is its standard input; by default that is empty. Past the deadline its whole process group is killed. Output beyond ``MAX_OUTPUT_BYTES`` counts
         as a failure.
         """
         program = self.where()
         if program is None:
             raise Unsupported(f"no {self.name} on {self.path}")
         until = self.clock.now() + self.timeout_s + extra_s
+        spoken = None if said is None else _held(said)
         try:
             process = subprocess.Popen(
                 [program, *self.options, *args],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if spoken is None else spoken,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env={"PATH": self.path, "LC_ALL": "C.UTF-8", **self.env},
@@ -72,6 +73,9 @@ class Tool:
             )
         except OSError as error:
             raise Unavailable(f"{program}: {error.strerror}") from error
+        finally:
+            if spoken is not None:
+                os.close(spoken)
         try:
             out, err = self._read(process, until)
             status = process.wait(max(0.01, until - self.clock.now()))
@@ -105,6 +109,16 @@ class Tool:
                     if left < 0:
                         raise Unavailable(f"{self.name} says more than it ever should")
         return [b"".join(part).decode("utf-8", "replace") for part in parts.values()]
+
+
+def _held(data: bytes) -> int:
+    """A descriptor to read this from: in memory, so that nobody has to write while the other reads."""
+    fd = os.memfd_create("said", os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -1,6 +1,5 @@
 """The single checks of ``doctor``: each looks, changes nothing, has a deadline, and names the fix."""
 
-import errno
 import http.client
 import json
 import os
@@ -13,8 +12,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from gpuwarden.adapters.kmsg.choose import find
+from gpuwarden.adapters.kmsg.sieve import Counts, Sieve
+from gpuwarden.adapters.kmsg.source import CannotRead
+from gpuwarden.clock import SystemClock
 from gpuwarden.commands.words import plain, size
-from gpuwarden.config import Config
+from gpuwarden.config import Config, KmsgConfig
+from gpuwarden.model.kernel_record import KernelTrust
 
 _DRIVER_DEADLINE_S = 10.0
 _DOCKER_DEADLINE_S = 3.0
@@ -62,7 +66,7 @@ def check_all(config: Config, roots: Roots | None = None) -> list[Check]:
         check_docker(config.docker.host, docker),
         check_device_loss(docker, roots),
         check_pidfd(),
-        check_kernel_log(config.kmsg.path),
+        check_kernel_log(config.kmsg),
         check_pressure(roots),
         check_state_dir(config.agent.state_dir, config.agent.journal_max_bytes),
     ]
@@ -289,21 +293,40 @@ def check_pidfd() -> Check:
     return Check(name="pidfd", result=Result.OK, seen="pidfd_open works")
 
 
-def check_kernel_log(path: Path) -> Check:
-    """Xid lines come from here."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket: the simulated driver's record stream
-            return Check(name="kernel log", result=Result.OK, seen=f"{path} (a record stream)")
+def check_kernel_log(config: KmsgConfig) -> Check:
+    """Xid lines come from here: opens it as the agent would, and lets go again."""
+    name = "kernel log"
+    if config.source == "none":
         return Check(
-            name="kernel log",
-            result=Result.FAILED,
-            seen=f"{path}: {error.strerror}",
-            fix="run as root or with CAP_SYSLOG; in a container, pass /dev/kmsg in",
+            name=name,
+            result=Result.WARNING,
+            seen="kmsg.source is none: faults that NVML does not report are not seen",
+            fix="set kmsg.source to auto",
         )
-    os.close(descriptor)
-    return Check(name="kernel log", result=Result.OK, seen=f"{path} can be read")
+    source = None
+    try:
+        source = find(config, "", SystemClock(), Sieve(Counts()))
+        source.open(None, is_backlog=True)
+    except CannotRead as error:
+        return Check(
+            name=name,
+            result=Result.FAILED,
+            seen=str(error),
+            fix="run as root or with CAP_SYSLOG, pass /dev/kmsg into a container, or set kmsg.path and "
+            "kmsg.source",
+        )
+    finally:
+        if source is not None:
+            source.close()
+    where = config.path if source.name != "journal" else "systemd's journal"
+    if source.trust is KernelTrust.UNTRUSTED:
+        return Check(
+            name=name,
+            result=Result.WARNING,
+            seen=f"{where} ({source.name}): others may write there, so nothing drastic follows from it",
+            fix="let the agent read /dev/kmsg",
+        )
+    return Check(name=name, result=Result.OK, seen=f"{where} can be read ({source.trust})")
 
 
 def check_pressure(roots: Roots) -> Check:

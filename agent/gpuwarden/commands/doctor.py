@@ -9,6 +9,7 @@ import click
 from gpuwarden.adapters.node_client import NodeClient
 from gpuwarden.clock import SystemClock
 from gpuwarden.commands.checks import Check, Result, check_all, others_may_write
+from gpuwarden.commands.checks_oncall import check_oncall
 from gpuwarden.commands.checks_pods import check_pods
 from gpuwarden.commands.config import file_option
 from gpuwarden.commands.output import EXIT_PROBLEM, Cell, Column, Out, Styled, answers, end
@@ -36,7 +37,8 @@ def doctor(connect: Callable[[], NodeClient], out: Out, path: Path | None) -> No
     Changes nothing. Exit code 1 when a check failed.
     """
     config_check, config = _config(path)
-    checks = [config_check, *check_all(config), check_pods(config.cri), _agent(connect)]
+    checks = [config_check, *check_all(config), check_pods(config.cri)]
+    checks += [*check_oncall(config.oncall), _agent(connect)]
     if out.is_json:
         out.data({"checks": checks})
     else:

@@ -9,6 +9,7 @@ from gpuwarden.adapters.node_client import NodeClient
 from gpuwarden.commands.output import Cell, Column, Out, Styled, answers
 from gpuwarden.commands.reading import asks_agent
 from gpuwarden.commands.words import clock
+from gpuwarden.model.kernel_record import KernelTrust
 from gpuwarden.model.status import View
 
 _STYLES = {"done": "green", "failed": "red", "refused": "yellow", "unsupported": "yellow"}
@@ -55,7 +56,7 @@ def events(connect: Callable[[], NodeClient], out: Out, follow: bool, lines: int
 
 
 def of(view: View) -> list[Event]:
-    """The events of a picture, oldest first. Driver events are those of its own tick."""
+    """The events of a picture, oldest first. Those of driver and kernel are of its own tick."""
     found = [
         Event(
             wall=step.wall,
@@ -80,7 +81,28 @@ def of(view: View) -> list[Event]:
                 text=f"{event.kind}{code} on {where}{pid}",
             )
         )
+    found += _kernel(view)
     return sorted(found, key=lambda event: event.wall)
+
+
+def _kernel(view: View) -> list[Event]:
+    snapshot = view.snapshot
+    found = [
+        Event(
+            wall=snapshot.wall - (snapshot.at - record.seen_at),
+            incident="-",
+            kind="kernel",
+            text=record.text
+            if record.trust is not KernelTrust.UNTRUSTED
+            else f"(untrusted) {record.text}",
+        )
+        for record in snapshot.kernel
+    ]
+    forgery = snapshot.kernel_forgery
+    if forgery is not None:
+        what = f"{forgery.count} forged lines, the first: {forgery.text}"
+        found.append(Event(wall=snapshot.wall, incident="-", kind="kernel", text=what))
+    return found
 
 
 def _tell(found: list[Event], out: Out) -> None:

@@ -16,12 +16,20 @@ from gpuwarden.model.action import Withheld
 from gpuwarden.model.decision import Incident, IncidentStep
 from gpuwarden.node.journal import read
 from gpuwarden.node.recover import recover
+from gpuwarden.policy.archive import TOLD
 
 POINTS_SHOWN = 8
 LINE_MAX = 60
 WHO = frozenset({"image", "user", "account", "unit", "command", "uid", "owner", "pids"})
 """Evidence that tells who the tenant is; it stands with its name."""
-_RESULTS = {"done": "green", "failed": "red", "refused": "yellow", "unsupported": "yellow"}
+_RESULTS = {
+    "done": "green",
+    "delivered": "green",
+    "failed": "red",
+    "refused": "yellow",
+    "unsupported": "yellow",
+    "held": "yellow",
+}
 
 
 @click.command()
@@ -107,6 +115,8 @@ def _facts(explained: Explained) -> list[list[Cell]]:
         rows.append(["Where", incident.device])
     if incident.quota_bytes is not None or incident.peak_bytes is not None:
         rows.append(["Quota", f"{size(incident.quota_bytes)}, {_peak(incident)}"])
+    if told := _told(incident):
+        rows.append(["Told", told])
     if incident.harmed:
         rows.append(["Harmed", ", ".join(incident.harmed)])
     times = [
@@ -124,6 +134,23 @@ def _facts(explained: Explained) -> list[list[Cell]]:
         ["Rule", f"{incident.rule}, mode {incident.mode}, {kernel_log(incident.kernel_log)}"]
     )
     return rows
+
+
+def _told(incident: Incident) -> str:
+    """Who was reached, and who has it in hand; nothing where nobody was to be woken."""
+    steps = [step for step in incident.steps if step.kind == TOLD]
+    taken = [
+        s for s in steps if s.result == "delivered" and not s.text.startswith("acknowledged by")
+    ]
+    said = [f"{s.text.partition(':')[0]}, {clock(s.wall, has_year=False)}" for s in taken[-4:]]
+    said += [s.text for s in steps if s.text.startswith("acknowledged by")]
+    is_paged = any(step.kind == "page" for step in incident.steps)
+    if not said and steps:
+        word = "held back" if steps[-1].result == "held" else "nobody could be told yet"
+        said = [f"{word} ({steps[-1].text})"]
+    elif not said and is_paged:
+        said = ["nobody yet"]
+    return "; ".join(said)
 
 
 def _peak(incident: Incident) -> str:

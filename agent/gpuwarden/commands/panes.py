@@ -1,11 +1,12 @@
 """What several verbs show: devices, tenants, incidents, findings, and what is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gpuwarden.commands.output import Cell, Column, Out, Part, Styled
 from gpuwarden.commands.words import bar, clock, share, size, span
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.device import Device, Sight
+from gpuwarden.model.fault import RecoveryAction
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import Rung
@@ -21,7 +22,15 @@ STYLES = {
     Severity.ERROR: "red",
     Severity.CRITICAL: "bold red",
 }
-_RECOVERY = {1: "reset", 2: "reboot", 3: "drain P2P", 4: "drain and reset"}
+_RECOVERY: Mapping[int, str] = {
+    RecoveryAction.GPU_RESET: "reset",
+    RecoveryAction.NODE_REBOOT: "reboot",
+    RecoveryAction.DRAIN_P2P: "drain P2P",
+    RecoveryAction.DRAIN_AND_RESET: "drain and reset",
+    RecoveryAction.RECOVER_IMEX_DOMAIN: "IMEX recovery",
+    RecoveryAction.BUS_RESET: "bus reset",
+    RecoveryAction.SYSTEM_REBOOT: "system reboot",
+}
 _RESTING = frozenset({Rung.WATCH, Rung.DONE})
 
 
@@ -95,7 +104,8 @@ def header(view: View, now: float) -> list[Part]:
 
 def kernel_log(source: str) -> str:
     """Where kernel lines come from, in words."""
-    return "kernel log not read" if source == "none" else f"kernel log {source}"
+    said = {"none": "not read", "kernel": "read"}.get(source, source)
+    return f"kernel log {said}"
 
 
 def gpu_table(view: View, out: Out) -> Part:
@@ -260,6 +270,35 @@ def service_table(view: View, out: Out) -> Part:
             "-" if state.limit_s is None else span(state.limit_s),
         ]
         for state in view.snapshot.services
+    ]
+    return out.table(columns, rows)
+
+
+def oncall_table(view: View, out: Out) -> Part:
+    """One row a sink: whether people can be told."""
+    columns = (
+        Column("ON-CALL"),
+        Column("KIND", from_width=100),
+        Column("STATE"),
+        Column("WAITING", is_number=True),
+        Column("LAST TAKEN", is_number=True),
+        Column("WHAT IT SAID", may_wrap=True),
+    )
+    wall = view.snapshot.wall
+    rows: list[list[Cell]] = [
+        [
+            sink.name,
+            sink.kind,
+            Styled("not used yet", "")
+            if sink.ok_wall is None and sink.failing_wall is None
+            else Styled("ok", "green")
+            if sink.failing_wall is None
+            else Styled(f"fails for {span(wall - sink.failing_wall)}", "bold red"),
+            str(sink.due),
+            "-" if sink.ok_wall is None else f"{span(wall - sink.ok_wall)} ago",
+            sink.detail,
+        ]
+        for sink in view.oncall.sinks
     ]
     return out.table(columns, rows)
 

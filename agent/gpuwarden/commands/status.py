@@ -45,6 +45,11 @@ def picture(view: View, out: Out, now: float) -> list[Part]:
     is_open = [incident for incident in view.incidents if incident.closed_at is None]
     if is_open:
         parts += ["", panes.incident_table(is_open, out)]
+    if view.oncall.sinks:
+        parts += ["", panes.oncall_table(view, out)]
+    if view.oncall.silences:
+        count = len(view.oncall.silences)
+        parts += ["", f"{count} silence{'s' if count > 1 else ''} (gpuwarden silence list)"]
     if panes.gaps(view):
         parts += ["", panes.gap_table(view, out)]
     parts.append("")

@@ -27,7 +27,14 @@ class Kind(StrEnum):
     CORDON = "cordon"
     UNCORDON = "uncordon"
     RELOCATE = "relocate"
+    RESTART_TENANT = "restart-tenant"
     PAGE = "page"
+    RESTART_SERVICES = "restart-services"
+    RESET_GPU = "reset-gpu"
+    RELOAD_DRIVER = "reload-driver"
+    REBOOT = "reboot"
+    KEEP_EVIDENCE = "keep-evidence"
+    """What a repair that failed leaves to be looked at is put on disk before the next one is tried."""
 
 
 HARMFUL = frozenset(
@@ -43,6 +50,11 @@ HARMFUL = frozenset(
         Kind.SET_HOST_LIMITS,
         Kind.CORDON,
         Kind.RELOCATE,
+        Kind.RESTART_TENANT,
+        Kind.RESTART_SERVICES,
+        Kind.RESET_GPU,
+        Kind.RELOAD_DRIVER,
+        Kind.REBOOT,
     }
 )
 """Withheld in observe mode. Undo (thaw, unthrottle, restart-back, clear-limit, uncordon) never
@@ -56,12 +68,26 @@ BLOCKING = frozenset(
         Kind.DETACH,
         Kind.STOP,
         Kind.RELOCATE,
+        Kind.RESTART_TENANT,
         Kind.PAGE,
         Kind.SET_LIMIT,
         Kind.CLEAR_LIMIT,
+        Kind.CORDON,
+        Kind.UNCORDON,
+        Kind.RESTART_SERVICES,
+        Kind.RESET_GPU,
+        Kind.RELOAD_DRIVER,
+        Kind.REBOOT,
+        Kind.KEEP_EVIDENCE,
     }
 )
 """Calls that may block (runtime, driver, network): they run on a worker, never in the loop."""
+
+
+REPAIRS = frozenset({Kind.RESTART_SERVICES, Kind.RESET_GPU, Kind.RELOAD_DRIVER, Kind.REBOOT})
+"""Steps of a repair: each belongs to the device it names, or to the node."""
+ENDS_SIGHT = frozenset({Kind.RESET_GPU, Kind.RELOAD_DRIVER})
+"""While these run the agent itself may have no device open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gpuwarden.model.action import Action, Withheld
+from gpuwarden.model.command import Answer
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.memory import Memory
@@ -38,11 +39,13 @@ class Decision:
     """What this tick adds to which incident (opened, evidence, closed)."""
     wake_at: float | None = None
     """Monotonic seconds at which something becomes due by itself (grace over, hold expired)."""
+    answers: tuple[Answer, ...] = ()
+    """To the commands of this tick."""
 
     @property
     def is_notable(self) -> bool:
         """Whether the journal must keep this tick."""
-        return bool(self.actions or self.withheld or self.incidents)
+        return bool(self.actions or self.withheld or self.incidents or self.answers)
 
 
 class NoteKind(StrEnum):

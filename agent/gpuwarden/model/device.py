@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gpuwarden.model.health import DeviceHealth
 from gpuwarden.model.ids import DeviceId, Pid
 
 
@@ -41,6 +42,8 @@ class Device:
     """NVML field 230: 0 none, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset; None = not
     told.
     """
+    health: DeviceHealth | None = None
+    """How well it is; None: nothing is told of it now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,12 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverEvent:
-    """An event the driver reported: ``kind`` is xid, recovery-action, ecc, mig, clock or lost."""
+    """An event the driver reported.
+
+    ``kind``: xid, recovery-action, lost, mig, clock, or of memory: ecc-corrected, ecc-uncorrected,
+    ecc-storm, retirement, retirement-failed, poison-contained, poison. ``code``: the Xid, or the
+    recovery action.
+    """
 
     kind: str
     at: float

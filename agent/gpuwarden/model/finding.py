@@ -1,7 +1,7 @@
 """Findings: a rule's claim with its evidence."""
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 from gpuwarden.model.ids import DeviceId, TenantId
 
@@ -13,6 +13,15 @@ class Severity(IntEnum):
     WARNING = 1
     ERROR = 2
     CRITICAL = 3
+
+
+class Scope(StrEnum):
+    """How far a fault reaches: what has to be given up to be rid of it."""
+
+    APP = "app"
+    GPU = "gpu"
+    LINK = "link"
+    NODE = "node"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,3 +43,7 @@ class Finding:
     used_bytes: int | None = None
     limit_bytes: int | None = None
     evidence: tuple[tuple[str, str], ...] = ()
+    fault: str = ""
+    """Class of the fault (``row-remap-pending``), for whoever decides what heals it; empty: none."""
+    scope: Scope | None = None
+    """How far the fault reaches; only where there is one."""

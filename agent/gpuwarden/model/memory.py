@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from gpuwarden.model.action import Kind, Outcome, Result, Target
+from gpuwarden.model.action import REPAIRS, Kind, Outcome, Result, Target
 from gpuwarden.model.device import Sight
+from gpuwarden.model.health_memory import HealthMemory
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
+from gpuwarden.model.repair import NODE, Fault, Phase, Repair
+from gpuwarden.model.service import Care
+from gpuwarden.model.service import after as cared
 
 
 class Rung(StrEnum):
@@ -153,6 +157,8 @@ class Debt:
 class DeviceMemory:
     """What is remembered of one device."""
 
+    pci: str = ""
+    """Where it is, or was while the driver still counted it."""
     sight: Sight = Sight.OK
     sight_since: float = 0.0
     cooldown_until: float = 0.0
@@ -167,6 +173,18 @@ class DeviceMemory:
     reserve_since: float | None = None
     """Since when free memory has been under the reserve."""
     cordoned_by: IncidentId | None = None
+    cordoned_wall: float = 0.0
+    """Unix seconds at which the cordon began."""
+    held_by: str = ""
+    """The operator who wants it cordoned: it is lifted by an operator, and by nobody else."""
+    is_cordon_told: bool = False
+    """Whether everybody who places jobs here has been told of the cordon."""
+    uncordon_owed: IncidentId | None = None
+    """The incident of a cordon of whose end somebody has still to be told."""
+    cordon_tried_at: float | None = None
+    """When that, or the cordon itself, was last told or tried."""
+    cordon_tries: int = 0
+    """How often in a row that has failed."""
     well_since: float | None = None
     """Of a cordoned device: since when nothing has spoken against it."""
     last_resort: str = ""
@@ -205,6 +223,19 @@ class Memory:
     ``failed <at>``."""
     released: Mapping[DeviceId, float] = field(default_factory=dict)
     """Device -> when the last eviction on it ended."""
+    health: HealthMemory = field(default_factory=HealthMemory)
+    kernel_heard: tuple[int, int] | None = None
+    """Number and stamp (microseconds since boot) of the newest kernel record that was folded in; of this boot."""
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+    """By ``fault_key``."""
+    repairs: Mapping[str, Repair] = field(default_factory=dict)
+    """By subject: a device's id, or ``NODE``."""
+    mended: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Fault key -> wall seconds of the repairs that were verified; outlasts a reboot."""
+    spent: tuple[tuple[str, str, float], ...] = ()
+    """(subject, step, wall seconds) of each step ordered: what the budgets a day count."""
+    cares: Mapping[str, Care] = field(default_factory=dict)
+    """By service: every one that is probed."""
 
     def after(self, outcomes: tuple[Outcome, ...]) -> "Memory":
         """Fold what became of the actions. Unknown and failed outcomes settle nothing but the
@@ -231,6 +262,13 @@ world is measured first, and what still lives meets the same rung."""
 
 
 def _after_one(memory: Memory, outcome: Outcome) -> Memory:
+    if outcome.kind in REPAIRS:
+        return _after_step(memory, outcome)
+    if outcome.kind in (Kind.CORDON, Kind.UNCORDON):
+        return _after_cordon(memory, outcome)
+    if outcome.kind is Kind.RESTART_TENANT:
+        cares = {name: cared(care, outcome) for name, care in memory.cares.items()}
+        return replace(memory, cares=cares)
     if outcome.tenant is None:
         return memory
     debts = tuple(d for d in memory.debts if not _is_settled(d, outcome))
@@ -262,6 +300,40 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
     if cases is memory.cases and debts == memory.debts and applied is memory.applied:
         return memory
     return replace(memory, cases=cases, debts=debts, applied=applied)
+
+
+def _after_step(memory: Memory, outcome: Outcome) -> Memory:
+    """A repair learns what became of the step it waits for."""
+    subject = NODE if outcome.device is None else str(outcome.device)
+    repair = memory.repairs.get(subject)
+    if repair is None or repair.phase is not Phase.ACTING or outcome.result is Result.STARTED:
+        return memory
+    if not repair.attempts or repair.attempts[-1].step != outcome.kind.value:
+        return memory
+    told = replace(repair.attempts[-1], result=outcome.result.value, detail=outcome.detail)
+    repair = replace(
+        repair,
+        attempts=(*repair.attempts[:-1], told),
+        is_unsure=outcome.result is Result.UNKNOWN,
+    )
+    return replace(memory, repairs={**memory.repairs, subject: repair})
+
+
+def _after_cordon(memory: Memory, outcome: Outcome) -> Memory:
+    """Whether others know of a cordon; one that could not be told is told again later."""
+    state = memory.devices.get(outcome.device) if outcome.device is not None else None
+    if outcome.device is None or state is None or outcome.result is Result.STARTED:
+        return memory
+    is_told = outcome.result in (Result.DONE, Result.UNSUPPORTED)
+    state = replace(state, cordon_tries=0 if is_told else state.cordon_tries + 1)
+    # Where nobody knows whether it was told, it is told once more at once: twice is the same.
+    tried_at = 0.0 if outcome.result is Result.UNKNOWN else outcome.at
+    if outcome.kind is Kind.CORDON:
+        state = replace(state, is_cordon_told=is_told, cordon_tried_at=tried_at)
+    else:
+        owed = None if is_told else state.uncordon_owed
+        state = replace(state, uncordon_owed=owed, cordon_tried_at=tried_at)
+    return replace(memory, devices={**memory.devices, outcome.device: state})
 
 
 def _limit_of(tenant: TenantId, outcome: Outcome) -> str:

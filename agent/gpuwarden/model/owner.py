@@ -47,6 +47,16 @@ class ProcessFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuContainer:
+    """A container that runs and was given a GPU, whether or not it uses it."""
+
+    pid: int
+    """Its first process."""
+    devices: tuple[str, ...]
+    """As its creator named them: ``all``, an index, a UUID, a CDI name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeFacts:
     """What the owner's runtime (Docker, Slurm, systemd, ...) says of a tenant.
 

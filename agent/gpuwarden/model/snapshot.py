@@ -1,10 +1,15 @@
 """One look at the node: everything a decision may know."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gpuwarden.model.command import Command
 from gpuwarden.model.device import Device, DriverEvent
+from gpuwarden.model.health import DriverVersions, Surroundings
 from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
+from gpuwarden.model.service import ProbeReading
 from gpuwarden.model.tenant import Standing, Tenant, Use
 
 
@@ -85,6 +90,15 @@ class LimitReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A container that was given a GPU, whether or not it uses it yet."""
+
+    tenant: Tenant
+    devices: tuple[str, ...]
+    """As its creator named them: ``all``, an index, a UUID, a CDI name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One look. ``at`` is monotonic seconds, ``wall`` Unix seconds of the same tick."""
 
@@ -96,7 +110,17 @@ class Snapshot:
     uses: tuple[Use, ...] = ()
     standings: tuple[Standing, ...] = ()
     events: tuple[DriverEvent, ...] = ()
+    kernel: tuple[KernelRecord, ...] = ()
+    """Records of the kernel log since the last look, not judged."""
+    kernel_log: KernelTrust = KernelTrust.NONE
+    """Where kernel lines come from now."""
+    kernel_forgery: KernelForgery | None = None
+    """Lines that pretend to be the driver's: told at most once a minute."""
+    named: Mapping[int, TenantId] = field(default_factory=dict)
+    """Whose the processes are, or were, that this look's events and lines name, by pid."""
     services: tuple[ServiceState, ...] = ()
+    probes: tuple[ProbeReading, ...] = ()
+    """The newest of every service that is probed."""
     host: HostSample | None = None
     limits: tuple[LimitReading, ...] = ()
     limiter: str = "none"
@@ -105,6 +129,13 @@ class Snapshot:
     """Bytes on a device that no listed process holds: used minus the sum of its rows, by its
     last list.
     """
+    driver: DriverVersions | None = None
+    surroundings: Surroundings | None = None
+    """What the host says about its GPUs' surroundings; None: not known (yet)."""
+    guests: tuple[Guest, ...] = ()
+    """Docker's containers with a GPU; looked for while anything is cordoned."""
+    commands: tuple[Command, ...] = ()
+    """What operators have asked for since the last look."""
     can_record: bool = True
     """Whether the journal can be written: without it nothing harmful is decided."""
     fleet_permit: bool = True

@@ -8,6 +8,8 @@ from gpuwarden.model.decision import Incident
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import Case, Debt, Tombstone
+from gpuwarden.model.oncall import OncallState
+from gpuwarden.model.repair import Fault, Repair
 from gpuwarden.model.snapshot import Snapshot
 
 
@@ -45,6 +47,8 @@ class View:
     cases: tuple[Case, ...] = ()
     debts: tuple[Debt, ...] = ()
     tombstones: tuple[Tombstone, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    repairs: tuple[Repair, ...] = ()
     incidents: tuple[Incident, ...] = ()
     """Newest first; open ones are never dropped, closed ones are bounded."""
     outcomes: tuple[Outcome, ...] = ()
@@ -57,3 +61,4 @@ class View:
     """(counter name, label value or ``""``) -> total since start."""
     durations: Mapping[str, float] = field(default_factory=dict)
     """Own cost: tick_cpu_s, tick_wall_s, rss_bytes, probe_rss_bytes, probe_cpu_s_total, ..."""
+    oncall: OncallState = field(default_factory=OncallState)

@@ -7,9 +7,21 @@ from functools import partial
 
 from gpuwarden.clock import Clock
 from gpuwarden.errors import Refused, Unavailable, Unsupported
-from gpuwarden.model.action import BLOCKING, Action, Kind, Outcome, Result, Target
+from gpuwarden.model.action import (
+    BLOCKING,
+    ENDS_SIGHT,
+    REPAIRS,
+    Action,
+    Kind,
+    Outcome,
+    Result,
+    Target,
+)
 from gpuwarden.model.ids import CgroupId, Pid
+from gpuwarden.model.oncall import Page
+from gpuwarden.model.repair import NODE, Subject
 from gpuwarden.model.tenant import HostLimits
+from gpuwarden.node.workers import PAGE_LANE
 from gpuwarden.ports import Ports
 
 Old = Mapping[str, str]
@@ -55,13 +67,28 @@ class Actor:
             Kind.CLEAR_LIMIT: self._clear_limit,
             Kind.SET_HOST_LIMITS: self._host_limits,
             Kind.RELOCATE: self._relocate,
+            Kind.RESTART_TENANT: self._restart,
         }
+        self._do_on_device: Mapping[Kind, Callable[[Action], Old]] = {
+            Kind.CORDON: self._cordon,
+            Kind.UNCORDON: self._uncordon,
+            Kind.RESTART_SERVICES: self._marked(lambda action: ports.remedies.restart_services()),
+            Kind.RESET_GPU: self._marked(lambda action: ports.remedies.reset_gpu(_subject(action))),
+            Kind.RELOAD_DRIVER: self._marked(lambda action: ports.remedies.reload_driver()),
+            Kind.REBOOT: self._marked(lambda action: ports.remedies.reboot(action.why)),
+            Kind.KEEP_EVIDENCE: self._keep_evidence,
+        }
+        self._blinding: set[str] = set()
+        """Actions under way for which the probe has let go of every device."""
 
     def act(self, actions: Sequence[Action]) -> list[Outcome]:
         """Execute in order; blocking ones answer ``started`` now and their outcome later."""
         outcomes = []
         for action in actions:
             self._ports.steps.reached(action, "intended")
+            if action.kind in ENDS_SIGHT:
+                self._blinding.add(action.id)
+                self._ports.probe.pause()
             if action.kind not in BLOCKING:
                 outcomes.append(self._run(action))
             elif self._ports.workers.submit(_lane(action), action, partial(self._run, action)):
@@ -69,6 +96,15 @@ class Actor:
             else:
                 outcomes.append(self._outcome(action, Result.FAILED, "its worker's queue is full"))
         return outcomes
+
+    def concluded(self, outcomes: Sequence[Outcome]) -> None:
+        """Look again once nothing is under way that needs the devices let go of."""
+        over = {o.action for o in outcomes if o.result is not Result.STARTED}
+        if not self._blinding & over:
+            return
+        self._blinding -= over
+        if not self._blinding:
+            self._ports.probe.resume()
 
     def _run(self, action: Action) -> Outcome:
         """One action to its outcome. Whatever a port raises becomes a result, never an
@@ -86,26 +122,28 @@ class Actor:
             self.port_errors += 1
             return self._outcome(action, Result.FAILED, f"{type(error).__name__}: {error}")
         self._ports.steps.reached(action, "acted")
-        return self._outcome(action, Result.DONE, old=old)
+        told = action.kind in (Kind.CORDON, Kind.UNCORDON)
+        detail = ", ".join(f"{who}: {what}" for who, what in old.items()) if told else ""
+        if action.kind is Kind.KEEP_EVIDENCE:
+            detail = old.get("said", "")
+        return self._outcome(action, Result.DONE, detail, old=old)
 
     def _execute(self, action: Action) -> Old:
         if action.kind is Kind.PAGE:
             self._ports.steps.reached(action, "checked")
-            params = dict(action.params)
-            self._ports.pager.send(
-                action.incident,
-                params.get("severity", "error"),
-                params.get("summary", action.why),
-                {"why": action.why, "device": action.device or ""},
-            )
+            self._ports.pager.send(_page(action, self._clock.wall()))
             return {}
+        on_device = self._do_on_device.get(action.kind)
+        if on_device is not None:
+            self._ports.steps.reached(action, "checked")
+            return on_device(action)
         do = self._do.get(action.kind)
-        if do is None or action.target is None:  # warn, cordon, uncordon: kept in the journal
+        if do is None or action.target is None:  # warn: kept in the journal
             self._ports.steps.reached(action, "checked")
             return {}
         if action.kind in ON_THE_GROUP:
             self._compare(action.target)
-        elif action.kind is Kind.STOP and action.target.cgroup is not None:
+        elif action.kind in (Kind.STOP, Kind.RESTART_TENANT) and action.target.cgroup is not None:
             # Its turn may have come late: who was started under the same id since is judged anew.
             self._ports.cgroups.is_populated(action.target.cgroup)
         self._ports.steps.reached(action, "checked")
@@ -197,6 +235,13 @@ class Actor:
         runtime.stop(target, float(dict(action.params).get("grace_s", "0")))
         return {}
 
+    def _restart(self, action: Action, target: Target) -> Old:
+        runtime = self._ports.runtimes.for_runtime(target.runtime)
+        if runtime is None:
+            raise Unsupported(f"nothing here can restart a tenant of runtime {target.runtime}")
+        runtime.restart(target, float(dict(action.params).get("grace_s", "0")))
+        return {}
+
     def _restart_off(self, action: Action, target: Target) -> Old:
         runtime = self._ports.runtimes.for_runtime(target.runtime)
         if runtime is None:
@@ -250,6 +295,36 @@ class Actor:
         new = runtime.relocate(target, action.device, int(dict(action.params)["index"]))
         return {"new": new}
 
+    def _marked(self, step: Callable[[Action], str]) -> Callable[[Action], Old]:
+        """A step of a repair with its marks: whether it was taken can seldom be measured afterwards."""
+
+        def take(action: Action) -> Old:
+            mark = self._ports.remedies.mark
+            mark(action.id, is_done=False)
+            try:
+                words = step(action)
+            except (Refused, Unsupported):
+                mark("", is_done=False)  # nothing was done: an agent after this one may try
+                raise
+            except Unavailable:
+                mark(action.id, is_done=True)  # tried to its end: what came of it will be measured
+                raise
+            mark(action.id, is_done=True)
+            return {"said": words} if words else {}
+
+        return take
+
+    def _keep_evidence(self, action: Action) -> Old:
+        subject = _subject(action)
+        return {"said": self._ports.remedies.keep_evidence(subject, action.incident, action.why)}
+
+    def _cordon(self, action: Action) -> Old:
+        return self._ports.cordons.cordon(_subject(action), action.incident, action.why)
+
+    def _uncordon(self, action: Action) -> Old:
+        still = [i for i in dict(action.params).get("still", "").split(",") if i]
+        return self._ports.cordons.uncordon(_subject(action), action.incident, still)
+
     def _outcome(
         self, action: Action, result: Result, detail: str = "", old: Old | None = None
     ) -> Outcome:
@@ -267,17 +342,45 @@ class Actor:
         )
 
 
+def _page(action: Action, wall: float) -> Page:
+    params = dict(action.params)
+    return Page(
+        id=action.id,
+        incident=action.incident,
+        severity=params.get("severity", "error"),
+        summary=params.get("summary", action.why),
+        wall=wall,
+        device=action.device or "",
+        fault=params.get("fault", ""),
+        pci=params.get("pci", ""),
+    )
+
+
 def _cgroup(target: Target) -> CgroupId:
     if target.cgroup is None:
         raise Unsupported("the tenant has no cgroup of its own")
     return target.cgroup
 
 
+def _subject(action: Action) -> Subject:
+    params = dict(action.params)
+    index = params.get("index", "")
+    return Subject(
+        device=None if action.device == NODE else action.device,
+        index=int(index) if index.isdigit() else None,
+        pci=params.get("pci", ""),
+    )
+
+
 def _lane(action: Action) -> str:
     """One lane a device for evictions; pages and settings have their own, so that they never queue
     behind a runtime that hangs."""
     if action.kind is Kind.PAGE:
-        return "page"
+        return PAGE_LANE
+    if action.kind in REPAIRS or action.kind is Kind.KEEP_EVIDENCE:
+        return "repair"  # in order: no step before the evidence of the last one is kept
+    if action.kind in (Kind.CORDON, Kind.UNCORDON):
+        return "cordon"
     if action.kind in (Kind.SET_LIMIT, Kind.CLEAR_LIMIT):
         return "limiter"
     return f"device {action.device}" if action.device is not None else "node"

@@ -11,6 +11,8 @@ from gpuwarden.model.tenant import Use
 from gpuwarden.ports import Processes
 
 MAX_POINTS = 64
+MAX_GONE = 4096
+"""Processes that are remembered after their last row: a driver tells of a fault after who caused it."""
 
 
 Key = tuple[int, int]
@@ -57,6 +59,8 @@ class Attribution:
     facts_of: dict[TenantId, ProcessFacts] = field(default_factory=dict)
     dead: dict[int, tuple[Pid, TenantId]] = field(default_factory=dict)
     """Whose a pid was that an earlier agent acted on: bytes may stay listed under a dead pid."""
+    gone: dict[int, TenantId] = field(default_factory=dict)
+    """Whose the pids were that were listed once and are no more, oldest first; bounded."""
     doubtful: set[tuple[DeviceId, int]] = field(default_factory=set)
     """Rows that changed size together with the process behind their pid: nobody's while they last."""
     traces: dict[tuple[TenantId, DeviceId], list[tuple[float, int]]] = field(default_factory=dict)
@@ -90,6 +94,7 @@ class Attribution:
         kept = self._left_out(listing, old, rows.keys(), known_bytes)
         rows.update(kept)
         known_bytes += sum(row.used_bytes or 0 for row in kept.values())
+        self._bury(old, rows)
         self.rows[listing.device] = rows
         folded = Folded(
             rows=listing.rows,
@@ -108,6 +113,25 @@ class Attribution:
             del self.traces[tenant, listing.device]
         self._renew(listing, folded)
         return True
+
+    def _bury(self, old: dict[Key, Row], rows: dict[Key, Row]) -> None:
+        for key in old.keys() - rows.keys():
+            self.gone.pop(key[0], None)
+            self.gone[key[0]] = old[key].tenant
+        while len(self.gone) > MAX_GONE:
+            self.gone.pop(next(iter(self.gone)))
+
+    def owner_of(self, raw_pid: int) -> TenantId | None:
+        """Whose a process is, or was, that the driver names: by the lists first, for a pid that was listed
+        may be another's by now; else by what runs under it now."""
+        for rows in self.rows.values():
+            for (listed, _), row in rows.items():
+                if listed == raw_pid:
+                    return row.tenant
+        if raw_pid in self.gone:
+            return self.gone[raw_pid]
+        facts = self.processes.facts(raw_pid)
+        return None if facts is None else self.tenant_of(facts)
 
     def _left_out(
         self, listing: Listing, old: dict[Key, Row], listed: AbstractSet[Key], known_bytes: int
@@ -240,6 +264,11 @@ class Attribution:
                 )
             )
         return uses
+
+    def holder_of(self, device: DeviceId, raw_pid: int) -> TenantId | None:
+        """Whose row a pid is on a device, by the newest list; None: nobody's, or not listed."""
+        rows = self.rows.get(device, {})
+        return next((row.tenant for row in rows.values() if row.raw_pid == raw_pid), None)
 
     def pids(self) -> dict[TenantId, tuple[Pid, ...]]:
         """Every tenant's processes that hold bytes."""

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pydantic import TypeAdapter
 
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Outcome
+from gpuwarden.model.audit import Audited
 from gpuwarden.model.decision import Decision, Incident
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.snapshot import Snapshot
@@ -35,7 +37,7 @@ _NAME = re.compile(r"journal-([0-9]{8})\.jsonl\Z")  # journal-00000042.jsonl
 class Record:
     """One line. ``kind`` says which of the other fields are there."""
 
-    kind: Literal["start", "config", "tick", "outcomes", "incidents", "memory", "stop"]
+    kind: Literal["start", "config", "tick", "outcomes", "incidents", "memory", "audit", "stop"]
     schema: int = SCHEMA
     config: str | None = None
     memory: Memory | None = None
@@ -44,6 +46,7 @@ class Record:
     decision: Decision | None = None
     outcomes: tuple[Outcome, ...] = ()
     incidents: tuple[Incident, ...] = ()
+    audit: Audited | None = None
 
 
 CODEC: TypeAdapter[Record] = TypeAdapter(Record)
@@ -185,7 +188,8 @@ class RealDisk:
 
 
 class FileJournal:
-    """Writes one folder of segments. One writer: the state directory is locked by ``wiring``."""
+    """Writes one folder of segments. One process: the state directory is locked by ``wiring``. The loop
+    writes, and whoever carries out a command of a person."""
 
     def __init__(self, folder: Path, max_bytes: int, disk: Disk | None = None) -> None:
         self._folder = folder
@@ -195,13 +199,15 @@ class FileJournal:
         self._size = 0
         self._config = ""
         self._memory = Memory()
+        self._lock = threading.Lock()
         self.failures = 0
 
     def begin(self, config_json: str, memory: Memory) -> None:
         """Open a new segment that stands by itself: configuration and memory first."""
         self._config = config_json
         self._memory = memory
-        self._open()
+        with self._lock:
+            self._open()
 
     def reconfigure(self, config_json: str) -> None:
         """Write a new configuration: replay needs the one each decision was made under."""
@@ -227,6 +233,10 @@ class FileJournal:
         self._memory = memory
         self._append(Record(kind="memory", memory=memory))
 
+    def audit(self, entry: Audited) -> None:
+        """Write a command down; from any thread."""
+        self._append(Record(kind="audit", audit=entry))
+
     def close(self) -> None:
         """Let go of the segment."""
         if self._fd is not None:
@@ -234,9 +244,11 @@ class FileJournal:
             self._fd = None
 
     def _append(self, record: Record) -> None:
-        if self._fd is None or self._size >= SEGMENT_BYTES:
-            self._open()
-        self._write(encode(record))
+        data = encode(record)
+        with self._lock:
+            if self._fd is None or self._size >= SEGMENT_BYTES:
+                self._open()
+            self._write(data)
 
     def _write(self, data: bytes) -> None:
         if self._fd is None:

@@ -59,7 +59,10 @@ class Node:
     def tick(self, now: float, wall: float) -> Decision:
         """One pass."""
         started = self._clock.now()
+        if self.last is None:
+            self._follow(self.archive.incidents, is_all=True)
         self._conclude(self.ports.workers.finished())
+        self._tell(now, wall)
         if self.journal_fault and now >= self._retry_at:
             self._find_journal(now)
         fault = self.journal_fault
@@ -69,6 +72,8 @@ class Node:
         decided = self._clock.now()
         decision = self._intend(snapshot, decision)
         self.memory = decision.memory
+        if decision.answers:
+            self.ports.commands.answer(decision.answers)
         self._open_actions.update((a.id, a) for a in decision.actions)
         again, self._again = self._again, ()
         outcomes = self.actor.act((*again, *decision.actions))
@@ -83,8 +88,22 @@ class Node:
             "decide_s": decided - observed,
         }
         self.ports.status.publish(snapshot, self.last, outcomes, self.archive.incidents)
+        self.ports.kernel_log.settle()
         self.ports.watchdog.pet(_summary(self.cfg, snapshot, decision))
         return self.last
+
+    def _follow(self, incidents: Sequence[Incident], *, is_all: bool = False) -> None:
+        """On-call hears of what changed; in the beginning, of everything."""
+        if incidents or is_all:
+            subjects = {i: subject for subject, i in self.memory.open_incidents.items()}
+            self.ports.pager.follow(incidents, subjects, is_all=is_all)
+
+    def _tell(self, now: float, wall: float) -> None:
+        """What became of messages to people stands in their incidents."""
+        deliveries = self.ports.pager.delivered()
+        if deliveries:
+            self.archive, changed = archive.delivered(self.archive, deliveries, now, wall)
+            self._keep(changed)
 
     def let_go(self) -> None:
         """Before a clean end: whatever is held runs on."""
@@ -113,6 +132,7 @@ class Node:
                 decision = decide(self.cfg, self.memory, replace(snapshot, can_record=False))
         self.archive, changed = archive.decided(self.cfg, self.archive, snapshot, decision)
         self._keep(changed)
+        self._follow(changed)
         return decision
 
     def _conclude(self, outcomes: Sequence[Outcome]) -> None:
@@ -120,6 +140,7 @@ class Node:
         if not outcomes:
             return
         self._reach("concluding", outcomes)
+        self.actor.concluded(outcomes)
         self.memory = self.memory.after(tuple(outcomes))
         if not self.journal_fault:
             try:
@@ -134,6 +155,7 @@ class Node:
         self.archive, changed = archive.concluded(self.archive, outcomes)
         if any(o.result is not Result.STARTED for o in outcomes):
             self._keep(changed)
+            self._follow(changed)
 
     def _reach(self, phase: str, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:

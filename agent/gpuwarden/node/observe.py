@@ -9,15 +9,19 @@ from gpuwarden.config import Config
 from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.device import Device, Sight
+from gpuwarden.model.health import Surroundings
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
+from gpuwarden.model.kernel_line import SxidLine
+from gpuwarden.model.kernel_record import KernelRecord
 from gpuwarden.model.memory import IN_FLIGHT, Memory, Rung
 from gpuwarden.model.owner import ProcessFacts, RuntimeFacts
-from gpuwarden.model.snapshot import Gap, GapKind, Snapshot
+from gpuwarden.model.snapshot import Gap, GapKind, Guest, Snapshot
 from gpuwarden.model.tenant import Standing, Tenant
+from gpuwarden.model.views import KernelView, ProbeView
 from gpuwarden.node.attribution import Attribution
 from gpuwarden.policy.admission import Who, admit
 from gpuwarden.policy.carriers import carriers
-from gpuwarden.ports import Ports, ProbeView
+from gpuwarden.ports import Ports
 
 Value = TypeVar("Value")
 
@@ -54,6 +58,8 @@ class Observer:
         ] = {}
         """Each tenant as last judged, with what it was judged from: a list alone changes nothing."""
         self._gaps: list[Gap] = []
+        self._around: tuple[Surroundings | None, Surroundings | None] = (None, None)
+        """The newest sample with remains, and the same with whose they were."""
         self.port_errors: dict[str, int] = {}
         """Unexpected exceptions by port: each is a defect of an adapter, contained here."""
 
@@ -81,6 +87,7 @@ class Observer:
         view = self._ask("probe", lambda: self._ports.probe.drain(now)) or ProbeView(
             devices=(), listings=()
         )
+        kernel = self._ask("kernel_log", lambda: self._ports.kernel_log.drain(now)) or KernelView()
         self._rotate(now)
         changed = self._fold_lists(view)
         if self._ask("runtimes", self._ports.runtimes.changed):
@@ -90,11 +97,13 @@ class Observer:
         self._read_pressure(now)
         devices = self._devices(view)
         services = self._ask("services", lambda: self._ports.services.states(now)) or ()
+        probes = self._ask("services", lambda: self._ports.services.probes(now)) or ()
         standings = self._standings(memory)
         host = self._ask("host", lambda: self._ports.host.sample(now))
         boot_id = self._ask("host", self._ports.host.boot_id) or memory.boot_id
         limits = tuple(self._ask("limiter", self._ports.limiter.readings) or ())
-        gaps = (*view.gaps, *(self._ask("runtimes", self._ports.runtimes.gaps) or ()), *self._gaps)
+        unseen = self._ask("runtimes", self._ports.runtimes.gaps) or ()
+        gaps = (*view.gaps, *kernel.gaps, *unseen, *self._gaps)
         return Snapshot(
             at=now,
             wall=wall,
@@ -104,13 +113,22 @@ class Observer:
             uses=self._attribution.uses(),
             standings=standings,
             events=view.events,
+            kernel=kernel.records,
+            kernel_log=kernel.trust,
+            kernel_forgery=kernel.forgery,
+            named=self._named(view, kernel.records),
             services=tuple(services),
+            probes=tuple(probes),
             host=host,
             limits=limits,
             limiter=self._ports.limiter.name,
             gaps=gaps,
             unattributed=tuple(sorted(self._attribution.unattributed.items())),
+            driver=view.driver,
+            surroundings=self._surroundings(view),
             can_record=not journal_fault,
+            guests=self._guests(memory, now),
+            commands=tuple(self._ask("commands", self._ports.commands.drain) or ()),
         )
 
     def _remember_dead(self, memory: Memory) -> None:
@@ -119,6 +137,18 @@ class Observer:
             for pid in case.target.pids:
                 self._attribution.dead[pid.pid] = (pid, case.tenant)
 
+    def _named(self, view: ProbeView, kernel: tuple[KernelRecord, ...]) -> dict[int, TenantId]:
+        """Whose the processes are that this look's events and kernel lines name."""
+        pids = {e.pid for e in view.events if e.pid is not None}
+        lines = [r.line for r in kernel if r.line is not None]
+        pids |= {line.pid for line in lines if not isinstance(line, SxidLine) and line.pid}
+        named: dict[int, TenantId] = {}
+        for pid in pids:
+            owner = self._ask("processes", partial(self._attribution.owner_of, pid))
+            if owner is not None:
+                named[pid] = owner
+        return named
+
     def _rotate(self, now: float) -> None:
         """Re-read some cached processes now and then: one may have been moved to another group."""
         if now < self._rotate_due:
@@ -126,6 +156,20 @@ class Observer:
         self._rotate_due = now + self._cfg.sampling.slow_every_s
         if self._ask("processes", lambda: self._ports.processes.rotate(ROTATED)):
             self._attribution.recheck()
+
+    def _surroundings(self, view: ProbeView) -> Surroundings | None:
+        """The newest sample; bytes of the dead with whose they were."""
+        self._ask("senses", lambda: self._ports.senses.watch(view.listings))
+        around = self._ask("senses", self._ports.senses.surroundings)
+        if around is None or not around.remains:
+            return around
+        if around is not self._around[0]:
+            named = tuple(
+                replace(left, tenant=self._attribution.holder_of(left.device, left.raw_pid))
+                for left in around.remains
+            )
+            self._around = around, replace(around, remains=named)
+        return self._around[1]
 
     def _fold_lists(self, view: ProbeView) -> bool:
         changed = False
@@ -176,7 +220,19 @@ class Observer:
         known = self._admitted.get(tenant_id)
         if known is not None and known[0] is facts and known[1] == told and known[2] == pids:
             return known[3]
-        is_group = tenant_id.startswith("pgrp:")
+        tenant = self._judged(facts, told, pids, first_seen, is_group=tenant_id.startswith("pgrp:"))
+        self._admitted[tenant_id] = (facts, told, pids, tenant)
+        return tenant
+
+    def _judged(
+        self,
+        facts: ProcessFacts,
+        told: RuntimeFacts,
+        pids: tuple[Pid, ...],
+        first_seen: float,
+        *,
+        is_group: bool,
+    ) -> Tenant:
         who = Who(
             runtime="pgrp" if is_group else facts.owner.runtime,
             comm=facts.comm,
@@ -184,7 +240,7 @@ class Observer:
             uid=facts.uid,
             is_never_victim=facts.owner.is_never_victim,
         )
-        tenant = admit(
+        return admit(
             self._cfg,
             told if told.user is not None else replace(told, user=str(facts.uid)),
             who,
@@ -192,8 +248,27 @@ class Observer:
             pids=pids,
             first_seen=first_seen,
         )
-        self._admitted[tenant_id] = (facts, told, pids, tenant)
-        return tenant
+
+    def _guests(self, memory: Memory, now: float) -> tuple[Guest, ...]:
+        """Containers with a GPU, for as long as one must not be used."""
+        if not any(state.cordoned_by is not None for state in memory.devices.values()):
+            return ()
+        guests = []
+        for container in self._ask("runtimes", self._ports.runtimes.gpu_containers) or ():
+            facts = self._ask("processes", partial(self._ports.processes.facts, container.pid))
+            if facts is None:
+                continue
+            name = self._ports.tenant_of(facts)
+            tenant = self._tenants.get(name) or self._ask(
+                "runtimes", partial(self._admitted_afresh, name, facts, now)
+            )
+            if tenant is not None:
+                guests.append(Guest(tenant=tenant, devices=container.devices))
+        return tuple(guests)
+
+    def _admitted_afresh(self, name: TenantId, facts: ProcessFacts, now: float) -> Tenant:
+        told = self._ports.runtimes.facts(facts.owner, name, facts.cgroup)
+        return self._judged(facts, told, (facts.pid,), now, is_group=name.startswith("pgrp:"))
 
     def _read_pressure(self, now: float) -> None:
         """PSI of tenants with a host-memory quota, on the host's slow schedule."""

@@ -3,14 +3,18 @@
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Outcome, Result, Withheld
 from gpuwarden.model.decision import Decision, Incident, NoteKind
 from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.memory import Memory
+from gpuwarden.model.oncall import OncallState
+from gpuwarden.model.service import Fitness
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.model.status import AgentInfo, View
+from gpuwarden.policy import ready
 
 RECENT = 200
 
@@ -23,6 +27,7 @@ class Sources:
     details: Callable[[], Mapping[DeviceId, Mapping[str, float | str | None]]]
     counters: Callable[[], Mapping[tuple[str, str], int]]
     durations: Callable[[], Mapping[str, float]]
+    oncall: Callable[[], OncallState] = OncallState
 
 
 @dataclass(slots=True)
@@ -31,6 +36,7 @@ class Board:
 
     sources: Sources
     _view: View | None = None
+    _memory: Memory = field(default_factory=Memory)
     _fresh: threading.Condition = field(default_factory=threading.Condition)
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _recent: deque[Outcome] = field(default_factory=lambda: deque(maxlen=RECENT))
@@ -51,21 +57,25 @@ class Board:
         view = View(
             serial=self._view.serial + 1 if self._view is not None else 1,
             at=snapshot.at,
-            agent=self.sources.agent(),
-            snapshot=snapshot,
+            agent=replace(self.sources.agent(), kernel_log=snapshot.kernel_log.value),
+            # What only this look's own decision needed is not what readers are told.
+            snapshot=replace(snapshot, named={}) if snapshot.named else snapshot,
             findings=decision.findings,
             withheld=self._held,
             cases=tuple(memory.cases.values()),
             debts=memory.debts,
             tombstones=tuple(memory.tombstones.values()),
+            faults=tuple(memory.faults.values()),
+            repairs=tuple(memory.repairs.values()),
             incidents=incidents,
             outcomes=tuple(self._recent),
             device_details=self.sources.details(),
             counters={**self._counts, **self.sources.counters()},
             durations=self.sources.durations(),
+            oncall=self.sources.oncall(),
         )
         with self._fresh:
-            self._view = view
+            self._view, self._memory = view, memory
             self._fresh.notify_all()
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
@@ -80,6 +90,14 @@ class Board:
         if self._view is None:
             raise Unavailable("the agent has not finished its first look yet")
         return self._view
+
+    def fitness(self, name: str, now: float) -> Fitness | None:
+        """Whether an instance may be sent work, as of the newest picture; ``None``: nobody is called so."""
+        with self._fresh:
+            view, memory = self._view, self._memory
+        if view is None:
+            raise Unavailable("the agent has not finished its first look yet")
+        return ready.judge(view.snapshot, memory, name, now)
 
     def wait_newer(self, serial: int, timeout_s: float) -> View | None:
         """The newest as soon as its serial is greater, or ``None`` when the time is over."""

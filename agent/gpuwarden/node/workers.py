@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from gpuwarden.model.action import Action, Outcome
 
 QUEUE = 16
+PAGE_LANE = "page"
+PAGE_QUEUE = 512
+"""Pages are only put on disk there, and many things may go wrong at once: none is to be lost."""
 MAX_LANES = 40
 
 
@@ -29,7 +32,9 @@ class ThreadWorkers:
             if len(self._lanes) >= MAX_LANES:
                 self.dropped += 1
                 return False
-            line = self._lanes[lane] = queue.Queue(maxsize=QUEUE)
+            line = self._lanes[lane] = queue.Queue(
+                maxsize=PAGE_QUEUE if lane == PAGE_LANE else QUEUE
+            )
             threading.Thread(
                 target=self._work, args=(line,), name=f"worker {lane}"[:40], daemon=True
             ).start()

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from gpuwarden.model.action import Kind, Result
 from gpuwarden.model.decision import Incident
+from gpuwarden.model.oncall import Result as Told
+from gpuwarden.policy.health.advice import OF_RULE
 
 _OF_BUDGET: Mapping[str, str] = {
     "observe": (
@@ -30,6 +32,10 @@ _OF_BUDGET: Mapping[str, str] = {
         "healthy GPU is the quickest way out."
     ),
     "no-refuge": "No healthy GPU of this host has room for the protected tenant: move it to another host.",
+    "per-hour": (
+        "It was restarted as often as its budget allows and fails again: a restart does not cure it. Roll it "
+        "back to its last good version, or look for what it lacks."
+    ),
     "permit": "The fleet has given no leave to cordon the device: keep new work off it by hand.",
 }
 """Budgets that a person can do something about; the others pass by themselves."""
@@ -48,6 +54,10 @@ _OF_RULE: Mapping[str, str] = {
         "Nobody on its GPU is accused: look at the service itself (its load, what it depends on), and "
         "with gpuwarden tenants at who else is there and grows."
     ),
+    "probe": (
+        "Look at what the service says of itself (its own log, the address of its probe), at what it depends "
+        "on, and with gpuwarden ready NAME at what else speaks against it."
+    ),
     "reserve": (
         "The device is fuller than its reserve allows: move a tenant to another GPU, or lower "
         "[reserve] if the protected tenants need less."
@@ -59,6 +69,7 @@ _OF_RULE: Mapping[str, str] = {
     ),
     "pressure": "Give it more host memory in its policy entry, or have it use less.",
     "host": "See what uses up the host: top, df, gpuwarden tenants.",
+    **OF_RULE,
 }
 
 
@@ -74,7 +85,7 @@ def advise(incident: Incident) -> tuple[str, ...]:
     is_evicted = bool({Kind.KILL, Kind.TERM, Kind.STOP} & done)
     if incident.rule in _OF_RULE and not is_evicted and not _is_settled(incident):
         advice.append(_OF_RULE[incident.rule])
-    advice += _on_the_page(results)
+    advice += _on_the_page(incident, results)
     joined = [s.text for s in incident.steps if s.kind == "joined"]
     if joined and not advice:
         advice.append(f"Read on there: it {joined[-1]}.")
@@ -154,10 +165,22 @@ def _on_the_budgets(incident: Incident) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def _on_the_page(results: Mapping[str, str]) -> list[str]:
+def _on_the_page(incident: Incident, results: Mapping[str, str]) -> list[str]:
+    """Whether somebody knows: what became of the page, and of the messages it was told by."""
     result = results.get(Kind.PAGE)
+    told = {step.result for step in incident.steps if step.kind == "notify"}
+    if told & {Told.DELIVERED.value, Told.FOLDED.value}:
+        return []
     if result == Result.UNSUPPORTED:
-        return ["Nobody was paged: page.webhook is not set."]
+        return ["Nobody was paged: no [oncall] sink is set."]
     if result in (Result.FAILED, Result.UNKNOWN):
-        return ["The page was not accepted, so nobody may know: check page.webhook."]
+        text = (
+            "The page could not be put down safely, so nobody may know: see gpuwarden status, and "
+            "whether agent.state_dir has room."
+        )
+        return [text]
+    if told & {Told.FAILED.value, Told.REFUSED.value}:
+        return [
+            "Nobody could be told yet: gpuwarden status says which on-call sink fails, and why."
+        ]
     return []

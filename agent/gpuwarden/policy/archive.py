@@ -13,9 +13,12 @@ from gpuwarden.model.decision import (
     NoteKind,
 )
 from gpuwarden.model.ids import IncidentId
+from gpuwarden.model.oncall import Delivery, Reason
 from gpuwarden.model.snapshot import Health, Snapshot
 from gpuwarden.policy.advice import advise
 
+TOLD = "notify"
+"""Kind of the steps that say what became of a message to people."""
 MAX_CLOSED = 200
 MAX_STEPS = 200
 MAX_POINTS = 240
@@ -49,7 +52,7 @@ def decided(
         if old is not None:
             text = f"{held.kind}{_of_whom(held, old, snap)} withheld: {held.detail}"
             step = IncidentStep(
-                at=snap.at,
+                at=_moment(old, snap),
                 wall=snap.wall,
                 kind="withheld",
                 text=text,
@@ -60,7 +63,7 @@ def decided(
         old = changed.get(action.incident) or known.get(action.incident)
         if old is not None:
             step = IncidentStep(
-                at=snap.at,
+                at=_moment(old, snap),
                 wall=snap.wall,
                 kind=action.kind.value,
                 text=action.why,
@@ -98,6 +101,43 @@ def concluded(
     return _merged(known, finished), tuple(finished.values())
 
 
+def delivered(
+    archive: Archive, deliveries: Sequence[Delivery], at: float, wall: float
+) -> tuple[Archive, tuple[Incident, ...]]:
+    """The archive with what became of messages to people; a newer word on one replaces the older."""
+    known = {i.id: i for i in archive.incidents}
+    changed: dict[IncidentId, Incident] = {}
+    for delivery in deliveries:
+        old = changed.get(delivery.incident) or known.get(delivery.incident)
+        if old is None:
+            continue
+        step = _told(delivery, at, wall)
+        same = [n for n, s in enumerate(old.steps) if s.action == delivery.id]
+        if not same:
+            changed[old.id] = _stepped(old, step)
+        elif old.steps[same[0]] != replace(step, at=old.steps[same[0]].at):
+            steps = (*old.steps[: same[0]], step, *old.steps[same[0] + 1 :])
+            changed[old.id] = replace(old, steps=steps)
+    finished = {k: replace(i, advice=advise(i)) for k, i in changed.items()}
+    return _merged(known, finished), tuple(finished.values())
+
+
+def _told(delivery: Delivery, at: float, wall: float) -> IncidentStep:
+    """``first to pagerduty: HTTP 202``."""
+    who = f" to {delivery.sink}" if delivery.sink else ""
+    detail = f": {delivery.detail}" if delivery.detail else ""
+    if delivery.reason is Reason.ACKNOWLEDGED and not delivery.sink:
+        detail = f" {delivery.detail}"
+    return IncidentStep(
+        at=at - (wall - delivery.wall),
+        wall=delivery.wall,
+        kind=TOLD,
+        text=f"{delivery.reason}{who}{detail}",
+        result=delivery.result.value,
+        action=delivery.id,
+    )
+
+
 def restored(archive: Archive, incidents: Sequence[Incident]) -> Archive:
     """The archive with incidents as they were written down."""
     if not incidents:
@@ -133,7 +173,8 @@ def _merged(known: dict[IncidentId, Incident], changed: dict[IncidentId, Inciden
 
 def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot) -> Incident:
     incident = old or _opened(cfg, note, snap)
-    step = IncidentStep(at=snap.at, wall=snap.wall, kind=note.kind.value, text=note.text)
+    now = _moment(incident, snap)
+    step = IncidentStep(at=now, wall=snap.wall, kind=note.kind.value, text=note.text)
     incident = _stepped(incident, step)
     if note.used_bytes is not None and note.tenant == incident.tenant:
         incident = replace(incident, peak_bytes=max(incident.peak_bytes or 0, note.used_bytes))
@@ -148,7 +189,7 @@ def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot
     if note.kind is NoteKind.CLOSED:
         incident = replace(
             incident,
-            closed_at=snap.at,
+            closed_at=now,
             closed_wall=snap.wall,
             outcome=_outcome(incident),
         )
@@ -156,6 +197,13 @@ def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot
     if red and incident.closed_at is None:
         incident = replace(incident, harmed=tuple(dict.fromkeys((*incident.harmed, *red)))[:16])
     return incident
+
+
+def _moment(incident: Incident, snap: Snapshot) -> float:
+    """Now, on the clock an incident was opened by: one that outlasts a reboot goes on by wall time."""
+    if snap.at >= incident.opened_at:
+        return snap.at
+    return incident.opened_at + max(0.0, snap.wall - incident.opened_wall)
 
 
 def _who(incident: Incident, snap: Snapshot) -> tuple[tuple[str, str], ...]:
@@ -194,6 +242,7 @@ def _opened(cfg: Config, note: IncidentNote, snap: Snapshot) -> Incident:
         peak_bytes=note.used_bytes,
         noticed_at=snap.at,
         mode=cfg.agent.mode,
+        kernel_log=snap.kernel_log.value,
     )
 
 
@@ -206,6 +255,7 @@ def _outcome(incident: Incident) -> str:
         ("stop", "tenant stopped"),
         ("kill", "tenant killed"),
         ("term", "tenant ended on request"),
+        ("restart-tenant", "service restarted"),
         ("throttle", "tenant throttled"),
     ):
         if kind in done:
@@ -233,9 +283,9 @@ def _close_lost(
             and incident.id not in changed
         ):
             text = "closed: it does not stand since the host or the agent started anew"
-            step = IncidentStep(at=snap.at, wall=snap.wall, kind=NoteKind.CLOSED.value, text=text)
             lasted_s = max(0.0, snap.wall - incident.opened_wall)
-            step = replace(step, at=incident.opened_at + lasted_s)
+            at = incident.opened_at + lasted_s
+            step = IncidentStep(at=at, wall=snap.wall, kind=NoteKind.CLOSED.value, text=text)
             ended = _stepped(incident, step)
             changed[incident.id] = replace(
                 ended, closed_at=step.at, closed_wall=snap.wall, outcome=_outcome(ended)

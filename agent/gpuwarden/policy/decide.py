@@ -10,6 +10,7 @@ from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT, Memory
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.policy import (
+    arrival,
     cadence,
     cordon,
     escalate,
@@ -22,10 +23,13 @@ from gpuwarden.policy import (
     lastresort,
     limits,
     locked,
+    obey,
     pressure,
     prevent,
+    probe,
     quota,
     reserve,
+    restart,
     room,
     sight,
     slo,
@@ -35,6 +39,10 @@ from gpuwarden.policy import (
     verdict,
 )
 from gpuwarden.policy.desk import Desk
+from gpuwarden.policy.fault import remember as faults
+from gpuwarden.policy.fault import rule as fault
+from gpuwarden.policy.health import standing
+from gpuwarden.policy.repair import advance as repair
 from gpuwarden.policy.scene import Scene
 
 Rule = Callable[[Config, Memory, Scene], list[Finding]]
@@ -52,7 +60,11 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("limits", limits.find),
     ("labels", labels.find),
     ("cordon", cordon.find),
+    ("health", standing.find),
+    ("arrival", arrival.find),
+    ("probe", probe.find),
 )
+"""``health`` stands for the rules of ``policy.health``, each with a mode of its own."""
 
 MAX_FINDINGS = 512
 """Of more findings in one pass the worst are judged (costs research: cap findings a pass)."""
@@ -64,14 +76,22 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     scene = Scene.of(cfg, snap, watched)
     memory = fold.remember(cfg, memory, scene)
     findings = find_all(cfg, memory, scene)
+    memory = faults.remember(cfg, memory, scene, findings)
+    if memory.faults and guard.is_on(cfg, "fault"):
+        findings += fault.find(memory, scene)
     desk = Desk.over(cfg, scene, memory)
     said = verdict.judge(desk, findings)
     evict.advance(desk, said)
     evict.open_cases(desk, said)
     room.restore_reserves(desk, findings)
     upkeep.hold_owners(desk, findings)
+    arrival.turn_away(desk, findings)
     lastresort.resort(desk, findings)
+    answers = obey.obey(desk)
+    repair.advance(desk, findings)
+    restart.heal(desk, findings)
     cordon.lift(desk)
+    cordon.maintain(desk)
     paged = escalate.page(desk, findings)
     upkeep.settle(desk)
     prevent.prevent(desk, findings)
@@ -87,6 +107,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
         plan=cadence.plan(cfg, memory, scene, findings, stale),
         incidents=tuple(desk.notes),
         wake_at=min(desk.wakes) if desk.wakes else None,
+        answers=answers,
     )
 
 

@@ -16,6 +16,7 @@ from gpuwarden.model.memory import (
     Memory,
     Tombstone,
 )
+from gpuwarden.model.repair import Repair
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy import guard
 from gpuwarden.policy.scene import Scene
@@ -42,6 +43,7 @@ class Desk:
     debts: list[Debt] = field(default_factory=list)
     devices: dict[DeviceId, DeviceMemory] = field(default_factory=dict)
     tombstones: dict[str, Tombstone] = field(default_factory=dict)
+    repairs: dict[str, Repair] = field(default_factory=dict)
     applied: dict[str, str] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
     withheld: list[Withheld] = field(default_factory=list)
@@ -62,6 +64,7 @@ class Desk:
             debts=list(memory.debts),
             devices=dict(memory.devices),
             tombstones=dict(memory.tombstones),
+            repairs=dict(memory.repairs),
             applied=dict(memory.applied),
         )
 
@@ -133,6 +136,9 @@ class Desk:
         """Decide an action; a debt is written down for whatever it changes of somebody else's.
         ``owes``: what is known already of how it was."""
         self.serial += 1
+        known = self.scene.devices.get(device) if device is not None else None
+        if known is not None and kind in (Kind.CORDON, Kind.UNCORDON):
+            params = (*params, ("index", str(known.index)), ("pci", known.pci or ""))
         action = Action(
             id=f"{incident}/{self.serial}",
             kind=kind,
@@ -202,6 +208,7 @@ class Desk:
             debts=tuple(self.debts),
             devices=self.devices,
             tombstones=self.tombstones,
+            repairs=self.repairs,
             applied=self.applied,
         )
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 from gpuwarden.config import Config
 from gpuwarden.model.action import Kind
 from gpuwarden.model.device import Device
-from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.memory import DeviceMemory, Episode, Memory, episode_key
 from gpuwarden.model.tenant import Use
-from gpuwarden.policy import lockup
+from gpuwarden.policy import lockup, probe
+from gpuwarden.policy.health import watch
 from gpuwarden.policy.scene import Limits, Scene
 
 
@@ -21,6 +22,7 @@ def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
     if memory.boot_id != snap.boot_id:
         memory = _reborn(cfg, memory, scene)
     memory = _rebased(memory, snap.at, snap.wall)
+    memory = probe.fold(cfg, memory, scene)
     if snap.at - memory.last_at > cfg.sampling.gap_s:
         memory = replace(memory, episodes=_unconfirmed(memory), devices=unbreached(memory.devices))
     return replace(
@@ -29,6 +31,7 @@ def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
         last_wall=snap.wall,
         episodes=_episodes(cfg, memory, scene),
         devices=_devices(cfg, memory, scene),
+        health=watch.fold(cfg, memory, scene),
     )
 
 
@@ -58,17 +61,59 @@ def _reborn(cfg: Config, memory: Memory, scene: Scene) -> Memory:
             if d.kind is Kind.RESTART_BACK
         ),
         devices={
-            device: DeviceMemory(cordoned_by=old.cordoned_by)
+            device: DeviceMemory(
+                cordoned_by=old.cordoned_by,
+                cordoned_wall=old.cordoned_wall,
+                held_by=old.held_by,
+                uncordon_owed=old.uncordon_owed,
+                is_cordon_told=old.is_cordon_told,
+                cordon_tried_at=None if old.cordon_tried_at is None else scene.snap.at,
+            )
             for device, old in memory.devices.items()
-            if old.cordoned_by is not None
+            if old.cordoned_by is not None or old.uncordon_owed is not None
         },
+        health=watch.reborn(memory.health),
+        open_incidents=_going_on(memory),
+        paged=_told(memory, scene.snap.at),
+        repairs={
+            subject: replace(repair, since=scene.snap.at, opened_at=scene.snap.at)
+            for subject, repair in memory.repairs.items()
+        },
+        mended=_mended_by_reboot(memory, scene.snap.wall),
+        spent=memory.spent,
+        cares=probe.reborn(memory.cares, scene.snap.wall),
     )
+
+
+def _going_on(memory: Memory) -> dict[str, IncidentId]:
+    """Incidents of what a reboot does not end: a repair, of which it may be a step, and a cordon."""
+    kept = {repair.incident for repair in memory.repairs.values()}
+    kept |= {state.cordoned_by for state in memory.devices.values() if state.cordoned_by}
+    return {k: incident for k, incident in memory.open_incidents.items() if incident in kept}
+
+
+def _told(memory: Memory, at: float) -> dict[str, float]:
+    """Pages about what is being repaired: a reboot that does not help is no new reason to wake anybody, the
+    repair says what it has come to."""
+    return {key: at for key in memory.paged if any(subject in key for subject in memory.repairs)}
+
+
+def _mended_by_reboot(memory: Memory, wall: float) -> dict[str, tuple[float, ...]]:
+    """What a reboot clears, it clears, whoever ordered it; that it was there counts when it comes back.
+    What is polled tells itself again if it still stands."""
+    mended = {key: tuple(min(w, wall) for w in at) for key, at in memory.mended.items()}
+    for key, fault in memory.faults.items():
+        if not fault.root.is_condition and fault.root.action in REPAIRED:
+            mended[key] = (*mended.get(key, ()), wall)[-16:]
+    return mended
 
 
 def _at_most(wall: float | None, latest: float) -> float | None:
     return None if wall is None else min(wall, latest)
 
 
+REPAIRED = frozenset({"reset_gpu", "reboot_node", "restart_fabric", "workflow"})
+"""Actions of faults that a reboot repairs; the others were nothing to repair."""
 CLOCK_SET_S = 2.0
 """The wall clock differing by more from what has gone by was set, not slewed (500 ppm by adjtime)."""
 
@@ -89,7 +134,18 @@ def _rebased(memory: Memory, at: float, wall: float) -> Memory:
     debts = tuple(
         d if d.due_wall is None else replace(d, due_wall=d.due_wall + jump) for d in memory.debts
     )
-    return replace(memory, tombstones=stones, debts=debts)
+    mended = {key: tuple(w + jump for w in at) for key, at in memory.mended.items()}
+    spent = tuple((subject, step, w + jump) for subject, step, w in memory.spent)
+    health = watch.moved(memory.health, jump)
+    return replace(
+        memory,
+        tombstones=stones,
+        debts=debts,
+        mended=mended,
+        spent=spent,
+        health=health,
+        cares=probe.moved(memory.cares, jump),
+    )
 
 
 def _unconfirmed(memory: Memory) -> dict[str, Episode]:
@@ -230,6 +286,8 @@ def _devices(cfg: Config, memory: Memory, scene: Scene) -> dict[DeviceId, Device
     for device in scene.snap.devices:
         old = result.get(device.id)
         new = old or DeviceMemory(sight=device.sight, sight_since=scene.snap.at)
+        if device.pci and new.pci != device.pci:
+            new = replace(new, pci=device.pci)
         if new.sight is not device.sight:
             new = replace(new, sight=device.sight, sight_since=scene.snap.at)
         new = _fold_reserve(new, device, scene)

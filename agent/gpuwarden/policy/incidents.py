@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gpuwarden.model.decision import NoteKind
-from gpuwarden.model.finding import Finding
+from gpuwarden.model.finding import Finding, Scope
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.memory import IN_FLIGHT, Case
 from gpuwarden.policy.desk import Desk
@@ -11,10 +11,10 @@ from gpuwarden.policy.desk import Desk
 QUIET_RULES = frozenset({"labels", "limits", "cordon"})
 """Rules whose findings stand in status but open no incident of their own."""
 
-OWN_RULES = frozenset({"quota", "tombstone", "pressure"})
+OWN_RULES = frozenset({"quota", "tombstone", "pressure", "arrival"})
 """Rules whose findings belong to their tenant's own incident, whatever else happens."""
 
-JOINING = frozenset({"reserve", "locked", "slo", "sight", "unattributed"})
+JOINING = frozenset({"reserve", "locked", "slo", "sight", "unattributed", "fault", "probe"})
 """Rules whose findings belong to the incident of a tenant that stands accused on the device."""
 
 
@@ -62,8 +62,12 @@ def _move(desk: Desk, finding: Finding, subject: str) -> None:
     incident = desk.incident(subject, finding)
     desk.note(incident, NoteKind.EVIDENCE, finding.summary, finding)
     old = desk.incidents.get(before)
-    if old is not None:
-        desk.note(old, NoteKind.JOINED, f"goes on in {incident}")
+    for key, repair in desk.repairs.items():
+        if repair.incident == old and repair.device == finding.device:
+            desk.repairs[key] = replace(repair, incident=incident)
+    text = f"goes on in {incident}"
+    if old is not None and not any(n.incident == old and n.text == text for n in desk.notes):
+        desk.note(old, NoteKind.JOINED, text)
 
 
 def subject_of(desk: Desk, finding: Finding) -> str:
@@ -71,13 +75,21 @@ def subject_of(desk: Desk, finding: Finding) -> str:
     lasts: a device that is still locked up after its offender has gone is no new incident."""
     if finding.rule in OWN_RULES and finding.tenant is not None:
         return f"tenant/{finding.tenant}"
+    if finding.rule == "fault" and finding.scope is Scope.APP and finding.tenant is not None:
+        return f"tenant/{finding.tenant}"
+    if finding.fault and finding.tenant in desk.cases:  # a stuck or dead process of who is ended
+        return f"tenant/{finding.tenant}"
+    if finding.scope is Scope.NODE and finding.device is not None and finding.rule != "fault":
+        return f"node/{finding.fault}"
     devices: list[DeviceId] = []
     if finding.device is not None:
         devices = [finding.device]
-    elif finding.rule == "slo" and finding.tenant is not None:
+    elif finding.rule in ("slo", "probe") and finding.tenant is not None:
         devices = [u.device for u in desk.scene.uses_of(finding.tenant)]
     accused = [
-        c for c in desk.cases.values() if c.device in devices and not _is_older(desk, finding, c)
+        c
+        for c in desk.cases.values()
+        if c.device in devices and c.reason != "drain" and not _is_older(desk, finding, c)
     ]
     if accused and finding.rule in JOINING:
         first = min(accused, key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at))
@@ -105,9 +117,14 @@ def _is_older(desk: Desk, finding: Finding, case: Case) -> bool:
 def _close_incidents(desk: Desk, joined: dict[str, str]) -> None:
     """An incident is over when no case and no claim stands in it any more."""
     standing = set(joined.values())
+    repaired = {repair.incident for repair in desk.repairs.values()}
+    repaired |= {care.incident for care in desk.memory.cares.values() if care.incident is not None}
+    cordons = {state.cordoned_by for state in desk.devices.values()}
     for subject, incident in list(desk.incidents.items()):
         kind, _, key = subject.partition("/")
-        if subject in standing:
+        if subject in standing or incident in repaired:
+            continue
+        if kind == "cordon" and incident in cordons:
             continue
         if kind == "tenant" and any(str(t) == key for t in desk.cases):
             continue

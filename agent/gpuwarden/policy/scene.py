@@ -75,7 +75,10 @@ class Scene:
         scene = Scene(
             cfg=cfg,
             snap=snap,
-            tenants={t.id: t for t in snap.tenants},
+            tenants={
+                **{g.tenant.id: g.tenant for g in snap.guests},
+                **{t.id: t for t in snap.tenants},
+            },
             devices={d.id: d for d in snap.devices},
             standings={s.tenant: s for s in snap.standings},
             seen=frozenset(d.id for d in snap.devices if d.sight is Sight.OK),

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache
 
 from gpuwarden.config import Config
-from gpuwarden.model.finding import Finding
+from gpuwarden.model.finding import Finding, Scope
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import Case, Rung, episode_key
 from gpuwarden.model.snapshot import Health
@@ -13,6 +13,10 @@ from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy import guard
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.ladder import Judgement
+
+NAMED_WITHIN_S = 0.2
+"""The driver tells a fault by an event, which names nobody, and by a line, which may name somebody else: so long
+the line is waited for before growth alone accuses."""
 
 
 def harmed_on(desk: Desk, device: DeviceId, findings: list[Finding]) -> str | None:
@@ -48,6 +52,8 @@ def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement
             for case in desk.cases.values():
                 if _is_for(desk, case, finding):
                     said.setdefault(case.tenant, (Judgement(is_noticed=True), _of(case, finding)))
+        elif finding.rule == "fault" and finding.tenant in desk.scene.tenants:
+            _accuse(desk, finding, findings, said)
     return said
 
 
@@ -74,6 +80,33 @@ def _judge_quota(
     old = said.get(tenant)
     if old is None or _weight(verdict, finding) > _weight(*old):
         said[tenant] = (verdict, finding)
+
+
+def _accuse(
+    desk: Desk,
+    finding: Finding,
+    findings: list[Finding],
+    said: dict[TenantId, tuple[Judgement, Finding]],
+) -> None:
+    """Who set off a fault beyond its own application goes, if somebody protected is harmed by it on the
+    device, and it is still there. Nobody is convicted by an application's own fault."""
+    tenant = desk.scene.tenants[finding.tenant] if finding.tenant is not None else None
+    if tenant is None or finding.device is None or finding.scope in (None, Scope.APP):
+        return
+    fault = desk.memory.faults.get(finding.key.removeprefix("fault "))
+    if fault is not None and tenant.id not in fault.tenants:  # by its growth alone
+        due = fault.first_at + NAMED_WITHIN_S
+        if desk.scene.snap.at < due:
+            desk.wakes.append(due)
+            return
+    use = desk.scene.use_of(tenant.id, finding.device)
+    is_guilty = use is not None and _may_convict(desk.cfg, tenant)
+    if not is_guilty or harmed_on(desk, finding.device, findings) is None:
+        return
+    verdict = _noticed(True, True, False)
+    old = said.get(tenant.id)
+    if old is None or _weight(verdict, finding) > _weight(*old):
+        said[tenant.id] = (verdict, finding)
 
 
 @cache  # eight values

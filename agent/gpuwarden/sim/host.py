@@ -19,6 +19,7 @@ from typing import Any, Self
 from gpuwarden.errors import Unavailable
 from gpuwarden.sim.control import Control
 from gpuwarden.sim.driver.build import Built, build
+from gpuwarden.sim.smi import write_program
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
@@ -171,6 +172,11 @@ class SimHost:
         return self._folder
 
     @property
+    def nvidia_smi(self) -> Path:
+        """An ``nvidia-smi`` that can reset this host's devices, and nothing else."""
+        return self.folder / "nvidia-smi"
+
+    @property
     def built(self) -> Built:
         if self._built is None:
             self._built = build()
@@ -206,6 +212,7 @@ class SimHost:
             )
             read_until(self._driver, b"ready", "the simulated driver", START_TIMEOUT_S)
             self._control = Control(self._folder)
+            write_program(self._folder)
         except BaseException:
             self.stop()
             raise
@@ -247,6 +254,7 @@ class SimHost:
         before = merged.get("LD_LIBRARY_PATH", "")
         merged["LD_LIBRARY_PATH"] = f"{library}:{before}" if before else library
         merged["GPUWARDEN_SIM_DIR"] = str(self.folder)
+        merged["PATH"] = f"{self.nvidia_smi.parent}:{merged.get('PATH', os.defpath)}"
         return merged
 
     def control(

@@ -202,7 +202,7 @@ INJECTIONS: Mapping[str, Injection] = MappingProxyType(
             parameters=(
                 DEVICE,
                 _number("state", "0 not supported .. 3 completed."),
-                _number("health", "Health mask; 85 is healthy."),
+                _number("health", "Health mask; 170 is healthy."),
             ),
         ),
         "repair": Injection(
@@ -214,6 +214,43 @@ INJECTIONS: Mapping[str, Injection] = MappingProxyType(
                 _number("tpc", "1: TPC repair pending."),
                 _number("unrepairable", "1: memory that cannot be repaired."),
             ),
+        ),
+        "modes": Injection(
+            command="modes",
+            help="Modes of a board, as a tool would set them.",
+            parameters=(
+                DEVICE,
+                _number("persistence", "1: the driver stays loaded."),
+                _number("ecc", "1: ECC is on."),
+                _number("ecc_pending", "1: ECC is on after the next reset."),
+            ),
+        ),
+        "power": Injection(
+            command="power",
+            help="Something other than the driver holds the board to a power limit; 0 lets go.",
+            parameters=(DEVICE, Parameter(name="held_w", is_required=True)),
+        ),
+        "inforom": Injection(
+            command="inforom",
+            help="The InfoROM's checksums.",
+            parameters=(
+                DEVICE,
+                Parameter(name="corrupted", is_required=True, help="1: they are wrong."),
+            ),
+        ),
+        "spares": Injection(
+            command="spares",
+            help="Memory banks that run out of spare rows.",
+            parameters=(
+                DEVICE,
+                _number("low", "So many have few."),
+                _number("none", "So many have none."),
+            ),
+        ),
+        "link-speed": Injection(
+            command="link_speed",
+            help="The PCIe link does not get beyond a generation; 0 lets go.",
+            parameters=(DEVICE, Parameter(name="generation", is_required=True)),
         ),
         "unattributed": Injection(
             command="unattributed",

@@ -6,43 +6,40 @@ and runtimes do, and writes down in its ledger what really happened. Whoever dri
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
 from gpuwarden.config import Config
-from gpuwarden.model.action import Action, Kind
 from gpuwarden.model.ids import CgroupId, DeviceId, TenantId
 from gpuwarden.model.owner import CgroupOwner, ProcessFacts
 from gpuwarden.ports import Journal, Ports
+from gpuwarden.sim.node.allowance import OPERATORS_MAP, Allowance
 from gpuwarden.sim.node.cards import Card, Cards
 from gpuwarden.sim.node.cgroups import SimCgroups
 from gpuwarden.sim.node.clock import SimClock
 from gpuwarden.sim.node.containers import Container, SimDocker
 from gpuwarden.sim.node.kernel import MIB, Kernel
+from gpuwarden.sim.node.kernellog import SimKernelLog
 from gpuwarden.sim.node.ledger import Ledger
 from gpuwarden.sim.node.owners import SimRuntimes
 from gpuwarden.sim.node.probe import SimProbe
 from gpuwarden.sim.node.process import Habit, Process
+from gpuwarden.sim.node.remedies import SimCommands, SimCordons, SimRemedies
+from gpuwarden.sim.node.senses import SimSenses
+from gpuwarden.sim.node.services import SimService, SimServices
 from gpuwarden.sim.node.surroundings import (
     AgentDied,
     SimBoard,
     SimHost,
     SimLimiter,
     SimPager,
-    SimService,
-    SimServices,
     SimSteps,
     SimWatchdog,
     SimWorkers,
 )
 
 TICK_GAP_S = 0.002
-OPERATORS_MAP = [
-    {"match": {"image": "protected/*"}, "class": "protected"},
-    {"match": {"image": "high/*"}, "class": "high"},
-]
-"""Whom the operator of a simulated node believes: nobody is raised by a label."""
+REBOOT_AFTER_S = 60.0
 
 
 class Agent(Protocol):
@@ -51,20 +48,6 @@ class Agent(Protocol):
     def tick(self, now: float, wall: float) -> object: ...
 
     def next_due(self, now: float) -> float: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
-    """What the operator of this node allows a tenant: the truth an oracle judges by."""
-
-    cls: str
-    quota_mib: int | None
-    soft_mib: int | None = None
-    grace_s: float | None = None
-    """Its own, where it states one."""
-    is_never_victim: bool = False
-    owner_key: str = ""
-    runtime: str = "docker"
 
 
 class World:
@@ -96,7 +79,10 @@ class World:
         self.runtimes = SimRuntimes(self.kernel, self.docker)
         self.limiter = SimLimiter(self.cards, self.ledger, self.docker, limiter)
         self.host = SimHost(self.clock)
+        self.senses = SimSenses(self.clock, self.cards)
         self.services = SimServices(self.clock, self.cards)
+        self.docker.on_restart = lambda container: self.services.restarted(container.tenant)
+        self.kernel_log = SimKernelLog(self.clock)
         self.pager = SimPager(self.ledger)
         self.board = SimBoard()
         self.watchdog = SimWatchdog(self.clock)
@@ -105,6 +91,10 @@ class World:
         self.settings: dict[str, Any] = {"agent": {"mode": "enforce"}, "tenant": OPERATORS_MAP}
         self.configure(**dict(settings or {}))
         self.probe = SimProbe(self.clock, self.cards, self.config().sampling)
+        self.remedies = SimRemedies(self.cards, self.probe, self.ledger, self._order_reboot)
+        self.cordons = SimCordons(self.ledger)
+        self.commands = SimCommands()
+        self._goes_down = False
         self.allowances: dict[TenantId, Allowance] = {}
         self.default_quota_mib: int | None = None
         """What the operator allows those that say nothing (``settings`` hold it too)."""
@@ -113,7 +103,7 @@ class World:
         self.restart_after_s: float | None = None
         """How long after its death the service manager starts the agent again; None: never."""
         self._make: Callable[[World], Agent] | None = None
-        self._workers = self._new_workers()
+        self._workers = SimWorkers(self.clock, self.docker.takes_s)
         self._ticked_at = -1e9
         self._growing = True
         self.began = self.clock.now()
@@ -146,9 +136,14 @@ class World:
             runtimes=self.runtimes,
             limiter=self.limiter,
             host=self.host,
+            senses=self.senses,
             services=self.services,
+            kernel_log=self.kernel_log,
             journal=journal,
             pager=self.pager,
+            remedies=self.remedies,
+            cordons=self.cordons,
+            commands=self.commands,
             status=self.board,
             watchdog=self.watchdog,
             workers=self._workers,
@@ -166,7 +161,9 @@ class World:
         """A new process of the agent on the same node."""
         if self._make is None:
             raise RuntimeError("nobody said how an agent is made")
-        self._workers = self._new_workers()
+        self._workers = SimWorkers(self.clock, self.docker.takes_s)
+        self.kernel_log.restart()
+        self.probe.resume()
         self.ledger.note("agent-starts", action="")
         try:
             self.agent = self._make(self)
@@ -176,6 +173,26 @@ class World:
     def crash(self) -> None:
         """The agent is killed, whatever it is doing."""
         self._bury(AgentDied("killed"))
+
+    def _order_reboot(self) -> bool:
+        is_first, self._goes_down = not self._goes_down, True
+        if is_first:
+            self.clock.later(REBOOT_AFTER_S, self.reboot)
+        return is_first
+
+    def reboot(self, down_s: float = 30.0) -> None:
+        """The host goes down and comes up again: no process outlives it, the agent is started anew."""
+        self._goes_down = False
+        self.ledger.note("reboot-begins", action="")
+        if self.agent is not None:
+            self._bury(AgentDied("the host went down"), is_restarted=False)
+        for process in self.kernel.alive():
+            self.kernel.end(process, "reboot")
+        for card in self.cards.cards.values():
+            card.heal("reboot")
+        self.host.boot = f"boot-{int(self.host.boot.rpartition('-')[2]) + 1}"
+        self.kernel_log.reboot()
+        self.clock.later(down_s, self.boot_agent)
 
     def stop_agent(self, seconds: float) -> None:
         """The agent does not run for so long, and then goes on as if nothing had been (SIGSTOP)."""
@@ -271,10 +288,8 @@ class World:
         return process
 
     def service(self, name: str, *, needs_free_mib: int = 0) -> SimService:
-        """Watch a service; which tenant carries it is told by its label."""
-        made = SimService(name, needs_free_mib=needs_free_mib, since=self.clock.now())
-        self.services.services[name] = made
-        return made
+        """Watch a service, and probe it where the settings say so; its label tells who carries it."""
+        return self.services.add(name, needs_free_mib, self.config().service)
 
     def _allow(
         self,
@@ -337,6 +352,7 @@ class World:
             return
         woken = (
             self.probe.has_news
+            or self.kernel_log.has_news
             or self.docker.is_changed
             or self.kernel.has_exits
             or bool(self._workers.done)
@@ -354,26 +370,14 @@ class World:
                 self._bury(end)
             self.ledger.acting = ""
 
-    def _bury(self, end: AgentDied) -> None:
+    def _bury(self, end: AgentDied, *, is_restarted: bool = True) -> None:
         self.agent = None
-        self.crashes += 1
+        self.crashes += is_restarted  # a host that goes down takes it along
         self._workers.is_dead = True
         self.ledger.acting = ""
         self.ledger.note("agent-died", text=str(end), action="")
-        if self.restart_after_s is not None:
+        if is_restarted and self.restart_after_s is not None:
             self.clock.later(self.restart_after_s, self.boot_agent)
-
-    def _new_workers(self) -> SimWorkers:
-        return SimWorkers(self.clock, self._takes_s)
-
-    def _takes_s(self, action: Action) -> float:
-        """How long a blocking call takes."""
-        if action.kind in (Kind.PAGE, Kind.SET_LIMIT, Kind.CLEAR_LIMIT):
-            return 0.005
-        is_docker = action.target is not None and action.target.runtime == "docker"
-        if is_docker and self.docker.is_hung:
-            return self.docker.timeout_s
-        return self.docker.answer_s
 
     # --- the truth ---
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from gpuwarden.errors import Unsupported
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.status import AgentInfo, View
+from gpuwarden.wire.convert_fault import from_fault, from_repair, to_fault, to_repair
 from gpuwarden.wire.convert_node import from_snapshot, to_snapshot
+from gpuwarden.wire.convert_oncall import from_oncall, to_oncall
 from gpuwarden.wire.convert_work import (
     from_case,
     from_debt,
@@ -29,6 +31,11 @@ SCHEMA_VERSION = 1
 """Raised when a reader of the old schema would misread an answer; new fields alone do not raise it."""
 
 
+INPUTS = frozenset({("Snapshot", "named"), ("KernelRecord", "line")})
+"""Fields that only the decision of their own look needs, and the journal for replay: readers get what came
+of them, and the line's own text."""
+
+
 def check_schema(version: int) -> None:
     """``Unsupported`` when the other side speaks a schema this program cannot read."""
     if version > SCHEMA_VERSION:
@@ -49,6 +56,8 @@ def to_view(view: View) -> pb.View:
         cases=[to_case(case) for case in view.cases],
         debts=[to_debt(debt) for debt in view.debts],
         tombstones=[to_tombstone(tombstone) for tombstone in view.tombstones],
+        faults=[to_fault(fault) for fault in view.faults],
+        repairs=[to_repair(repair) for repair in view.repairs],
         incidents=[to_incident(incident) for incident in view.incidents],
         outcomes=[to_outcome(outcome) for outcome in view.outcomes],
         device_details=[
@@ -59,6 +68,7 @@ def to_view(view: View) -> pb.View:
             for (name, label), total in view.counters.items()
         ],
         durations={text(name): value for name, value in view.durations.items()},
+        oncall=to_oncall(view.oncall),
     )
 
 
@@ -73,6 +83,8 @@ def from_view(message: pb.View) -> View:
         cases=tuple(from_case(case) for case in message.cases),
         debts=tuple(from_debt(debt) for debt in message.debts),
         tombstones=tuple(from_tombstone(tombstone) for tombstone in message.tombstones),
+        faults=tuple(from_fault(fault) for fault in message.faults),
+        repairs=tuple(from_repair(repair) for repair in message.repairs),
         incidents=tuple(from_incident(incident) for incident in message.incidents),
         outcomes=tuple(from_outcome(outcome) for outcome in message.outcomes),
         device_details={
@@ -81,6 +93,7 @@ def from_view(message: pb.View) -> View:
         },
         counters={(entry.name, entry.label): entry.total for entry in message.counters},
         durations=dict(message.durations),
+        oncall=from_oncall(message.oncall),
     )
 
 

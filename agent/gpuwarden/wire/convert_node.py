@@ -5,6 +5,7 @@ from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.snapshot import (
     Gap,
     GapKind,
+    Guest,
     Health,
     HostSample,
     LimitReading,
@@ -12,6 +13,23 @@ from gpuwarden.model.snapshot import (
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits, Standing, Tenant, TenantClass, Use
+from gpuwarden.wire.convert_command import from_command, to_command
+from gpuwarden.wire.convert_health import (
+    from_driver,
+    from_health,
+    from_surroundings,
+    to_driver,
+    to_health,
+    to_surroundings,
+)
+from gpuwarden.wire.convert_kernel import (
+    from_kernel_forgery,
+    from_kernel_record,
+    from_kernel_trust,
+    to_kernel_forgery,
+    to_kernel_record,
+)
+from gpuwarden.wire.convert_service import from_probe, to_probe
 from gpuwarden.wire.fields import (
     from_cgroup,
     from_enum,
@@ -38,6 +56,7 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
         uses=[_to_use(use) for use in snapshot.uses],
         standings=[_to_standing(standing) for standing in snapshot.standings],
         events=[_to_event(event) for event in snapshot.events],
+        probes=[to_probe(reading) for reading in snapshot.probes],
         services=[_to_service(service) for service in snapshot.services],
         host=None if snapshot.host is None else _to_host(snapshot.host),
         limits=[_to_limit(limit) for limit in snapshot.limits],
@@ -49,6 +68,18 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
         ],
         has_fleet_permit=snapshot.fleet_permit,
         can_record=snapshot.can_record,
+        driver=None if snapshot.driver is None else to_driver(snapshot.driver),
+        surroundings=None
+        if snapshot.surroundings is None
+        else to_surroundings(snapshot.surroundings),
+        kernel=[to_kernel_record(record) for record in snapshot.kernel],
+        kernel_log=to_enum(pb.KernelTrust, "KERNEL_TRUST", snapshot.kernel_log),
+        kernel_forgery=to_kernel_forgery(snapshot.kernel_forgery),
+        guests=[
+            pb.Guest(tenant=to_tenant(guest.tenant), devices=map(text, guest.devices))
+            for guest in snapshot.guests
+        ],
+        commands=[to_command(command) for command in snapshot.commands],
     )
 
 
@@ -62,6 +93,7 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         uses=tuple(_from_use(use) for use in message.uses),
         standings=tuple(_from_standing(standing) for standing in message.standings),
         events=tuple(_from_event(event) for event in message.events),
+        probes=tuple(from_probe(reading) for reading in message.probes),
         services=tuple(_from_service(service) for service in message.services),
         host=_from_host(message.host) if message.HasField("host") else None,
         limits=tuple(_from_limit(limit) for limit in message.limits),
@@ -70,6 +102,16 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         unattributed=tuple((DeviceId(entry.device), entry.bytes) for entry in message.unattributed),
         fleet_permit=message.has_fleet_permit,
         can_record=message.can_record,
+        driver=from_driver(known(message, "driver")),
+        surroundings=from_surroundings(known(message, "surroundings")),
+        kernel=tuple(from_kernel_record(record) for record in message.kernel),
+        kernel_log=from_kernel_trust(message.kernel_log),
+        kernel_forgery=from_kernel_forgery(known(message, "kernel_forgery")),
+        guests=tuple(
+            Guest(tenant=from_tenant(guest.tenant), devices=tuple(guest.devices))
+            for guest in message.guests
+        ),
+        commands=tuple(from_command(command) for command in message.commands),
     )
 
 
@@ -88,6 +130,7 @@ def to_device(device: Device) -> pb.Device:
         parent=text_or_none(device.parent),
         is_mig_parent=device.is_mig_parent,
         recovery_action=device.recovery_action,
+        health=None if device.health is None else to_health(device.health),
     )
 
 
@@ -106,6 +149,7 @@ def from_device(message: pb.Device) -> Device:
         parent=known(message, "parent"),
         is_mig_parent=message.is_mig_parent,
         recovery_action=known(message, "recovery_action"),
+        health=from_health(known(message, "health")),
     )
 
 

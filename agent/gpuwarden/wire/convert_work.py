@@ -2,9 +2,10 @@
 
 from gpuwarden.model.action import Kind, Outcome, Result, Target, Withheld
 from gpuwarden.model.decision import Incident, IncidentStep
-from gpuwarden.model.finding import Finding, Severity
+from gpuwarden.model.finding import Finding, Scope, Severity
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.memory import Case, Debt, Rung, Tombstone
+from gpuwarden.wire.convert_fault import word
 from gpuwarden.wire.fields import (
     from_cgroup,
     from_enum,
@@ -34,6 +35,8 @@ def to_finding(finding: Finding) -> pb.Finding:
         used_bytes=finding.used_bytes,
         limit_bytes=finding.limit_bytes,
         evidence=to_pairs(finding.evidence),
+        fault=text(finding.fault),
+        scope="" if finding.scope is None else finding.scope.value,
     )
 
 
@@ -50,6 +53,8 @@ def from_finding(message: pb.Finding) -> Finding:
         used_bytes=known(message, "used_bytes"),
         limit_bytes=known(message, "limit_bytes"),
         evidence=from_pairs(message.evidence),
+        fault=message.fault,
+        scope=word(Scope, message.scope) if message.scope else None,
     )
 
 

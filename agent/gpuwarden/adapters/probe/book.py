@@ -7,15 +7,17 @@ from gpuwarden.adapters.probe import decode, layout, sighted
 from gpuwarden.adapters.probe.crew import Post
 from gpuwarden.adapters.probe.decode import Entry
 from gpuwarden.adapters.probe.sighted import FactSet, Known
+from gpuwarden.adapters.probe.specs import period_s
 from gpuwarden.adapters.probe.worker import Frame
 from gpuwarden.model.device import Device, DriverEvent, Listing, Sight
+from gpuwarden.model.health import SPEAKS_PERIODS, DriverVersions
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Gap, GapKind
-from gpuwarden.ports import ProbeView
+from gpuwarden.model.views import ProbeView
 
 _EVENTS_MAX = 1024
 _PASSING_MAX = 64
-_STANDS = 2.5
+_STANDS = SPEAKS_PERIODS
 """A slow fact stands for so many periods of its class; then it is withdrawn, not repeated."""
 _LIST_HEAD = slice(layout.MEMORY_RECORD.size, layout.MEMORY_RECORD.size + layout.LIST_HEAD.size)
 _COUNTS_STAND_S = 10.0
@@ -177,7 +179,7 @@ class Book:
         if known is None:
             return
         kind, part, _, at, payload = frame
-        until = at + (_STANDS * part if kind != layout.TEXTS else _FOREVER_S)
+        until = at + (_STANDS * period_s(part) if kind != layout.TEXTS else _FOREVER_S)
         self.details.pop(known.id, None)
         facts = known.facts.get((kind, part))
         if facts is not None and _is_same(kind, facts.raw, payload):
@@ -188,7 +190,7 @@ class Book:
                 self.garbage(known.id, fault)
             failed = decode.failures(payload) if kind == layout.FACTS else ()
             facts = FactSet(raw=payload, values=values, at=at, until=until, failed=failed)
-            known.facts[kind, part] = facts
+        known.take_facts(kind, part, facts)
         for symbol, code in facts.failed:
             self.failed(symbol, code)
 
@@ -291,6 +293,7 @@ class Book:
             events=tuple(self._events),
             gaps=tuple(gaps),
             epoch=self.epoch,
+            driver=self.versions(),
         )
         self._events, self._passing = [], []
         return view
@@ -300,6 +303,15 @@ class Book:
             self.details.pop(known.id, None)
         elif known.id not in self.details and known.facts:
             self.details[known.id] = known.details(now, self._process_top)
+
+    def versions(self) -> DriverVersions | None:
+        """Of driver and library; None before the first child has told either, or why it cannot."""
+        is_refused = self.gone == layout.LIB_RM_VERSION_MISMATCH
+        if not (self.driver_version or self.nvml_version or is_refused):
+            return None
+        return DriverVersions(
+            driver=self.driver_version, library=self.nvml_version, is_refused=is_refused
+        )
 
     def own_gaps(self) -> list[Gap]:
         """What is wrong with the driver as a whole, and with its events."""

@@ -38,12 +38,13 @@ class Options:
     """Command line of the child: written by ``worker`` alone, so it is taken as it comes."""
 
     def __init__(self, argv: list[str]) -> None:
-        frames, requests, shared, fast, slow, library, only, skip = argv
+        frames, requests, shared, fast, slow, library, only, skip, clock = argv
         self.frames_fd, self.requests_fd, self.shared_fd = int(frames), int(requests), int(shared)
         self.fast_deadline_s, self.slow_deadline_s = float(fast), float(slow)
         self.library = library or None
         self.only = frozenset(map(int, only.split(","))) if only else None
         self.skip = frozenset(map(int, skip.split(","))) if skip else frozenset()
+        self.has_clock = clock == "clock"
 
 
 class Child:
@@ -117,7 +118,14 @@ class Child:
             requests,
             self._stop_fd,
         )
-        events = EventLoop(library, marks[layout.EVENTS], handles, channel, self._stop_fd)
+        events = EventLoop(
+            library,
+            marks[layout.EVENTS],
+            handles,
+            channel,
+            self._stop_fd,
+            has_clock=options.has_clock,
+        )
         others = [
             threading.Thread(target=self._slow, args=(slow,), name="slow", daemon=True),
             threading.Thread(target=events.run, name="events", daemon=True),

@@ -66,6 +66,8 @@ class Crew:
         self.started_total = 0
         self.left_total = 0
         self.merge_after_s = MERGE_AFTER_S
+        self.is_paused = False
+        """No child is started: every device has been let go of."""
         self.fault = ""
         """Why no child could be started, the last time it was tried."""
 
@@ -92,6 +94,8 @@ class Crew:
             if leaver.worker.has_ended() and leaver.worker.release():
                 self._leavers.remove(leaver)
             leaver.is_stuck |= now - leaver.since > LEAVE_S
+        if self.is_paused:
+            return
         if self.main is None and self._retry.is_due(now):
             self.main = self._begin(now, None, self._retry)
         for index, blame in self.blames.items():
@@ -104,9 +108,10 @@ class Crew:
     def due_at(self, now: float) -> float:
         """When ``tend`` has something to do at the latest."""
         times = [now + self.merge_after_s]
-        if self.main is None:
+        if self.main is None and not self.is_paused:
             times.append(self._retry.due)
-        times += [b.backoff.due for i, b in self.blames.items() if i not in self.own]
+        if not self.is_paused:
+            times += [b.backoff.due for i, b in self.blames.items() if i not in self.own]
         if self._leavers:
             times.append(now + 1.0)
         return min(times)
@@ -119,6 +124,7 @@ class Crew:
             slow_deadline_s=self._start.slow_deadline_s,
             only=() if index is None else (index,),
             skip=skip,
+            has_clock_events=self._start.has_clock_events,
         )
         backoff.begin(now)
         try:
@@ -168,6 +174,22 @@ class Crew:
         for post in self.own.values():
             self._dismiss(post, now)
         self.own.clear()
+
+    def pause(self, now: float) -> None:
+        """Tell every child to end, and start none before ``resume``."""
+        self.is_paused = True
+        for post in list(self.posts()):
+            self._dismiss(post, now)
+        self.main = self.relief = None
+        self.own.clear()
+
+    def resume(self, now: float) -> None:
+        """Start anew: what was blamed may have been healed by what the pause was for."""
+        if not self.is_paused:
+            return
+        self.is_paused = False
+        self.blames.clear()
+        self._retry = Backoff(first_s=0.0)
 
     def served(self, post: Post, now: float) -> None:
         """A good memory frame came from this child."""

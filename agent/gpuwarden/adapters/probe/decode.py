@@ -20,7 +20,7 @@ _NO_FAILURE = frozenset({layout.SUCCESS, layout.NOT_SUPPORTED, layout.FUNCTION_N
 _UINT, _ULL = 1, 3
 _UNKNOWN = (0xFFFFFFFF, layout.NOT_AVAILABLE)
 _BITS = struct.Struct("=Q")
-_FACT_FORMATS = {letter: struct.Struct("=" + letter) for letter in "BIQi"}
+_FACT_FORMATS = {letter: struct.Struct("=" + letter) for letter in ("B", "I", "Q", "i", "16s")}
 _FIELD_BY_ID = {(field.id, field.scope): field for field in FIELDS}
 _GPM_KEYS = {metric.id: metric.key for metric in GPM_METRICS}
 _GPM_MOST = 101.0  # the driver rounds: a hundred and a little is a hundred
@@ -28,17 +28,20 @@ _LIST_KINDS = ("compute", "graphics", "mps")
 _UUID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/")
 
 _EVENTS = {
-    0x1: "ecc",
-    0x2: "ecc",
+    0x1: "ecc-corrected",
+    0x2: "ecc-uncorrected",
     0x8: "xid",
-    0x200: "ecc",
-    0x400: "ecc",
-    0x800: "ecc",
-    0x1000: "ecc",
-    0x2000: "ecc",
+    0x10: "clock",
+    0x100: "mig",
+    0x200: "ecc-storm",
+    0x400: "retirement",
+    0x800: "retirement-failed",
+    0x1000: "poison-contained",
+    0x2000: "poison",
     0x4000: "lost",
     0x8000: "recovery-action",
 }
+"""nvmlEventType* of nvml.h."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,9 +198,13 @@ def facts(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
         offset += length
         if number >= len(NUMBERED):
             continue
-        for out in NUMBERED[number].outs:
+        spec = NUMBERED[number]
+        for out in spec.outs:
             is_told = code == layout.SUCCESS
             values[out.key] = _judge(out, answer, faults) if is_told else None
+        if spec.verdict is not None:
+            key, bad = spec.verdict
+            values[key] = {layout.SUCCESS: 0.0, bad: 1.0}.get(code)
     return values, faults
 
 
@@ -234,6 +241,8 @@ def gpm(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
 
 def _judge(out: Out, answer: bytes, faults: list[str]) -> float | None:
     (raw,) = _FACT_FORMATS[out.format].unpack_from(answer, out.offset)
+    if isinstance(raw, bytes):
+        return float(any(raw))
     if raw in (0xFFFFFFFF, layout.NOT_AVAILABLE):
         return None
     value = float(raw * out.scale)
@@ -254,7 +263,7 @@ def fields(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
         if field is None:
             continue
         key, _, _, scale, high, _ = field
-        values[key] = None
+        values.setdefault(key, None)
         if code:
             continue
         if kind == _ULL:  # most of them; the others cost a pack and an unpack
@@ -270,7 +279,7 @@ def fields(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
             continue
         value = raw * scale
         if 0.0 <= value <= high:
-            values[key] = value
+            values[key] = value + (values[key] or 0.0)
         else:
             faults.append(f"{key} of {value:g}")
     return values, faults
@@ -314,4 +323,4 @@ def utilization(payload: bytes) -> Mapping[int, tuple[float, float, float, float
 
 def event_kind(kind: int) -> str:
     """The word for an NVML event type."""
-    return _EVENTS.get(kind, "clock" if kind == 0x10 else "other")
+    return _EVENTS.get(kind, "other")

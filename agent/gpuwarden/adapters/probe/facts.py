@@ -9,6 +9,7 @@ from gpuwarden.adapters.probe import layout
 from gpuwarden.adapters.probe.library import Handle, Library, Marks
 from gpuwarden.adapters.probe.specs import (
     CLASSES_S,
+    DEEP_S,
     FIELDS,
     NUMBERED,
     OF_SLICES,
@@ -69,7 +70,8 @@ class _Asked:
         kept = tuple(
             field
             for field, (_, _, _, _, _, code, _) in answered
-            if code not in _FINAL and not (field.scope and code == layout.INVALID_ARGUMENT)
+            # a field that this driver does not know yet, or a link that this device does not have
+            if code not in _FINAL and code != layout.INVALID_ARGUMENT
         )
         return _Asked(kept, self.passes + 1)
 
@@ -96,7 +98,7 @@ class Facts:
             ]
             for ordinal, handle in enumerate(handles)
             if handle.is_open
-            for every_s in CLASSES_S
+            for every_s in (*CLASSES_S, DEEP_S)
         }
         """What is asked of each device: a call that it can never answer leaves the list."""
         self._fields: dict[tuple[int, int], _Asked] = {}

@@ -21,7 +21,7 @@ from gpuwarden.errors import Unavailable
 from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Gap, GapKind
-from gpuwarden.ports import ProbeView
+from gpuwarden.model.views import ProbeView
 
 if TYPE_CHECKING:  # scripts/gpu-check runs this file where nothing but Python is installed
     from gpuwarden.config import NvmlConfig, SamplingConfig
@@ -58,6 +58,7 @@ class NvmlProbe:
         process_top: int = 0,
         start_deadline_s: float = START_DEADLINE_S,
         init_deadline_s: float = INIT_DEADLINE_S,
+        has_clock_events: bool = False,
     ) -> None:
         """Starts the first child. Raises OSError when the kernel gives no timer or epoll."""
         self._sampling = sampling
@@ -74,6 +75,7 @@ class NvmlProbe:
                 library=nvml.library,
                 fast_deadline_s=sampling.fast_deadline_s,
                 slow_deadline_s=sampling.slow_deadline_s,
+                has_clock_events=has_clock_events,
             )
         )
         self._epoll = select.epoll()
@@ -117,6 +119,24 @@ class NvmlProbe:
         self._plan = plan
         for post in self._crew.posts():
             self._send_plan(post)
+
+    def pause(self) -> None:
+        """Let go of every device until ``resume``; what is stuck in the driver already stays there."""
+        if self._epoll.closed:
+            return
+        for post in list(self._crew.posts()):
+            self._book.withdraw(post)
+        self._crew.pause(self._now)
+        self._unwatch()
+        self._askable = {}
+
+    def resume(self) -> None:
+        """Look again, with a new child."""
+        if self._epoll.closed:
+            return
+        self._crew.resume(self._now)
+        self._crew.tend(self._now)
+        self._watch(self._now)
 
     def filenos(self) -> Sequence[int]:
         """One descriptor, for ever: it becomes readable when there is something to drain."""
@@ -298,6 +318,11 @@ class NvmlProbe:
     def _own_gaps(self) -> list[Gap]:
         """What is wrong with the driver or the probe as a whole."""
         gaps = self._book.own_gaps()
+        if self._crew.is_paused:
+            detail = "every device is let go of while one is reset or the driver is loaded again"
+            gaps.append(
+                Gap(source="nvml", subject="probe", kind=GapKind.UNAVAILABLE, detail=detail)
+            )
         if self._crew.fault:
             gap = Gap(
                 source="nvml",

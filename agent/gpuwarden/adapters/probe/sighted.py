@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gpuwarden.adapters.probe import decode, layout
+from gpuwarden.adapters.probe import decode, health, layout
 from gpuwarden.adapters.probe.decode import Entry, MemoryReading
 from gpuwarden.model.device import Device, Listing, Sight
+from gpuwarden.model.health import DeviceHealth
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.snapshot import Gap, GapKind
 
@@ -92,6 +93,10 @@ class Known:
     list_bytes: bytes = b""
     """Raw rows of the newest list, without a fault in them."""
     utilization: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
+    told: dict[str, object] = field(default_factory=dict)
+    """The typed classes of the facts, by name; one that is new or too old is missing."""
+    _health: DeviceHealth | None = None
+    _health_until: float = 0.0
 
     def enrol(self, entry: Entry, parent: DeviceId | None, index: int) -> None:
         """Take over what a new inventory says of it; a slice carries the index of its GPU."""
@@ -137,7 +142,37 @@ class Known:
             parent=self.parent,
             is_mig_parent=self.is_mig_parent,
             recovery_action=int(action) if isinstance(action, float) else None,
+            health=self._well(now) if sight is Sight.OK and self.parent is None else None,
         )
+
+    def take_facts(self, kind: int, part: int, facts: FactSet) -> None:
+        """Newer facts of a class."""
+        self.facts[kind, part] = facts
+        self._health_until = 0.0
+        for name, _, of in health.CLASSES:
+            if of == part:
+                self.told.pop(name, None)
+
+    def _well(self, now: float) -> DeviceHealth | None:
+        """The typed classes; the very same object until one of them changes or grows too old."""
+        if now <= self._health_until:
+            return self._health
+        until = float("inf")
+        for name, kind, part in health.CLASSES:
+            sets = [
+                facts
+                for frame in (layout.FACTS, layout.FIELDS)
+                if (facts := self.facts.get((frame, part))) is not None and now <= facts.until
+            ]
+            if not sets:
+                self.told.pop(name, None)
+                continue
+            until = min(until, *(facts.until for facts in sets))
+            if name not in self.told:
+                values = {key: v for facts in sets for key, v in facts.values.items()}
+                self.told[name] = health.typed(kind, max(f.at for f in sets), values)
+        self._health, self._health_until = health.whole(self.told), until
+        return self._health
 
     def fact(self, key: str, now: float) -> float | str | None:
         """A slow fact, unless it has outlived its class."""

@@ -16,7 +16,14 @@ from gpuwarden.adapters.probe.library import Handle, Library, Marks
 from gpuwarden.adapters.probe.limits import Requests
 from gpuwarden.adapters.probe.lists import Lister
 from gpuwarden.adapters.probe.shared import Listed
-from gpuwarden.adapters.probe.specs import CLASSES_S, FAST_S, MEDIUM_S
+from gpuwarden.adapters.probe.specs import (
+    CLASSES_S,
+    DEEP_S,
+    FAST_S,
+    MEDIUM_S,
+    SLOW_S,
+    part_of,
+)
 from gpuwarden.adapters.probe.symbols import NUMBERS
 
 _LATE_S = 0.05
@@ -50,6 +57,8 @@ class SlowLoop:
         self._lister = Lister(library, marks)
         self._memory = ctypes.create_string_buffer(layout.MEMORY_RECORD.size)
         self._gpus: int | None = None
+        self._deep = {n: float("-inf") for n, handle in enumerate(handles) if _is_whole(handle)}
+        """When each GPU was last asked what takes long."""
         self.gone: tuple[int, int] | None = None
 
     def run(self) -> None:
@@ -70,6 +79,8 @@ class SlowLoop:
             for every_s in CLASSES_S:
                 if now >= due[every_s] - _LATE_S and self.gone is None:
                     self.pass_class(every_s)
+                    if every_s == SLOW_S:
+                        self.pass_deep(now)
                     due[every_s] = max(due[every_s] + every_s, now + every_s / 2)
             self._marks.finish(now)
             wait_s = min(list_due, *due.values()) - time.monotonic()
@@ -140,6 +151,16 @@ class SlowLoop:
         if not self._channel.send(frames):
             self._marks.dropped += 1
 
+    def pass_deep(self, now: float) -> None:
+        """What takes long, of the one GPU for which it is longest due: one a minute, so that neither lists
+        nor limits wait for all of them."""
+        ordinal = min(self._deep, key=lambda n: self._deep[n], default=None)
+        if ordinal is None or now - self._deep[ordinal] < DEEP_S:
+            return
+        self._deep[ordinal] = now
+        facts = self._facts.read(ordinal, DEEP_S)
+        self._send(layout.FACTS, ordinal, facts, now, part_of(DEEP_S))
+
     def _is_same_inventory(self) -> bool:
         """Compare count and UUID by index with the inventory; a difference ends this child."""
         code, gpus = inventory.count(self._library, self._marks)
@@ -173,8 +194,20 @@ class SlowLoop:
     ) -> bytes:
         return frame(kind, payload, part=part, ordinal=ordinal, at=at)
 
-    def _send(self, kind: int, ordinal: int, payload: bytes, at: float = 0.0) -> bool:
-        if self._channel.send([self._frame(kind, ordinal, payload, at)]):
+    def _send(
+        self,
+        kind: int,
+        ordinal: int,
+        payload: bytes,
+        at: float = 0.0,
+        part: int = layout.SLOW,
+    ) -> bool:
+        if self._channel.send([self._frame(kind, ordinal, payload, at, part)]):
             return True
         self._marks.dropped += 1
         return False
+
+
+def _is_whole(handle: Handle) -> bool:
+    """Whether it is a GPU that was opened, not a slice of one."""
+    return handle.is_open and not handle.flags & layout.IS_MIG_SLICE

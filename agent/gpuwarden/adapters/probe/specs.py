@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 
 class Out(NamedTuple):
-    """One value in the answer: ``value = raw * scale``, dropped when it is outside low..high."""
+    """One value in the answer: ``value = raw * scale``, dropped when it is outside low..high.
+
+    Format ``16s``: 1 when any of the bytes is set, else 0.
+    """
 
     key: str
     offset: int
@@ -23,6 +26,7 @@ class Spec(NamedTuple):
 
     ``pointers``: offsets in the buffer handed over as pointers. ``version`` is written at offset 0
     before each call (versioned structs). ``fallback``: asked instead when this one is not there.
+    ``verdict``: a key and the return code that makes it 1, where success makes it 0.
     """
 
     symbol: str
@@ -33,6 +37,7 @@ class Spec(NamedTuple):
     pointers: tuple[int, ...] = (0,)
     version: int = 0
     fallback: "Spec | None" = None
+    verdict: tuple[str, int] | None = None
 
 
 class Text(NamedTuple):
@@ -51,7 +56,7 @@ class Metric(NamedTuple):
 
 
 class Field(NamedTuple):
-    """One entry of nvmlDeviceGetFieldValues."""
+    """One entry of nvmlDeviceGetFieldValues. Those of one key are added up (one for each link)."""
 
     key: str
     id: int
@@ -61,10 +66,11 @@ class Field(NamedTuple):
     scope: int = 0
 
 
-FAST_S, MEDIUM_S, SLOW_S = 5, 15, 60
+FAST_S, MEDIUM_S, SLOW_S, DEEP_S = 5, 15, 60, 3600
 ALL_LINKS = 0xFFFFFFFF
 LINKS_MAX = 18  # NVML_NVLINK_MAX_LINKS
 FANS_MAX = 4
+CORRUPTED_INFOROM = 14
 _MHZ = 1e6
 _PERCENT = 0.01
 _MILLI = 1e-3
@@ -85,6 +91,14 @@ def _ecc(key: str, kind: int, counter: int) -> Spec:
         "nvmlDeviceGetTotalEccErrors", MEDIUM_S, 8, (Out(key, 0, "Q"),), ints=(kind, counter)
     )
 
+
+_FABRIC = (
+    Out("fabric_has_cluster", 4, "16s"),
+    Out("fabric_status", 20, "I"),
+    Out("fabric_state", 28, "B", high=16.0),
+    Out("fabric_health_mask", 32, "I"),
+)
+"""The same places in the second and the third layout of nvmlGpuFabricInfo."""
 
 SPECS: tuple[Spec, ...] = (
     Spec(
@@ -209,10 +223,12 @@ SPECS: tuple[Spec, ...] = (
         version=0x01000068,
     ),
     _u32("power_limit_w", "nvmlDeviceGetEnforcedPowerLimit", SLOW_S, _MILLI, 1e5),
+    _u32("power_limit_set_w", "nvmlDeviceGetPowerManagementLimit", SLOW_S, _MILLI, 1e5),
     _indexed("sm_clock_max_hz", "nvmlDeviceGetMaxClockInfo", 1, SLOW_S, _MHZ),
     _indexed("mem_clock_max_hz", "nvmlDeviceGetMaxClockInfo", 2, SLOW_S, _MHZ),
     _indexed("temperature_shutdown_c", "nvmlDeviceGetTemperatureThreshold", 0, SLOW_S),
     _indexed("temperature_slowdown_c", "nvmlDeviceGetTemperatureThreshold", 1, SLOW_S),
+    _indexed("temperature_memory_max_c", "nvmlDeviceGetTemperatureThreshold", 2, SLOW_S),
     _u32("pcie_link_generation", "nvmlDeviceGetCurrPcieLinkGeneration", SLOW_S, high=16.0),
     _u32("pcie_link_width", "nvmlDeviceGetCurrPcieLinkWidth", SLOW_S, high=64.0),
     _u32("pcie_link_generation_max", "nvmlDeviceGetMaxPcieLinkGeneration", SLOW_S, high=16.0),
@@ -227,6 +243,7 @@ SPECS: tuple[Spec, ...] = (
         (Out("ecc_enabled", 0, "I", high=1.0), Out("ecc_pending", 4, "I", high=1.0)),
         pointers=(0, 4),
     ),
+    _u32("ecc_default", "nvmlDeviceGetDefaultEccMode", SLOW_S, high=1.0),
     Spec(
         "nvmlDeviceGetMigMode",
         SLOW_S,
@@ -238,12 +255,18 @@ SPECS: tuple[Spec, ...] = (
         "nvmlDeviceGetGpuFabricInfoV",
         SLOW_S,
         40,
-        (
-            Out("fabric_status", 20, "I"),
-            Out("fabric_state", 28, "B", high=16.0),
-            Out("fabric_health_mask", 32, "I"),
-        ),
+        _FABRIC,
         version=0x03000028,
+        fallback=Spec("nvmlDeviceGetGpuFabricInfoV", SLOW_S, 36, _FABRIC, version=0x02000024),
+    ),
+    # Reads the flash: 70 ms on an H100, and hourly is what DCGM does.
+    Spec(
+        "nvmlDeviceValidateInforom",
+        DEEP_S,
+        4,
+        (),
+        pointers=(),
+        verdict=("inforom_corrupted", CORRUPTED_INFOROM),
     ),
 )
 
@@ -276,8 +299,9 @@ FIELDS: tuple[Field, ...] = (
     Field("nvlink_crc_data_errors_total", 45, MEDIUM_S),
     Field("nvlink_replay_errors_total", 52, MEDIUM_S),
     Field("nvlink_recovery_errors_total", 59, MEDIUM_S),
-    Field("nvlink_receive_errors_total", 208, MEDIUM_S),
-    Field("nvlink_recovery_failures_total", 214, MEDIUM_S),
+    *(Field("nvlink_receive_errors_total", 208, MEDIUM_S, scope=n) for n in range(LINKS_MAX)),
+    *(Field("nvlink_integrity_errors_total", 211, MEDIUM_S, scope=n) for n in range(LINKS_MAX)),
+    *(Field("nvlink_recovery_failures_total", 214, MEDIUM_S, scope=n) for n in range(LINKS_MAX)),
     Field("pcie_correctable_errors_total", 173, MEDIUM_S),
     Field("pcie_non_fatal_errors_total", 179, MEDIUM_S),
     Field("pcie_fatal_errors_total", 180, MEDIUM_S),
@@ -306,6 +330,19 @@ OF_SLICES = frozenset({"nvmlDeviceGetBAR1MemoryInfo"})
 """All that a MIG slice has of its own; the rest it answers with its GPU's numbers, or not at all."""
 
 CLASSES_S = (FAST_S, MEDIUM_S, SLOW_S)
+"""Those that are polled; ``DEEP_S`` is asked of one device after the other."""
+_PART_MAX = 255
+
+
+def part_of(every_s: int) -> int:
+    """How a frame names a class: its seconds, as far as they fit into a byte."""
+    return min(every_s, _PART_MAX)
+
+
+def period_s(part: int) -> int:
+    """The seconds of the class that a frame names."""
+    return DEEP_S if part == _PART_MAX else part
+
 
 NUMBERED: tuple[Spec, ...] = SPECS + tuple(s.fallback for s in SPECS if s.fallback is not None)
 """Every specification, fallbacks last: a frame names one by its place here."""

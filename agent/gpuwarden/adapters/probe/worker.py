@@ -56,6 +56,7 @@ class Start:
     slow_deadline_s: float
     only: tuple[int, ...] = ()
     skip: tuple[int, ...] = ()
+    has_clock_events: bool = False
 
 
 class Worker:
@@ -104,6 +105,7 @@ class Worker:
             start.library or "",
             ",".join(map(str, start.only)),
             ",".join(map(str, start.skip)),
+            "clock" if start.has_clock_events else "",
         ]
 
     @property

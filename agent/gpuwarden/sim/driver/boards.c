@@ -278,8 +278,8 @@ static void make_identity(struct sim_identity *id, const struct profile *p, uint
   id->has_fabric = (uint32_t)p->fabric;
   id->has_mig = (uint32_t)p->mig;
   id->has_mem_temp = (uint32_t)p->mem_temp;
-  /* single- and double-bit ECC, P-state, Xid, clock; from Ampere on the health events too */
-  id->event_mask = 0x1f | (p->architecture >= 7 ? 0xfe00 : 0);
+  /* single- and double-bit ECC, P-state, Xid, clock; from Ampere on MIG and the health events too */
+  id->event_mask = 0x1f | (p->architecture >= 7 ? 0xff80 : 0); /* an H100 says 0xff9f */
 }
 
 /* What a reset of the device or a reload of the driver starts afresh. */
@@ -362,7 +362,7 @@ int make_boards(const char *profile, uint32_t count, uint32_t fans, const char *
     dev->integral_at_us = realtime_us();
     for (uint32_t l = 0; l < p->links; l++) dev->link_up[l] = 1;
     dev->fabric_state = p->fabric ? 3 : 0;          /* completed */
-    dev->fabric_health_mask = p->fabric ? 0x55 : 0; /* each condition: false */
+    dev->fabric_health_mask = p->fabric ? 0xaa : 0; /* each condition: false */
     driver.devices[i].advanced_ns = monotonic_ns();
   }
   return make_mig(mig_devices, count);

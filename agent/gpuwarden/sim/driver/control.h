@@ -17,6 +17,8 @@ int arg_true(const struct json_object *args, const char *key);
 int arg_device(const struct json_object *args, uint32_t *record, uint32_t *mig);
 
 command find_injection(const char *name);
+command find_board_injection(const char *name);
 command find_query(const char *name);
+const char *kernel_log(const struct json_object *args, struct json_out *out); /* kmsg.c */
 
 #endif

@@ -47,6 +47,7 @@ struct device {
   int persistent_lockup;
   int forced_temp_c; /* 0: follows the load */
   uint64_t forced_reasons;
+  uint32_t forced_pcie_gen; /* 0: as fast as it can */
   double temp_c;
 };
 

@@ -226,7 +226,7 @@ static void leave(void) {
   }
   atomic_store(&driver.state->loaded, 0);
   static const char *const names[] = {"driver.sock", "control.sock", "kmsg.sock", "state",
-                                      "counters"};
+                                      "counters", "nvidia-smi"};
   for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
     char path[512];
     path_in_dir(names[i], path, sizeof path);

@@ -78,8 +78,10 @@ static void clocks_and_power(uint32_t record, struct device *d, struct sim_devic
   double want =
       id->power_idle_mw + (id->power_max_mw - (double)id->power_idle_mw) * pow(load, 0.8) * 0.97;
   want += want * 0.01 * noise(record, 2);
-  if (want > dev->power_limit_mw) {
-    want = dev->power_limit_mw;
+  uint32_t limit = dev->power_limit_mw;
+  if (dev->power_held_mw && dev->power_held_mw < limit) limit = dev->power_held_mw;
+  if (want > limit) {
+    want = limit;
     reasons |= 0x4; /* software power cap */
     scale *= 0.9;
   }
@@ -120,6 +122,8 @@ static void traffic(uint32_t record, struct sim_device *dev) {
                  2; /* KB/s each way */
   dev->pcie_gen =
       dev->proc_count ? dev->id.pcie_gen_max : 1; /* drops at idle by design; the width must not */
+  uint32_t most = driver.devices[record].forced_pcie_gen;
+  if (most && most < dev->pcie_gen) dev->pcie_gen = most;
   dev->pcie_tx_kbps = (uint32_t)(lanes * 0.05 * load * (1 + 0.1 * noise(record, 4)));
   dev->pcie_rx_kbps = (uint32_t)(lanes * 0.08 * load * (1 + 0.1 * noise(record, 5)));
   dev->pcie_tx_bytes += (uint64_t)(dev->pcie_tx_kbps * 1000.0 * seconds);

@@ -300,7 +300,7 @@ static const char *thermal(const struct json_object *args, struct json_out *out)
   driver.devices[record].forced_reasons = reasons;
   return NULL;
 }
-/* fabric {device, state?, health?}: 0 not supported .. 3 completed; health mask, 0x55 is healthy */
+/* fabric {device, state?, health?}: 0 not supported .. 3 completed; health mask, 0xaa is healthy */
 static const char *fabric(const struct json_object *args, struct json_out *out) {
   DEVICE_ARG;
   uint64_t state = dev->fabric_state, health = dev->fabric_health_mask;
@@ -383,5 +383,5 @@ command find_injection(const char *name) {
              {"limit_mode", limit_mode}};
   for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
     if (!strcmp(all[i].name, name)) return all[i].run;
-  return NULL;
+  return find_board_injection(name);
 }

@@ -10,6 +10,7 @@
  * client gets the datagram "!EPIPE" once, and reading goes on at the oldest record.
  */
 #define _GNU_SOURCE
+#include "control.h"
 #include "driver.h"
 
 #include <errno.h>
@@ -24,6 +25,7 @@
 #define MAX_RECORD 1024
 #define MAX_READERS 32
 #define MAX_CREDIT 4096
+#define MAX_OVERRUNS 1024
 
 static struct {
   char *text[MAX_RECORDS];
@@ -36,6 +38,11 @@ static struct reader {
   uint32_t credit;
   int blocked;
 } readers[MAX_READERS];
+
+/* What was overwritten before a reader came to it: the last MAX_OVERRUNS of all readers. */
+static struct {
+  uint64_t from, to;
+} overruns[MAX_OVERRUNS];
 
 static size_t record_length(uint64_t sequence) {
   return strlen(ring.text[sequence % MAX_RECORDS]);
@@ -67,8 +74,9 @@ static void feed(uint32_t index) {
     if (r->at < ring.first) {
       sent = send_text(r, "!EPIPE", 6);
       if (sent > 0) {
-        r->at = ring.first;
-        driver.stats.kmsg_overruns++;
+        uint64_t n = driver.stats.kmsg_overruns++ % MAX_OVERRUNS;
+        overruns[n].from = r->at;
+        overruns[n].to = r->at = ring.first;
       }
     } else if (r->at < ring.next) {
       sent = send_text(r, ring.text[r->at % MAX_RECORDS], record_length(r->at));
@@ -119,6 +127,20 @@ void kernel_line(uint32_t facility, uint32_t level, const char *text) {
   ring.next++;
   for (uint32_t i = 0; i < MAX_READERS; i++)
     if (readers[i].fd >= 0 && readers[i].credit && !readers[i].blocked) feed(i);
+}
+
+/* kernel_log -> {"first": number of the oldest record, "next": of the next one, "overruns": [[from,
+ * to]]}: which records, the last not included, a reader was too late for */
+const char *kernel_log(const struct json_object *args, struct json_out *out) {
+  (void)args;
+  json_raw(out, "\"first\":%llu,\"next\":%llu,\"overruns\":[", (unsigned long long)ring.first,
+           (unsigned long long)ring.next);
+  uint64_t known = driver.stats.kmsg_overruns;
+  for (uint64_t i = 0; i < known && i < MAX_OVERRUNS; i++)
+    json_raw(out, "%s[%llu,%llu]", i ? "," : "", (unsigned long long)overruns[i].from,
+             (unsigned long long)overruns[i].to);
+  json_raw(out, "],");
+  return NULL;
 }
 
 void kmsg_start(void) {

@@ -247,7 +247,9 @@ NVML_API nvmlReturn_t nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, fabric_v3
   out->clique = 0;
   out->state = (unsigned char)FIELD(fabric_state);
   out->health = FIELD(fabric_health_mask);
-  if (third) out->summary = out->health == 0x55 ? 1 /* healthy */ : 2;
+  int is_ill = 0; /* pairs of bits: 0 not supported, 1 true, 2 false */
+  for (int bit = 0; bit < 8; bit += 2) is_ill |= (out->health >> bit & 3) == 1;
+  if (third) out->summary = is_ill ? 2 : 1;
   return NVML_SUCCESS;
 }
 

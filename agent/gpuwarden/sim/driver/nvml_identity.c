@@ -53,7 +53,7 @@ NVML_API nvmlReturn_t nvmlDeviceGetInforomConfigurationChecksum(nvmlDevice_t dev
 }
 NVML_API nvmlReturn_t nvmlDeviceValidateInforom(nvmlDevice_t device) {
   DEVICE(nvmlDeviceValidateInforom);
-  return NVML_SUCCESS;
+  return FIELD(inforom_corrupted) ? NVML_ERROR_CORRUPTED_INFOROM : NVML_SUCCESS;
 }
 NVML_API nvmlReturn_t nvmlDeviceGetGspFirmwareVersion(nvmlDevice_t device, char *out) {
   DEVICE(nvmlDeviceGetGspFirmwareVersion);

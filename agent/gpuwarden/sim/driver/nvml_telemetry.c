@@ -107,7 +107,11 @@ NVML_API nvmlReturn_t nvmlDeviceGetViolationStatus(nvmlDevice_t device, u32_t po
 
 GET_U32(nvmlDeviceGetPowerUsage, FIELD(power_mw))
 GET_U32(nvmlDeviceGetPowerManagementLimit, FIELD(power_limit_mw))
-GET_U32(nvmlDeviceGetEnforcedPowerLimit, FIELD(power_limit_mw))
+static u32_t enforced_limit(struct target t) {
+  u32_t limit = FIELD(power_limit_mw), held = FIELD(power_held_mw);
+  return held && held < limit ? held : limit;
+}
+GET_U32(nvmlDeviceGetEnforcedPowerLimit, enforced_limit(t))
 GET_U32(nvmlDeviceGetPowerManagementDefaultLimit, t.dev->id.power_default_mw)
 GET_U32(nvmlDeviceGetPowerManagementMode, 1)
 NVML_API nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, u32_t *low,

@@ -173,7 +173,7 @@ command find_query(const char *name) {
     command run;
   } all[] = {{"ping", ping},          {"info", info},         {"processes", processes},
              {"log", allocation_log}, {"counters", counters}, {"limits", limits},
-             {"clients", clients},    {"shutdown", shut_down}};
+             {"clients", clients},    {"shutdown", shut_down}, {"kernel_log", kernel_log}};
   for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
     if (!strcmp(all[i].name, name)) return all[i].run;
   return NULL;

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #define SIM_MAGIC 0x47575344u /* "GWSD" */
-#define SIM_LAYOUT 3u         /* raised with every change of this file */
+#define SIM_LAYOUT 4u         /* raised with every change of this file */
 
 #define SIM_MAX_DEVICES 16
 #define SIM_MAX_PROCS 1024 /* per device; an allocation beyond it is refused */
@@ -108,6 +108,7 @@ struct sim_device {
   uint32_t gpu_util, mem_util, enc_util, dec_util, jpg_util, ofa_util;
   uint32_t clock[4];
   uint32_t power_mw, power_instant_mw, power_limit_mw, pstate;
+  uint32_t power_held_mw, inforom_corrupted; /* 0: held by nobody */
   uint64_t energy_mj;
   int32_t temp_c, mem_temp_c;
   uint32_t fan_percent, pad0;

@@ -62,6 +62,8 @@ class Member:
     labels: tuple[tuple[str, str], ...] = ()
     restart: str = "no"
     """Docker's restart policy."""
+    device: int = 0
+    """The one it is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ GUARDED = ("ranker", "speech-to-text", "search-embed", "moderation")
 LARGE = ("finetune-xl", "pretrain", "corpus-index", "distill")
 PASSING = ("ci-smoke", "notebook", "unit-bench", "warm-cache")
 REGISTRIES = ("registry.local", "images.local/ml", "hub.local/team-a")
-LOCKING_XIDS = (46, 62, 109, 119)  # each stops the device; see policy/xid_scope.py
+LOCKING_XIDS = (46, 62, 109, 119)  # each stops the device; see policy/fault/catalogue.py
 
 
 def draw(seed: int, variant: Variant, *, go_file: str, service_port: int) -> Cast:

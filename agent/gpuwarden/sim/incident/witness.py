@@ -256,8 +256,8 @@ class PageSink:
         return int(self._server.server_address[1])
 
     def pages(self) -> list[dict[str, Any]]:
-        """Pages so far, oldest first."""
-        return list(self._pages)
+        """Pages so far, oldest first; what only says that it is over is none."""
+        return [p for p in self._pages if p.get("event") == "trigger" or p.get("is_news")]
 
     def close(self) -> None:
         self._server.shutdown()

@@ -1,6 +1,7 @@
 """The GPUs of a simulated node: what they hold, and what ails them."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.sim.node.kernel import MIB, Kernel
@@ -15,6 +16,9 @@ class Card:
     id: DeviceId
     index: int
     total_bytes: int
+    pci: str = ""
+    """Its address, ``0000:3b:00``; empty: where its index puts it (``place``).
+    """
     floor_bytes: int = 0
     """Held by nobody (display, firmware)."""
     leaked_bytes: int = 0
@@ -32,6 +36,27 @@ class Card:
     """Whose doing it is that it does no work; free again when the culprit is gone, if ``heals``."""
     is_locked: bool = False
     heals: bool = True
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What it tells of its health, by class (``vitals``, ``errors``, ``setup``, ``deep``) and field; a
+    class that is missing is not told."""
+    heals_by: frozenset[str] = frozenset({"reset-gpu", "reload-driver", "reboot"})
+    """Steps of a repair that end what ails it."""
+
+    @property
+    def place(self) -> str:
+        """Its PCI address, as kernel lines have it."""
+        return self.pci or f"0000:{0x10 + self.index:02x}:00"
+
+    def heal(self, step: str) -> None:
+        """What a repair's step does to it."""
+        if step not in self.heals_by:
+            return
+        self.is_lost, self.is_locked, self.locked_by = False, False, None
+        self.hangs_since, self.recovery_action, self.leaked_bytes = None, 0, 0
+
+    def tell(self, part: str, **values: Any) -> None:
+        """Change what it tells of one class, from its next sample on."""
+        self.facts[part] = {**self.facts.get(part, {}), **values}
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.ids import CgroupId, DeviceId, TenantId
-from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
+from gpuwarden.model.owner import CgroupOwner, GpuContainer, RuntimeFacts
 from gpuwarden.model.snapshot import Gap, GapKind
 from gpuwarden.ports import Runtime
 from gpuwarden.sim.node.containers import SimDocker
@@ -39,6 +39,9 @@ class SimManager:
             self._kernel.deliver(process, signal.SIGTERM if grace_s > 0 else signal.SIGKILL)
         if grace_s > 0:
             self._kernel.clock.later(grace_s, lambda: self._kill(processes))
+
+    def restart(self, target: Target, grace_s: float) -> None:
+        raise Unsupported("only containers are restarted")
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("only containers are moved")
@@ -116,6 +119,13 @@ class SimRuntimes:
     def changed(self) -> bool:
         was, self.docker.is_changed = self.docker.is_changed, False
         return was
+
+    def gpu_containers(self) -> Sequence[GpuContainer]:
+        return [
+            GpuContainer(pid=one.main.pid.pid, devices=one.gpus)
+            for one in self.docker.containers.values()
+            if one.is_running and one.main is not None and one.gpus
+        ]
 
     def filenos(self) -> Sequence[int]:
         return ()

@@ -1,21 +1,37 @@
 """The Probe port of a simulated node: samples and lists as the probe child takes them."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from gpuwarden.config import SamplingConfig
 from gpuwarden.model.decision import ProbePlan
 from gpuwarden.model.device import Device, DriverEvent, Listing, ProcessUse, Sight
+from gpuwarden.model.health import (
+    EVERY_S,
+    Deep,
+    DeviceHealth,
+    DriverVersions,
+    Errors,
+    Setup,
+    Vitals,
+)
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
 from gpuwarden.model.snapshot import Gap, GapKind
-from gpuwarden.ports import ProbeView
+from gpuwarden.model.views import ProbeView
 from gpuwarden.sim.node.cards import Card, Cards
 from gpuwarden.sim.node.clock import SimClock
 
 TRIGGER_BYTES = 64 * 2**20
 BEAT_S = 1.0
 EPS = 1e-6
+_PARTS: Mapping[str, type[Any]] = {
+    "vitals": Vitals,
+    "errors": Errors,
+    "setup": Setup,
+    "deep": Deep,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +61,8 @@ class SimProbe:
         self._wanted: set[DeviceId] = set()
         self._devices: dict[DeviceId, Device] = {}
         self._listings: dict[DeviceId, Listing] = {}
+        self._health: dict[DeviceId, DeviceHealth] = {}
+        self.driver: DriverVersions | None = None
         self._frames: deque[tuple[float, tuple[Device, ...], tuple[Listing, ...]]] = deque()
         self._handed: tuple[tuple[Device, ...], tuple[Listing, ...]] = ((), ())
         self._events: list[DriverEvent] = []
@@ -55,10 +73,14 @@ class SimProbe:
         """How late what was seen is handed over (a starved agent, a full pipe)."""
         self.is_silent = False
         """The child sends nothing at all."""
+        self.is_paused = False
+        """Every device is let go of."""
         self.epoch = 0
         self.history: list[Listed] = []
         self.handed_over: dict[DeviceId, list[tuple[float, float]]] = {}
         """Device -> when a newer list of it was handed to the agent, and when that had been taken."""
+        self.told: list[tuple[float, DriverEvent]] = []
+        """The driver's events, with when they were handed to the agent."""
         self.ever_listed: set[Pid] = set()
         self.left_out: dict[int, int] = {}
         """Pid -> how many of the next lists leave it out although it lives."""
@@ -69,7 +91,7 @@ class SimProbe:
         """Sample and list if it is time to."""
         now = self._clock.now()
         self._judge(now)
-        if self.is_silent or self._is_stuck(now):
+        if self.is_paused or self.is_silent or self._is_stuck(now):
             return
         due = now - self._sampled_at >= self.plan.period_s - EPS
         listing_due = any(self._is_list_due(c, now) for c in self._seen())
@@ -133,6 +155,7 @@ class SimProbe:
             self._note_handed(now, ready[1])
         devices, listings = self._handed
         events, self._events = tuple(self._events), []
+        self.told += [(now, event) for event in events]
         fresh_s = self.plan.period_s + 2 * self._sampling.fast_deadline_s
         seen = tuple(self._judged(d, now, max(fresh_s, BEAT_S + fresh_s)) for d in devices)
         gaps = tuple(
@@ -146,12 +169,30 @@ class SimProbe:
             if d.sight is Sight.BLIND
         )
         return ProbeView(
-            devices=seen, listings=listings, events=events, gaps=gaps, epoch=self.epoch
+            devices=seen,
+            listings=listings,
+            events=events,
+            gaps=gaps,
+            epoch=self.epoch,
+            driver=self.driver,
         )
 
     def steer(self, plan: ProbePlan) -> None:
         self.plan = plan
         self._wanted.update(plan.list_now)
+
+    def pause(self) -> None:
+        self.is_paused = True
+        self._frames.clear()
+        self._handed = (
+            tuple(replace(d, sight=Sight.BLIND, used_bytes=None) for d in self._handed[0]),
+            (),
+        )
+        self.has_news = True
+
+    def resume(self) -> None:
+        self.is_paused = False
+        self._sampled_at = -1e9
 
     def filenos(self) -> Sequence[int]:
         return ()
@@ -172,7 +213,7 @@ class SimProbe:
         if device.sight is Sight.OK and (
             device.at is None or now - device.at > fresh_s + self.lag_s
         ):
-            return replace(device, sight=Sight.BLIND, used_bytes=None)
+            return replace(device, sight=Sight.BLIND, used_bytes=None, health=None)
         return device
 
     def _seen(self) -> list[Card]:
@@ -219,14 +260,34 @@ class SimProbe:
                 at=now if sight is Sight.OK else None,
                 sight=sight,
                 parent=card.parent,
+                pci=f"0000{card.place}.0" if card.parent is None else None,
                 is_mig_parent=card.is_mig_parent,
                 recovery_action=card.recovery_action if sight is Sight.OK else None,
+                health=self._health_of(card, now) if sight is Sight.OK else None,
             )
         moved = _worth(found) != _worth(self._devices)
         self._devices = found
         for gone in [d for d in self._listings if d not in found]:
             del self._listings[gone]
         return moved
+
+    def _health_of(self, card: Card, now: float) -> DeviceHealth | None:
+        """Every class as of its newest sample; each is taken at its own pace."""
+        if not card.facts:
+            return None
+        old = self._health.get(card.id, DeviceHealth())
+        fresh = {}
+        for name, kind in _PARTS.items():
+            part = getattr(old, name)
+            told = card.facts.get(name)
+            if told is None:
+                part = None
+            elif part is None or now - part.at >= EVERY_S[name] - EPS:
+                part = kind(at=now, **told)
+            fresh[name] = part
+        if any(fresh[name] is not getattr(old, name) for name in _PARTS):
+            self._health[card.id] = DeviceHealth(**fresh)
+        return self._health.get(card.id, old)
 
     def _is_list_due(self, card: Card, now: float) -> bool:
         last = self._listings.get(card.id)
@@ -280,4 +341,7 @@ class SimProbe:
 
 def _worth(devices: dict[DeviceId, Device]) -> list[tuple[object, ...]]:
     """What makes a sample news: everything but its time."""
-    return [(d.id, d.index, d.used_bytes, d.sight, d.recovery_action) for d in devices.values()]
+    return [
+        (d.id, d.index, d.used_bytes, d.sight, d.recovery_action, id(d.health))
+        for d in devices.values()
+    ]

@@ -8,8 +8,9 @@ from gpuwarden.errors import Unavailable, Unsupported
 from gpuwarden.model.action import Action, Kind, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident
 from gpuwarden.model.device import Sight
-from gpuwarden.model.ids import DeviceId, TenantId
-from gpuwarden.model.snapshot import Health, HostSample, LimitReading, ServiceState, Snapshot
+from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
+from gpuwarden.model.oncall import Delivery, Page
+from gpuwarden.model.snapshot import HostSample, LimitReading, Snapshot
 from gpuwarden.sim.node.cards import Cards
 from gpuwarden.sim.node.clock import SimClock
 from gpuwarden.sim.node.containers import SimDocker
@@ -103,76 +104,6 @@ class SimHost:
         return self.boot
 
 
-@dataclass(slots=True, eq=False)
-class SimService:
-    """A service; red by itself when its device is locked up or has less free than it needs."""
-
-    name: str
-    needs_free_mib: int = 0
-    forced: Health | None = None
-    health: Health = Health.GREEN
-    since: float = 0.0
-    tenant: TenantId | None = None
-
-
-class SimServices:
-    """Implements ``ports.Services``."""
-
-    def __init__(self, clock: SimClock, cards: Cards) -> None:
-        self._clock = clock
-        self._cards = cards
-        self.services: dict[str, SimService] = {}
-
-    def step(self) -> bool:
-        """Measure; whether somebody's health changed."""
-        changed = False
-        for service in self.services.values():
-            health = service.forced or self._measured(service)
-            if health is not service.health:
-                service.health, service.since, changed = health, self._clock.now(), True
-        return changed
-
-    def states(self, now: float) -> Sequence[ServiceState]:
-        return [
-            ServiceState(
-                service=s.name,
-                tenant=s.tenant,
-                health=s.health,
-                since=s.since,
-                p99_s=None
-                if s.health is Health.UNKNOWN
-                else 0.1
-                if s.health is Health.GREEN
-                else 1.5,
-                limit_s=0.5,
-                at=now,
-            )
-            for s in self.services.values()
-        ]
-
-    def filenos(self) -> Sequence[int]:
-        return ()
-
-    def watch(self, tenants: Mapping[TenantId, str]) -> None:
-        for service in self.services.values():
-            carriers = sorted(t for t, name in tenants.items() if name == service.name)
-            service.tenant = carriers[0] if carriers else None
-
-    def close(self) -> None:
-        return
-
-    def _measured(self, service: SimService) -> Health:
-        if service.tenant is None:
-            return Health.UNKNOWN
-        for card in self._cards.cards.values():
-            if self._cards.kernel.bytes_of(service.tenant, card.id) == 0:
-                continue
-            free = card.total_bytes - self._cards.used_bytes(card)
-            if card.is_locked or free < service.needs_free_mib * 2**20:
-                return Health.RED
-        return Health.GREEN
-
-
 @dataclass(slots=True)
 class SimPager:
     """Implements ``ports.Pager``."""
@@ -180,10 +111,22 @@ class SimPager:
     ledger: Ledger
     is_down: bool = False
 
-    def send(self, incident: str, severity: str, summary: str, details: Mapping[str, str]) -> None:
+    def send(self, page: Page) -> None:
         if self.is_down:
-            raise Unavailable("the webhook does not answer")
-        self.ledger.note("page", text=f"{severity}: {summary}")
+            raise Unavailable("the sent-log cannot be written")
+        self.ledger.note("page", text=f"{page.severity}: {page.summary}")
+
+    def follow(
+        self,
+        incidents: Sequence[Incident],
+        subjects: Mapping[IncidentId, str],
+        *,
+        is_all: bool = False,
+    ) -> None:
+        """Nobody here tells anybody how it goes on."""
+
+    def delivered(self) -> Sequence[Delivery]:
+        return ()
 
 
 @dataclass(slots=True)

@@ -14,6 +14,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from gpuwarden.wire.v1 import health_pb2 as _health_pb2
+from gpuwarden.wire.v1 import oncall_pb2 as _oncall_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -24,6 +26,36 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _KernelTrust:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KernelTrustEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KernelTrust.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KERNEL_TRUST_UNSPECIFIED: _KernelTrust.ValueType  # 0
+    KERNEL_TRUST_KERNEL: _KernelTrust.ValueType  # 1
+    """Facility 0 of the character device."""
+    KERNEL_TRUST_SIMULATED: _KernelTrust.ValueType  # 2
+    """The simulated driver's stream."""
+    KERNEL_TRUST_UNTRUSTED: _KernelTrust.ValueType  # 3
+    """A file or a journal, where others may write."""
+    KERNEL_TRUST_NONE: _KernelTrust.ValueType  # 4
+    """Nothing is read."""
+
+class KernelTrust(_KernelTrust, metaclass=_KernelTrustEnumTypeWrapper):
+    """How far kernel lines may be trusted."""
+
+KERNEL_TRUST_UNSPECIFIED: KernelTrust.ValueType  # 0
+KERNEL_TRUST_KERNEL: KernelTrust.ValueType  # 1
+"""Facility 0 of the character device."""
+KERNEL_TRUST_SIMULATED: KernelTrust.ValueType  # 2
+"""The simulated driver's stream."""
+KERNEL_TRUST_UNTRUSTED: KernelTrust.ValueType  # 3
+"""A file or a journal, where others may write."""
+KERNEL_TRUST_NONE: KernelTrust.ValueType  # 4
+"""Nothing is read."""
+Global___KernelTrust: _TypeAlias = KernelTrust  # noqa: Y015
 
 class _Sight:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -169,7 +201,13 @@ class _ActionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActionKind
     ACTION_KIND_UNCORDON: _ActionKind.ValueType  # 15
     ACTION_KIND_RELOCATE: _ActionKind.ValueType  # 16
     ACTION_KIND_PAGE: _ActionKind.ValueType  # 17
+    ACTION_KIND_RESTART_SERVICES: _ActionKind.ValueType  # 18
+    ACTION_KIND_RESET_GPU: _ActionKind.ValueType  # 19
+    ACTION_KIND_RELOAD_DRIVER: _ActionKind.ValueType  # 20
+    ACTION_KIND_REBOOT: _ActionKind.ValueType  # 21
     ACTION_KIND_DETACH: _ActionKind.ValueType  # 22
+    ACTION_KIND_RESTART_TENANT: _ActionKind.ValueType  # 23
+    ACTION_KIND_KEEP_EVIDENCE: _ActionKind.ValueType  # 24
 
 class ActionKind(_ActionKind, metaclass=_ActionKindEnumTypeWrapper):
     """Everything the agent can do to the world."""
@@ -192,7 +230,13 @@ ACTION_KIND_CORDON: ActionKind.ValueType  # 14
 ACTION_KIND_UNCORDON: ActionKind.ValueType  # 15
 ACTION_KIND_RELOCATE: ActionKind.ValueType  # 16
 ACTION_KIND_PAGE: ActionKind.ValueType  # 17
+ACTION_KIND_RESTART_SERVICES: ActionKind.ValueType  # 18
+ACTION_KIND_RESET_GPU: ActionKind.ValueType  # 19
+ACTION_KIND_RELOAD_DRIVER: ActionKind.ValueType  # 20
+ACTION_KIND_REBOOT: ActionKind.ValueType  # 21
 ACTION_KIND_DETACH: ActionKind.ValueType  # 22
+ACTION_KIND_RESTART_TENANT: ActionKind.ValueType  # 23
+ACTION_KIND_KEEP_EVIDENCE: ActionKind.ValueType  # 24
 Global___ActionKind: _TypeAlias = ActionKind  # noqa: Y015
 
 class _ActionResult:
@@ -350,6 +394,69 @@ class WatchResponse(_message.Message):
 Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
 
 @_typing.final
+class ReadyRequest(_message.Message):
+    """Asks about one instance: a service's name, a tenant's, or (the beginning of) its id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadyRequest: _TypeAlias = ReadyRequest  # noqa: Y015
+
+@_typing.final
+class ReadyResponse(_message.Message):
+    """Whether it may be sent work, as of the newest look. NOT_FOUND: nobody is called so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    IS_FIT_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    name: _builtins.str
+    is_fit: _builtins.bool
+    service: _builtins.str
+    """Empty where it belongs to no service that is watched."""
+    tenant: _builtins.str
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Everything that speaks against it."""
+
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+        name: _builtins.str = ...,
+        is_fit: _builtins.bool = ...,
+        service: _builtins.str = ...,
+        tenant: _builtins.str | None = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tenant", b"_tenant", "tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tenant", b"_tenant", "is_fit", b"is_fit", "name", b"name", "reasons", b"reasons", "schema_version", b"schema_version", "service", b"service", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__tenant: _TypeAlias = _typing.Literal["tenant"]  # noqa: Y015
+    _WhichOneofArgType__tenant: _TypeAlias = _typing.Literal["_tenant", b"_tenant"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant) -> _WhichOneofReturnType__tenant | None: ...
+
+Global___ReadyResponse: _TypeAlias = ReadyResponse  # noqa: Y015
+
+@_typing.final
 class IncidentsRequest(_message.Message):
     """Asks for incidents."""
 
@@ -464,6 +571,65 @@ class ExplainResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant) -> _WhichOneofReturnType__tenant | None: ...
 
 Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class CommandRequest(_message.Message):
+    """A wish of an operator. PERMISSION_DENIED: they may only look; RESOURCE_EXHAUSTED: too many are waiting;
+    FAILED_PRECONDITION: it is not carried out, and why; UNAVAILABLE: no answer in time.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERB_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    verb: _builtins.str
+    """cordon, uncordon or set-healthy."""
+    subject: _builtins.str
+    """A device (index, UUID or its beginning, PCI address) or "node"."""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        verb: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "subject", b"subject", "verb", b"verb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandRequest: _TypeAlias = CommandRequest  # noqa: Y015
+
+@_typing.final
+class CommandResponse(_message.Message):
+    """What was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    INCIDENT_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    text: _builtins.str
+    incident: _builtins.str
+    """The incident it is on record in; empty: none."""
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+        text: _builtins.str = ...,
+        incident: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incident", b"incident", "schema_version", b"schema_version", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandResponse: _TypeAlias = CommandResponse  # noqa: Y015
 
 @_typing.final
 class NamedText(_message.Message):
@@ -581,6 +747,9 @@ class View(_message.Message):
     DEVICE_DETAILS_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
     DURATIONS_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    REPAIRS_FIELD_NUMBER: _builtins.int
+    ONCALL_FIELD_NUMBER: _builtins.int
     serial: _builtins.int
     at: _builtins.float
     @_builtins.property
@@ -613,6 +782,12 @@ class View(_message.Message):
     def durations(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """What the agent itself costs, by name."""
 
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]: ...
+    @_builtins.property
+    def repairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Repair]: ...
+    @_builtins.property
+    def oncall(self) -> _oncall_pb2.OncallState: ...
     def __init__(
         self,
         *,
@@ -630,10 +805,13 @@ class View(_message.Message):
         device_details: _abc.Iterable[Global___DeviceDetails] | None = ...,
         counters: _abc.Iterable[Global___Counter] | None = ...,
         durations: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        faults: _abc.Iterable[Global___Fault] | None = ...,
+        repairs: _abc.Iterable[Global___Repair] | None = ...,
+        oncall: _oncall_pb2.OncallState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "oncall", b"oncall", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "at", b"at", "cases", b"cases", "counters", b"counters", "debts", b"debts", "device_details", b"device_details", "durations", b"durations", "findings", b"findings", "incidents", b"incidents", "outcomes", b"outcomes", "serial", b"serial", "snapshot", b"snapshot", "tombstones", b"tombstones", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "at", b"at", "cases", b"cases", "counters", b"counters", "debts", b"debts", "device_details", b"device_details", "durations", b"durations", "faults", b"faults", "findings", b"findings", "incidents", b"incidents", "oncall", b"oncall", "outcomes", b"outcomes", "repairs", b"repairs", "serial", b"serial", "snapshot", b"snapshot", "tombstones", b"tombstones", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -671,7 +849,7 @@ class AgentInfo(_message.Message):
     config_error: _builtins.str
     config_loaded_wall: _builtins.float
     kernel_log: _builtins.str
-    """Where kernel lines come from: kmsg, simulated or none."""
+    """Where kernel lines come from: kernel, simulated, untrusted or none."""
     limiter: _builtins.str
     """The preventive limiter in use."""
     driver_version: _builtins.str
@@ -732,6 +910,14 @@ class Snapshot(_message.Message):
     UNATTRIBUTED_FIELD_NUMBER: _builtins.int
     HAS_FLEET_PERMIT_FIELD_NUMBER: _builtins.int
     CAN_RECORD_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    SURROUNDINGS_FIELD_NUMBER: _builtins.int
+    KERNEL_FIELD_NUMBER: _builtins.int
+    KERNEL_LOG_FIELD_NUMBER: _builtins.int
+    KERNEL_FORGERY_FIELD_NUMBER: _builtins.int
+    GUESTS_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     at: _builtins.float
     wall: _builtins.float
     boot_id: _builtins.str
@@ -740,6 +926,7 @@ class Snapshot(_message.Message):
     """False while a fleet policy demands a permit that was not given."""
     can_record: _builtins.bool
     """False while the journal cannot be written: nothing harmful is done then."""
+    kernel_log: Global___KernelTrust.ValueType
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]: ...
     @_builtins.property
@@ -760,6 +947,30 @@ class Snapshot(_message.Message):
     def gaps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gap]: ...
     @_builtins.property
     def unattributed(self) -> _containers.RepeatedCompositeFieldContainer[Global___Unattributed]: ...
+    @_builtins.property
+    def driver(self) -> _health_pb2.DriverVersions: ...
+    @_builtins.property
+    def surroundings(self) -> _health_pb2.Surroundings:
+        """Absent: not known (yet)."""
+
+    @_builtins.property
+    def kernel(self) -> _containers.RepeatedCompositeFieldContainer[Global___KernelRecord]:
+        """Records of the kernel log since the tick before, not judged."""
+
+    @_builtins.property
+    def kernel_forgery(self) -> Global___KernelForgery:
+        """Absent when there was none, or it was told less than a minute ago."""
+
+    @_builtins.property
+    def guests(self) -> _containers.RepeatedCompositeFieldContainer[Global___Guest]:
+        """Containers with a GPU; looked for while anything is cordoned."""
+
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[Global___Command]:
+        """What operators have asked for since the tick before."""
+
+    @_builtins.property
+    def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeReading]: ...
     def __init__(
         self,
         *,
@@ -779,16 +990,209 @@ class Snapshot(_message.Message):
         unattributed: _abc.Iterable[Global___Unattributed] | None = ...,
         has_fleet_permit: _builtins.bool = ...,
         can_record: _builtins.bool = ...,
+        driver: _health_pb2.DriverVersions | None = ...,
+        surroundings: _health_pb2.Surroundings | None = ...,
+        kernel: _abc.Iterable[Global___KernelRecord] | None = ...,
+        kernel_log: Global___KernelTrust.ValueType = ...,
+        kernel_forgery: Global___KernelForgery | None = ...,
+        guests: _abc.Iterable[Global___Guest] | None = ...,
+        commands: _abc.Iterable[Global___Command] | None = ...,
+        probes: _abc.Iterable[Global___ProbeReading] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "host", b"host"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "driver", b"driver", "host", b"host", "kernel_forgery", b"kernel_forgery", "surroundings", b"surroundings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_host", b"_host", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "devices", b"devices", "events", b"events", "gaps", b"gaps", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "limiter", b"limiter", "limits", b"limits", "services", b"services", "standings", b"standings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "commands", b"commands", "devices", b"devices", "driver", b"driver", "events", b"events", "gaps", b"gaps", "guests", b"guests", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "probes", b"probes", "services", b"services", "standings", b"standings", "surroundings", b"surroundings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__driver: _TypeAlias = _typing.Literal["driver"]  # noqa: Y015
+    _WhichOneofArgType__driver: _TypeAlias = _typing.Literal["_driver", b"_driver"]  # noqa: Y015
     _WhichOneofReturnType__host: _TypeAlias = _typing.Literal["host"]  # noqa: Y015
     _WhichOneofArgType__host: _TypeAlias = _typing.Literal["_host", b"_host"]  # noqa: Y015
+    _WhichOneofReturnType__kernel_forgery: _TypeAlias = _typing.Literal["kernel_forgery"]  # noqa: Y015
+    _WhichOneofArgType__kernel_forgery: _TypeAlias = _typing.Literal["_kernel_forgery", b"_kernel_forgery"]  # noqa: Y015
+    _WhichOneofReturnType__surroundings: _TypeAlias = _typing.Literal["surroundings"]  # noqa: Y015
+    _WhichOneofArgType__surroundings: _TypeAlias = _typing.Literal["_surroundings", b"_surroundings"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__driver) -> _WhichOneofReturnType__driver | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__host) -> _WhichOneofReturnType__host | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kernel_forgery) -> _WhichOneofReturnType__kernel_forgery | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__surroundings) -> _WhichOneofReturnType__surroundings | None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class Guest(_message.Message):
+    """A container that was given a GPU, whether or not it uses it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tenant(self) -> Global___Tenant: ...
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As its creator named them: all, an index, a UUID, a CDI name."""
+
+    def __init__(
+        self,
+        *,
+        tenant: Global___Tenant | None = ...,
+        devices: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Guest: _TypeAlias = Guest  # noqa: Y015
+
+@_typing.final
+class Command(_message.Message):
+    """What an operator has asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    VERB_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    verb: _builtins.str
+    subject: _builtins.str
+    reason: _builtins.str
+    uid: _builtins.int
+    name: _builtins.str
+    """That user's name."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        verb: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        uid: _builtins.int = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "reason", b"reason", "subject", b"subject", "uid", b"uid", "verb", b"verb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Command: _TypeAlias = Command  # noqa: Y015
+
+@_typing.final
+class KernelRecord(_message.Message):
+    """One record of the kernel log; what its source does not tell is absent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
+    SEEN_AT_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    BOOT_US_FIELD_NUMBER: _builtins.int
+    FACILITY_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    IS_BACKLOG_FIELD_NUMBER: _builtins.int
+    CONTINUES_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    source: _builtins.str
+    """kmsg, simulated, file or journal."""
+    trust: Global___KernelTrust.ValueType
+    seen_at: _builtins.float
+    sequence: _builtins.int
+    boot_us: _builtins.int
+    """Microseconds since boot, by the kernel's own stamp."""
+    facility: _builtins.int
+    level: _builtins.int
+    is_backlog: _builtins.bool
+    """It was there before the agent began to read."""
+    continues: _builtins.int
+    """The number of an earlier record whose line this text goes on with."""
+    @_builtins.property
+    def details(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedText]:
+        """The dictionary that drivers of devices add."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        source: _builtins.str = ...,
+        trust: Global___KernelTrust.ValueType = ...,
+        seen_at: _builtins.float = ...,
+        sequence: _builtins.int | None = ...,
+        boot_us: _builtins.int | None = ...,
+        facility: _builtins.int | None = ...,
+        level: _builtins.int | None = ...,
+        is_backlog: _builtins.bool = ...,
+        continues: _builtins.int | None = ...,
+        details: _abc.Iterable[Global___NamedText] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_boot_us", b"_boot_us", "_continues", b"_continues", "_facility", b"_facility", "_level", b"_level", "_sequence", b"_sequence", "boot_us", b"boot_us", "continues", b"continues", "facility", b"facility", "level", b"level", "sequence", b"sequence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_boot_us", b"_boot_us", "_continues", b"_continues", "_facility", b"_facility", "_level", b"_level", "_sequence", b"_sequence", "boot_us", b"boot_us", "continues", b"continues", "details", b"details", "facility", b"facility", "is_backlog", b"is_backlog", "level", b"level", "seen_at", b"seen_at", "sequence", b"sequence", "source", b"source", "text", b"text", "trust", b"trust"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__boot_us: _TypeAlias = _typing.Literal["boot_us"]  # noqa: Y015
+    _WhichOneofArgType__boot_us: _TypeAlias = _typing.Literal["_boot_us", b"_boot_us"]  # noqa: Y015
+    _WhichOneofReturnType__continues: _TypeAlias = _typing.Literal["continues"]  # noqa: Y015
+    _WhichOneofArgType__continues: _TypeAlias = _typing.Literal["_continues", b"_continues"]  # noqa: Y015
+    _WhichOneofReturnType__facility: _TypeAlias = _typing.Literal["facility"]  # noqa: Y015
+    _WhichOneofArgType__facility: _TypeAlias = _typing.Literal["_facility", b"_facility"]  # noqa: Y015
+    _WhichOneofReturnType__level: _TypeAlias = _typing.Literal["level"]  # noqa: Y015
+    _WhichOneofArgType__level: _TypeAlias = _typing.Literal["_level", b"_level"]  # noqa: Y015
+    _WhichOneofReturnType__sequence: _TypeAlias = _typing.Literal["sequence"]  # noqa: Y015
+    _WhichOneofArgType__sequence: _TypeAlias = _typing.Literal["_sequence", b"_sequence"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__boot_us) -> _WhichOneofReturnType__boot_us | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__continues) -> _WhichOneofReturnType__continues | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__facility) -> _WhichOneofReturnType__facility | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__level) -> _WhichOneofReturnType__level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sequence) -> _WhichOneofReturnType__sequence | None: ...
+
+Global___KernelRecord: _TypeAlias = KernelRecord  # noqa: Y015
+
+@_typing.final
+class KernelForgery(_message.Message):
+    """Lines that pretend to be the driver's, since this was last told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    FACILITY_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    text: _builtins.str
+    """The first of them, cut."""
+    facility: _builtins.int
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        text: _builtins.str = ...,
+        facility: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_facility", b"_facility", "facility", b"facility"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facility", b"_facility", "count", b"count", "facility", b"facility", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__facility: _TypeAlias = _typing.Literal["facility"]  # noqa: Y015
+    _WhichOneofArgType__facility: _TypeAlias = _typing.Literal["_facility", b"_facility"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__facility) -> _WhichOneofReturnType__facility | None: ...
+
+Global___KernelForgery: _TypeAlias = KernelForgery  # noqa: Y015
 
 @_typing.final
 class Device(_message.Message):
@@ -809,6 +1213,7 @@ class Device(_message.Message):
     IS_MIG_PARENT_FIELD_NUMBER: _builtins.int
     RECOVERY_ACTION_FIELD_NUMBER: _builtins.int
     LISTED_AT_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     index: _builtins.int
     name: _builtins.str
@@ -826,6 +1231,10 @@ class Device(_message.Message):
     """NVML field 230: 0 none, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset."""
     listed_at: _builtins.float
     """When its processes were last listed."""
+    @_builtins.property
+    def health(self) -> _health_pb2.DeviceHealth:
+        """Absent: nothing is told of it now."""
+
     def __init__(
         self,
         *,
@@ -842,13 +1251,16 @@ class Device(_message.Message):
         is_mig_parent: _builtins.bool = ...,
         recovery_action: _builtins.int | None = ...,
         listed_at: _builtins.float | None = ...,
+        health: _health_pb2.DeviceHealth | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_listed_at", b"_listed_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "listed_at", b"listed_at", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_health", b"_health", "_listed_at", b"_listed_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "health", b"health", "listed_at", b"listed_at", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "used_bytes", b"used_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_listed_at", b"_listed_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "id", b"id", "index", b"index", "is_mig_parent", b"is_mig_parent", "listed_at", b"listed_at", "name", b"name", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "reserved_bytes", b"reserved_bytes", "sight", b"sight", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_health", b"_health", "_listed_at", b"_listed_at", "_parent", b"_parent", "_pci", b"_pci", "_recovery_action", b"_recovery_action", "_used_bytes", b"_used_bytes", "at", b"at", "health", b"health", "id", b"id", "index", b"index", "is_mig_parent", b"is_mig_parent", "listed_at", b"listed_at", "name", b"name", "parent", b"parent", "pci", b"pci", "recovery_action", b"recovery_action", "reserved_bytes", b"reserved_bytes", "sight", b"sight", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__at: _TypeAlias = _typing.Literal["at"]  # noqa: Y015
     _WhichOneofArgType__at: _TypeAlias = _typing.Literal["_at", b"_at"]  # noqa: Y015
+    _WhichOneofReturnType__health: _TypeAlias = _typing.Literal["health"]  # noqa: Y015
+    _WhichOneofArgType__health: _TypeAlias = _typing.Literal["_health", b"_health"]  # noqa: Y015
     _WhichOneofReturnType__listed_at: _TypeAlias = _typing.Literal["listed_at"]  # noqa: Y015
     _WhichOneofArgType__listed_at: _TypeAlias = _typing.Literal["_listed_at", b"_listed_at"]  # noqa: Y015
     _WhichOneofReturnType__parent: _TypeAlias = _typing.Literal["parent"]  # noqa: Y015
@@ -861,6 +1273,8 @@ class Device(_message.Message):
     _WhichOneofArgType__used_bytes: _TypeAlias = _typing.Literal["_used_bytes", b"_used_bytes"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__at) -> _WhichOneofReturnType__at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__health) -> _WhichOneofReturnType__health | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__listed_at) -> _WhichOneofReturnType__listed_at | None: ...
     @_typing.overload
@@ -1182,6 +1596,68 @@ class DriverEvent(_message.Message):
 Global___DriverEvent: _TypeAlias = DriverEvent  # noqa: Y015
 
 @_typing.final
+class ProbeReading(_message.Message):
+    """What the probe of a service has said last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    IS_WELL_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    EVERY_S_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    kind: _builtins.str
+    """http or healthcheck."""
+    tenant: _builtins.str
+    is_well: _builtins.bool
+    since: _builtins.float
+    failures: _builtins.int
+    """In a row."""
+    limit: _builtins.int
+    """So many are a claim."""
+    every_s: _builtins.float
+    at: _builtins.float
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        tenant: _builtins.str | None = ...,
+        is_well: _builtins.bool | None = ...,
+        since: _builtins.float = ...,
+        failures: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        every_s: _builtins.float = ...,
+        at: _builtins.float | None = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_is_well", b"_is_well", "_tenant", b"_tenant", "at", b"at", "is_well", b"is_well", "tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_is_well", b"_is_well", "_tenant", b"_tenant", "at", b"at", "detail", b"detail", "every_s", b"every_s", "failures", b"failures", "is_well", b"is_well", "kind", b"kind", "limit", b"limit", "service", b"service", "since", b"since", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__at: _TypeAlias = _typing.Literal["at"]  # noqa: Y015
+    _WhichOneofArgType__at: _TypeAlias = _typing.Literal["_at", b"_at"]  # noqa: Y015
+    _WhichOneofReturnType__is_well: _TypeAlias = _typing.Literal["is_well"]  # noqa: Y015
+    _WhichOneofArgType__is_well: _TypeAlias = _typing.Literal["_is_well", b"_is_well"]  # noqa: Y015
+    _WhichOneofReturnType__tenant: _TypeAlias = _typing.Literal["tenant"]  # noqa: Y015
+    _WhichOneofArgType__tenant: _TypeAlias = _typing.Literal["_tenant", b"_tenant"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__at) -> _WhichOneofReturnType__at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_well) -> _WhichOneofReturnType__is_well | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant) -> _WhichOneofReturnType__tenant | None: ...
+
+Global___ProbeReading: _TypeAlias = ProbeReading  # noqa: Y015
+
+@_typing.final
 class ServiceState(_message.Message):
     """A protected service's own measure of itself."""
 
@@ -1458,6 +1934,8 @@ class Finding(_message.Message):
     USED_BYTES_FIELD_NUMBER: _builtins.int
     LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     key: _builtins.str
     """Stable while the claim lasts."""
@@ -1469,6 +1947,10 @@ class Finding(_message.Message):
     is_confirmed: _builtins.bool
     used_bytes: _builtins.int
     limit_bytes: _builtins.int
+    fault: _builtins.str
+    """Class of the fault it speaks of; empty: none."""
+    scope: _builtins.str
+    """How far that fault reaches: app, gpu, link or node; empty: it is none."""
     @_builtins.property
     def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedText]: ...
     def __init__(
@@ -1485,10 +1967,12 @@ class Finding(_message.Message):
         used_bytes: _builtins.int | None = ...,
         limit_bytes: _builtins.int | None = ...,
         evidence: _abc.Iterable[Global___NamedText] | None = ...,
+        fault: _builtins.str = ...,
+        scope: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_limit_bytes", b"_limit_bytes", "_service", b"_service", "_tenant", b"_tenant", "_used_bytes", b"_used_bytes", "device", b"device", "limit_bytes", b"limit_bytes", "service", b"service", "tenant", b"tenant", "used_bytes", b"used_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_limit_bytes", b"_limit_bytes", "_service", b"_service", "_tenant", b"_tenant", "_used_bytes", b"_used_bytes", "device", b"device", "evidence", b"evidence", "is_confirmed", b"is_confirmed", "key", b"key", "limit_bytes", b"limit_bytes", "rule", b"rule", "service", b"service", "severity", b"severity", "summary", b"summary", "tenant", b"tenant", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_limit_bytes", b"_limit_bytes", "_service", b"_service", "_tenant", b"_tenant", "_used_bytes", b"_used_bytes", "device", b"device", "evidence", b"evidence", "fault", b"fault", "is_confirmed", b"is_confirmed", "key", b"key", "limit_bytes", b"limit_bytes", "rule", b"rule", "scope", b"scope", "service", b"service", "severity", b"severity", "summary", b"summary", "tenant", b"tenant", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
     _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
@@ -1885,6 +2369,271 @@ class Tombstone(_message.Message):
 Global___Tombstone: _TypeAlias = Tombstone  # noqa: Y015
 
 @_typing.final
+class Sign(_message.Message):
+    """One thing that was said of a fault."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    FAULT_CLASS_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
+    CAUSED_BY_FIELD_NUMBER: _builtins.int
+    IS_CONDITION_FIELD_NUMBER: _builtins.int
+    IS_TRUSTED_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """xid 79, sxid 20034, recovery 2, or the name of a polled condition."""
+    at: _builtins.float
+    scope: _builtins.str
+    """The catalogue's words."""
+    severity: _builtins.str
+    action: _builtins.str
+    fault_class: _builtins.str
+    device: _builtins.str
+    tenant: _builtins.str
+    pid: _builtins.int
+    process: _builtins.str
+    caused_by: _builtins.str
+    is_condition: _builtins.bool
+    is_trusted: _builtins.bool
+    """False: from a source that others can write."""
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        at: _builtins.float = ...,
+        scope: _builtins.str = ...,
+        severity: _builtins.str = ...,
+        action: _builtins.str = ...,
+        fault_class: _builtins.str = ...,
+        device: _builtins.str | None = ...,
+        tenant: _builtins.str | None = ...,
+        pid: _builtins.int | None = ...,
+        process: _builtins.str = ...,
+        caused_by: _builtins.str | None = ...,
+        is_condition: _builtins.bool = ...,
+        is_trusted: _builtins.bool = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_caused_by", b"_caused_by", "_device", b"_device", "_pid", b"_pid", "_tenant", b"_tenant", "caused_by", b"caused_by", "device", b"device", "pid", b"pid", "tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_caused_by", b"_caused_by", "_device", b"_device", "_pid", b"_pid", "_tenant", b"_tenant", "action", b"action", "at", b"at", "caused_by", b"caused_by", "code", b"code", "device", b"device", "fault_class", b"fault_class", "is_condition", b"is_condition", "is_trusted", b"is_trusted", "pid", b"pid", "process", b"process", "scope", b"scope", "severity", b"severity", "tenant", b"tenant", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__caused_by: _TypeAlias = _typing.Literal["caused_by"]  # noqa: Y015
+    _WhichOneofArgType__caused_by: _TypeAlias = _typing.Literal["_caused_by", b"_caused_by"]  # noqa: Y015
+    _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
+    _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
+    _WhichOneofReturnType__pid: _TypeAlias = _typing.Literal["pid"]  # noqa: Y015
+    _WhichOneofArgType__pid: _TypeAlias = _typing.Literal["_pid", b"_pid"]  # noqa: Y015
+    _WhichOneofReturnType__tenant: _TypeAlias = _typing.Literal["tenant"]  # noqa: Y015
+    _WhichOneofArgType__tenant: _TypeAlias = _typing.Literal["_tenant", b"_tenant"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__caused_by) -> _WhichOneofReturnType__caused_by | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__device) -> _WhichOneofReturnType__device | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pid) -> _WhichOneofReturnType__pid | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant) -> _WhichOneofReturnType__tenant | None: ...
+
+Global___Sign: _TypeAlias = Sign  # noqa: Y015
+
+@_typing.final
+class SignCount(_message.Message):
+    """How often a code was said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignCount: _TypeAlias = SignCount  # noqa: Y015
+
+@_typing.final
+class Fault(_message.Message):
+    """Signs of one cause on one device, or on the node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FIELD_NUMBER: _builtins.int
+    FIRST_AT_FIELD_NUMBER: _builtins.int
+    LAST_AT_FIELD_NUMBER: _builtins.int
+    FIRST_WALL_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    FOLLOWERS_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
+    ACCUSED_FIELD_NUMBER: _builtins.int
+    RECOVERY_FIELD_NUMBER: _builtins.int
+    IS_EXCUSED_FIELD_NUMBER: _builtins.int
+    TOLD_AT_FIELD_NUMBER: _builtins.int
+    REPAIRS_FIELD_NUMBER: _builtins.int
+    first_at: _builtins.float
+    last_at: _builtins.float
+    first_wall: _builtins.float
+    count: _builtins.int
+    accused: _builtins.str
+    recovery: _builtins.int
+    is_excused: _builtins.bool
+    told_at: _builtins.float
+    repairs: _builtins.int
+    @_builtins.property
+    def root(self) -> Global___Sign: ...
+    @_builtins.property
+    def followers(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignCount]: ...
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        root: Global___Sign | None = ...,
+        first_at: _builtins.float = ...,
+        last_at: _builtins.float = ...,
+        first_wall: _builtins.float = ...,
+        count: _builtins.int = ...,
+        followers: _abc.Iterable[Global___SignCount] | None = ...,
+        tenants: _abc.Iterable[_builtins.str] | None = ...,
+        accused: _builtins.str | None = ...,
+        recovery: _builtins.int = ...,
+        is_excused: _builtins.bool = ...,
+        told_at: _builtins.float = ...,
+        repairs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accused", b"_accused", "accused", b"accused", "root", b"root"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accused", b"_accused", "accused", b"accused", "count", b"count", "first_at", b"first_at", "first_wall", b"first_wall", "followers", b"followers", "is_excused", b"is_excused", "last_at", b"last_at", "recovery", b"recovery", "repairs", b"repairs", "root", b"root", "tenants", b"tenants", "told_at", b"told_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__accused: _TypeAlias = _typing.Literal["accused"]  # noqa: Y015
+    _WhichOneofArgType__accused: _TypeAlias = _typing.Literal["_accused", b"_accused"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accused) -> _WhichOneofReturnType__accused | None: ...
+
+Global___Fault: _TypeAlias = Fault  # noqa: Y015
+
+@_typing.final
+class Attempt(_message.Message):
+    """A step of a repair that was tried."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    WALL_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    FAULT_CLASS_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    wall: _builtins.float
+    result: _builtins.str
+    fault_class: _builtins.str
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        wall: _builtins.float = ...,
+        result: _builtins.str = ...,
+        fault_class: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "fault_class", b"fault_class", "result", b"result", "step", b"step", "wall", b"wall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
+class Repair(_message.Message):
+    """How far the repair of a device, or of the node, has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    FAULT_CLASS_FIELD_NUMBER: _builtins.int
+    INCIDENT_FIELD_NUMBER: _builtins.int
+    LADDER_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    RUNG_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    OPENED_AT_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    IS_UNSURE_FIELD_NUMBER: _builtins.int
+    BOOT_ID_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    IS_POLLED_FIELD_NUMBER: _builtins.int
+    IS_OVERDUE_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    device: _builtins.str
+    fault_class: _builtins.str
+    incident: _builtins.str
+    phase: _builtins.str
+    rung: _builtins.int
+    """Index in the ladder."""
+    since: _builtins.float
+    opened_at: _builtins.float
+    is_unsure: _builtins.bool
+    boot_id: _builtins.str
+    is_polled: _builtins.bool
+    is_overdue: _builtins.bool
+    @_builtins.property
+    def ladder(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Steps in the order in which they are tried."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
+    @_builtins.property
+    def withheld(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        device: _builtins.str | None = ...,
+        fault_class: _builtins.str = ...,
+        incident: _builtins.str = ...,
+        ladder: _abc.Iterable[_builtins.str] | None = ...,
+        phase: _builtins.str = ...,
+        rung: _builtins.int = ...,
+        since: _builtins.float = ...,
+        opened_at: _builtins.float = ...,
+        attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        is_unsure: _builtins.bool = ...,
+        boot_id: _builtins.str = ...,
+        withheld: _abc.Iterable[_builtins.str] | None = ...,
+        is_polled: _builtins.bool = ...,
+        is_overdue: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "device", b"device"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "attempts", b"attempts", "boot_id", b"boot_id", "device", b"device", "fault_class", b"fault_class", "incident", b"incident", "is_overdue", b"is_overdue", "is_polled", b"is_polled", "is_unsure", b"is_unsure", "ladder", b"ladder", "opened_at", b"opened_at", "phase", b"phase", "rung", b"rung", "since", b"since", "subject", b"subject", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
+    _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__device) -> _WhichOneofReturnType__device | None: ...
+
+Global___Repair: _TypeAlias = Repair  # noqa: Y015
+
+@_typing.final
 class SizePoint(_message.Message):
     """One measured size of a tenant."""
 
@@ -1994,7 +2743,7 @@ class Incident(_message.Message):
     outcome: _builtins.str
     mode: _builtins.str
     kernel_log: _builtins.str
-    """Where its kernel lines came from: kmsg, simulated or none."""
+    """Where its kernel lines came from: kernel, simulated, untrusted or none."""
     @_builtins.property
     def advice(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What a person should do next."""

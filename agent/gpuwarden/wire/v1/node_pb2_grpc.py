@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class NodeServiceStub:
-    """The node's own API, served on a unix socket. Every method here only reads; anyone who may open the
-    socket may call it.
+    """The node's own API, served on a unix socket. Anyone who may open the socket may read; Command is for
+    root and the agent's operators.
     """
 
     def __init__(self, channel):
@@ -56,11 +56,21 @@ class NodeServiceStub:
                 request_serializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.Command = channel.unary_unary(
+                '/gpuwarden.wire.v1.NodeService/Command',
+                request_serializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandRequest.SerializeToString,
+                response_deserializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandResponse.FromString,
+                _registered_method=True)
+        self.Ready = channel.unary_unary(
+                '/gpuwarden.wire.v1.NodeService/Ready',
+                request_serializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyRequest.SerializeToString,
+                response_deserializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
-    """The node's own API, served on a unix socket. Every method here only reads; anyone who may open the
-    socket may call it.
+    """The node's own API, served on a unix socket. Anyone who may open the socket may read; Command is for
+    root and the agent's operators.
     """
 
     def Snapshot(self, request, context):
@@ -91,6 +101,21 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Command(self, request, context):
+        """Asks the agent to do something. The answer comes when it has been decided and is on disk; what has to be
+        told to others then follows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Ready(self, request, context):
+        """Whether an instance may be sent work.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +139,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     request_deserializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ExplainRequest.FromString,
                     response_serializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ExplainResponse.SerializeToString,
             ),
+            'Command': grpc.unary_unary_rpc_method_handler(
+                    servicer.Command,
+                    request_deserializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandRequest.FromString,
+                    response_serializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandResponse.SerializeToString,
+            ),
+            'Ready': grpc.unary_unary_rpc_method_handler(
+                    servicer.Ready,
+                    request_deserializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyRequest.FromString,
+                    response_serializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'gpuwarden.wire.v1.NodeService', rpc_method_handlers)
@@ -123,8 +158,8 @@ def add_NodeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NodeService:
-    """The node's own API, served on a unix socket. Every method here only reads; anyone who may open the
-    socket may call it.
+    """The node's own API, served on a unix socket. Anyone who may open the socket may read; Command is for
+    root and the agent's operators.
     """
 
     @staticmethod
@@ -225,6 +260,60 @@ class NodeService:
             '/gpuwarden.wire.v1.NodeService/Explain',
             gpuwarden_dot_wire_dot_v1_dot_node__pb2.ExplainRequest.SerializeToString,
             gpuwarden_dot_wire_dot_v1_dot_node__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Command(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpuwarden.wire.v1.NodeService/Command',
+            gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandRequest.SerializeToString,
+            gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Ready(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpuwarden.wire.v1.NodeService/Ready',
+            gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyRequest.SerializeToString,
+            gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyResponse.FromString,
             options,
             channel_credentials,
             insecure,

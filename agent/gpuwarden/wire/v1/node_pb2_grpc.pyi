@@ -33,8 +33,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NodeServiceStub:
-    """The node's own API, served on a unix socket. Every method here only reads; anyone who may open the
-    socket may call it.
+    """The node's own API, served on a unix socket. Anyone who may open the socket may read; Command is for
+    root and the agent's operators.
     """
 
     @_typing.overload
@@ -49,11 +49,17 @@ class NodeServiceStub:
     """Incidents, newest first."""
     Explain: _grpc.UnaryUnaryMultiCallable[_node_pb2.ExplainRequest, _node_pb2.ExplainResponse]
     """One incident with what is still known of its tenant."""
+    Command: _grpc.UnaryUnaryMultiCallable[_node_pb2.CommandRequest, _node_pb2.CommandResponse]
+    """Asks the agent to do something. The answer comes when it has been decided and is on disk; what has to be
+    told to others then follows.
+    """
+    Ready: _grpc.UnaryUnaryMultiCallable[_node_pb2.ReadyRequest, _node_pb2.ReadyResponse]
+    """Whether an instance may be sent work."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
-    """The node's own API, served on a unix socket. Every method here only reads; anyone who may open the
-    socket may call it.
+    """The node's own API, served on a unix socket. Anyone who may open the socket may read; Command is for
+    root and the agent's operators.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -65,10 +71,16 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Incidents, newest first."""
     Explain: _aio.UnaryUnaryMultiCallable[_node_pb2.ExplainRequest, _node_pb2.ExplainResponse]  # type: ignore[assignment]
     """One incident with what is still known of its tenant."""
+    Command: _aio.UnaryUnaryMultiCallable[_node_pb2.CommandRequest, _node_pb2.CommandResponse]  # type: ignore[assignment]
+    """Asks the agent to do something. The answer comes when it has been decided and is on disk; what has to be
+    told to others then follows.
+    """
+    Ready: _aio.UnaryUnaryMultiCallable[_node_pb2.ReadyRequest, _node_pb2.ReadyResponse]  # type: ignore[assignment]
+    """Whether an instance may be sent work."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The node's own API, served on a unix socket. Every method here only reads; anyone who may open the
-    socket may call it.
+    """The node's own API, served on a unix socket. Anyone who may open the socket may read; Command is for
+    root and the agent's operators.
     """
 
     @_abc_1.abstractmethod
@@ -102,5 +114,23 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.ExplainResponse, _abc.Awaitable[_node_pb2.ExplainResponse]]:
         """One incident with what is still known of its tenant."""
+
+    @_abc_1.abstractmethod
+    def Command(
+        self,
+        request: _node_pb2.CommandRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.CommandResponse, _abc.Awaitable[_node_pb2.CommandResponse]]:
+        """Asks the agent to do something. The answer comes when it has been decided and is on disk; what has to be
+        told to others then follows.
+        """
+
+    @_abc_1.abstractmethod
+    def Ready(
+        self,
+        request: _node_pb2.ReadyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ReadyResponse, _abc.Awaitable[_node_pb2.ReadyResponse]]:
+        """Whether an instance may be sent work."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""Who is told of a cordon: one backend a file."""

@@ -1,0 +1,1 @@
+"""Driver faults played for real, one after the other: `gpuwarden simulate fault`."""
