@@ -79,12 +79,15 @@ LAYERS: dict[str, Layer] = {
                 "config_types",
                 "config_addresses",
                 "config_cordon",
+                "config_fleet",
                 "config_health",
                 "config_oncall",
                 "config_rules",
             }
         )
     ),
+    "config_fleet": Layer(own=frozenset({"config_types", "config_addresses"})),
+    "config_aggregator": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_cordon": Layer(own=frozenset({"config_types"})),
     "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_rules": Layer(own=NOTHING),
@@ -100,13 +103,31 @@ LAYERS: dict[str, Layer] = {
     "toml_places": Layer(own=frozenset({"errors"})),
     "policy": Layer(
         own=frozenset(
-            {"model", "config", "config_health", "config_types", "config_oncall", "evaluate.fast"}
+            {
+                "model",
+                "config",
+                "config_fleet",
+                "config_health",
+                "config_types",
+                "config_oncall",
+                "evaluate.fast",
+            }
         ),
         third=NOTHING,
         is_pure=True,
     ),
     "policy.fleet": Layer(
-        own=frozenset({"model", "config", "config_types", "policy", "evaluate", "evaluate.fast"}),
+        own=frozenset(
+            {
+                "model",
+                "config",
+                "config_aggregator",
+                "config_types",
+                "policy",
+                "evaluate",
+                "evaluate.fast",
+            }
+        ),
         third=NUMERIC | SKETCHES,
         is_pure=True,
     ),
@@ -125,6 +146,7 @@ LAYERS: dict[str, Layer] = {
                 "model",
                 "config",
                 "config_cordon",
+                "config_fleet",
                 "config_types",
                 "config_oncall",
                 "wire",
@@ -175,6 +197,7 @@ LAYERS: dict[str, Layer] = {
                 "model",
                 "wire",
                 "config",
+                "config_aggregator",
                 "config_types",
                 "errors",
                 "clock",
