@@ -11,6 +11,7 @@ import click
 from pydantic import BaseModel, BeforeValidator
 
 from gpuwarden.commands.output import EXIT_PROBLEM, Out, Styled, answers, end, jsonable
+from gpuwarden.config import Config
 from gpuwarden.config_files import DEFAULT_PATH, Loaded, load
 from gpuwarden.config_types import parse_bytes
 from gpuwarden.errors import ConfigError

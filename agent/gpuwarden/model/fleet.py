@@ -118,8 +118,9 @@ class Permit:
     subject: str
     group: str
     granted_wall: float
+    granted_at: float = 0.0
     expires_at: float = 0.0
-    """Monotonic seconds of whoever holds it."""
+    """Monotonic seconds of whoever holds it, as ``granted_at`` is."""
     epoch: int = 0
 
 
