@@ -25,6 +25,7 @@ from gpuwarden.errors import Unavailable
 from gpuwarden.model.fleet import Greeting, Permit, Told
 
 BUSY_S = 5.0
+CACHED_MAX = 100_000
 SCRIPTS = (
     """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -117,6 +118,8 @@ class SqliteStore:
         except BaseException:
             self._give_up()
             raise
+        if len(self._upto) > CACHED_MAX:
+            self._upto.clear()
         self._upto.update(self._pending)
 
     def _give_up(self) -> None:
