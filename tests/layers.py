@@ -59,8 +59,10 @@ LAYERS: dict[str, Layer] = {
     "commands": Layer(own=ALL),  # the verbs: the CLI in more than one file
     "wiring": Layer(own=ALL),
     "reload": Layer(own=ALL),  # a part of wiring
+    "fleet_wiring": Layer(own=ALL),  # a part of wiring
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),
+    "aggregator.own": Layer(own=ALL),  # a part of wiring
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
@@ -68,6 +70,7 @@ LAYERS: dict[str, Layer] = {
     "ports": Layer(
         own=frozenset({"model", "ports_host", "ports_oncall", "ports_operator"}), third=NOTHING
     ),
+    "ports_fleet": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_operator": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_host": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_oncall": Layer(own=frozenset({"model"}), third=NOTHING),
@@ -141,6 +144,7 @@ LAYERS: dict[str, Layer] = {
         own=frozenset(
             {
                 "ports",
+                "ports_fleet",
                 "ports_host",
                 "ports_oncall",
                 "model",
@@ -180,6 +184,7 @@ LAYERS: dict[str, Layer] = {
                 "model",
                 "wire",
                 "config",
+                "config_fleet",
                 "config_types",
                 "config_oncall",
                 "errors",

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
+from gpuwarden.model.fleet import Leave
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, GpuContainer, ProcessFacts, RuntimeFacts
@@ -349,6 +350,11 @@ class Workers(Protocol):
     def close(self) -> None: ...
 
 
+def no_fleet(now: float) -> Leave:
+    """A node alone."""
+    return Leave()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """Everything the node's loop touches."""
@@ -373,3 +379,5 @@ class Ports:
     steps: Steps
     tenant_of: Callable[[ProcessFacts], TenantId]
     """Names the tenant of a process."""
+    leave: Callable[[float], Leave] = no_fleet
+    """What the fleet lets this node do at a time; a node that belongs to none needs nobody's leave."""

@@ -37,6 +37,7 @@ from gpuwarden.adapters.wakeups import Wakeups
 from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config import Config
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
+from gpuwarden.fleet_wiring import FleetParts, build_fleet
 from gpuwarden.log import configure_log, get_log
 from gpuwarden.model.status import AgentInfo
 from gpuwarden.node.journal import FileJournal, Reading, read
@@ -49,7 +50,7 @@ from gpuwarden.node.sent_log import SentLog
 from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
-from gpuwarden.ports import KernelLog, Ports, Steps
+from gpuwarden.ports import KernelLog, Ports, Steps, no_fleet
 from gpuwarden.reload import Reloader
 
 EXIT_OK = 0
@@ -78,9 +79,12 @@ class Parts:
     api: NodeApi
     metrics: MetricsServer
     node: Node
+    fleet: FleetParts | None
 
     def close(self) -> None:
         """Readers first, then the journal, then the probe (politely)."""
+        if self.fleet is not None:
+            self.fleet.close()
         self.api.stop()
         self.commands.close()
         self.metrics.stop()
@@ -145,12 +149,15 @@ def run_agent(
             parts.kernel_log.filenos,
             parts.workers.filenos,
             parts.commands.filenos,
+            *(() if parts.fleet is None else (parts.fleet.desk.filenos,)),
         )
     )
     wakeups.catch_signals()
     parts.metrics.start()
     parts.api.start()
     parts.notifier.start()
+    if parts.fleet is not None:
+        parts.fleet.start()
     get_log().info("agent_started", mode=cfg.agent.mode, version=gpuwarden.__version__)
     parts.notify.ready(f"{cfg.agent.mode}: started")
     _give_back_start_up_memory()
@@ -208,6 +215,7 @@ def build(
     )
     board = Board(sources=_no_sources())
     commands = CommandQueue()
+    fleet = build_fleet(cfg.fleet, board, commands, clock)
     ports = Ports(
         probe=probe,
         processes=ProcFs(cgroups),
@@ -228,6 +236,7 @@ def build(
         workers=workers,
         steps=steps or NoSteps(),
         tenant_of=tenant_id,
+        leave=no_fleet if fleet is None else fleet.desk.leave,
     )
     node = resume(
         cfg,
@@ -273,6 +282,7 @@ def build(
         api=api,
         metrics=metrics,
         node=node,
+        fleet=fleet,
     )
 
 
@@ -311,6 +321,8 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             settings = ", ".join(reloader.waiting)
             degraded.append(f"the configuration has changed; a restart puts in force: {settings}")
         degraded += parts.notifier.complaints
+        if parts.fleet is not None:
+            degraded += parts.fleet.complaints()
         return AgentInfo(
             version=gpuwarden.__version__,
             pid=os.getpid(),
@@ -343,6 +355,8 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts.update(parts.notifier.counters())
         counts.update(parts.probe.counters())
         counts.update(parts.kernel_log.counters())
+        if parts.fleet is not None:
+            counts.update(parts.fleet.counters())
         return counts
 
     return Sources(

@@ -1,7 +1,6 @@
 """Who joins: a token is good once, for one node, for a short time; a certificate is renewed by its holder."""
 
 import asyncio
-import base64
 import hashlib
 import secrets
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 import grpc
 
 from gpuwarden.aggregator.committer import Committer
+from gpuwarden.aggregator.join import invitation
 from gpuwarden.aggregator.store import Spent, Store
 from gpuwarden.clock import Clock
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable
@@ -20,7 +20,6 @@ from gpuwarden.wire.convert_fleet import SCHEMA_VERSION
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import EnrolmentServiceServicer
 
-JOIN = "gpuwarden-join-1"
 TOKEN_TTL_S = 600.0
 TOKEN_TTL_MAX_S = 86_400.0
 COMMIT_S = 10.0
@@ -84,8 +83,7 @@ class Enrolment(EnrolmentServiceServicer):
             store.audit(wall, by, "invite", f"{node} token {token} for {ttl_s:g} s")
 
         await self._kept(deed)
-        root = base64.urlsafe_b64encode(self._root_der).decode().rstrip("=")
-        return f"{JOIN}.{token}.{secret}.{root}"
+        return invitation(token, secret, self._root_der)
 
     async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
         try:
@@ -161,15 +159,3 @@ class Enrolment(EnrolmentServiceServicer):
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def parts_of(join: str) -> tuple[str, bytes]:
-    """The token and the authority's certificate (DER) of what ``invite`` gave; ``Refused`` when it is none."""
-    words = join.strip().split(".")
-    if len(words) != 4 or words[0] != JOIN:
-        raise Refused("not what `gpuwarden fleet invite` prints")
-    try:
-        root = base64.urlsafe_b64decode(words[3] + "=" * (-len(words[3]) % 4))
-    except ValueError as error:
-        raise Refused("not what `gpuwarden fleet invite` prints: it is cut short") from error
-    return f"{words[1]}.{words[2]}", root

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-import grpc.aio
+from grpc.aio import EOF  # type: ignore[attr-defined]  # grpc-stubs leave it out
 
 from gpuwarden.aggregator.committer import Committer, Mark
 from gpuwarden.aggregator.enrolment import Enrolment
@@ -28,7 +28,8 @@ REAP_S = 1.0
 
 IdentityOf = Callable[[Any], Identity]
 Hear = Callable[[Joined | Left | Heard], None]
-OrderDone = Callable[[str, bool, str, str], None]
+OrderDone = Callable[[str, str, bool, str], None]
+"""By node, order, whether it was obeyed, and what was said."""
 
 
 class Ingest(FleetServiceServicer):
@@ -77,7 +78,9 @@ class Ingest(FleetServiceServicer):
             authorities_pem=self._enrolment.authorities_pem,
         )
 
-    async def Attend(self, request_iterator: Any, context: Any) -> None:
+    async def Attend(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request_iterator: Any, context: Any
+    ) -> None:
         """A node's stream, from its hello to its end."""
         certified = self._identity_of(context).name
         kept_out_s = self.streams.kept_out_s(certified, self._clock.now())
@@ -111,7 +114,7 @@ class Ingest(FleetServiceServicer):
         """The hello; ends the call when it does not come in time or is not one."""
         try:
             message = await asyncio.wait_for(context.read(), self._cfg.ingest.first_message_s)
-            if message is grpc.aio.EOF or message.WhichOneof("body") != "hello":
+            if message is EOF or message.WhichOneof("body") != "hello":
                 raise Refused("the first message has to be a hello")
             return convert.from_hello(message.hello, certified)
         except TimeoutError:
@@ -133,9 +136,9 @@ class Ingest(FleetServiceServicer):
 
     async def _read(self, stream: Stream, context: Any) -> None:
         """Take messages until the node ends or the stream is to be ended."""
-        while not stream.end:
+        while not stream.is_ending():
             message = await context.read()
-            if message is grpc.aio.EOF:
+            if message is EOF:
                 return
             self.messages += 1
             now = self._clock.now()
@@ -163,7 +166,7 @@ class Ingest(FleetServiceServicer):
             if mark.has_events or entry.report is not None:
                 while not self._committer.offer(entry, mark):
                     await asyncio.sleep(FULL_S)
-                    if stream.end:
+                    if stream.is_ending():
                         return
 
     def _taken(
@@ -211,7 +214,7 @@ class Ingest(FleetServiceServicer):
         while True:
             await stream.wake.wait()
             stream.wake.clear()
-            if stream.end:
+            if stream.is_ending():
                 return
             if stream.has_news or stream.directives:
                 stream.has_news = False
@@ -249,13 +252,13 @@ class Ingest(FleetServiceServicer):
             stream = self.streams.by_node.get(mark.node)
             for event in entry.events:
                 if event.kind == "order":
-                    self._order_done(event.key, event.is_done, event.summary, "")
+                    self._order_done(mark.node, event.key, event.is_done, event.summary)
             if stream is None or stream.number != mark.stream:
                 continue
             stream.events_upto = max(stream.events_upto, mark.events_upto)
             stream.samples_upto = max(stream.samples_upto, mark.samples_upto)
-            if mark.has_events or now - stream.begun_at >= SAMPLE_ACK_S:
-                stream.begun_at = now
+            if mark.has_events or now - stream.acked_at >= SAMPLE_ACK_S:
+                stream.acked_at = now
                 stream.has_news = True
                 stream.wake.set()
 

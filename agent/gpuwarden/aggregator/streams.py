@@ -20,7 +20,7 @@ class Stream:
 
     number: int
     greeting: Greeting
-    begun_at: float
+    acked_at: float
     heard_at: float
     tokens: float
     events_seen: int = 0
@@ -29,7 +29,7 @@ class Stream:
     samples_upto: int = 0
     has_news: bool = False
     malformed: int = 0
-    newest: bytes | pb.Sample | None = None
+    newest: pb.Sample | None = None
     directives: deque[pb.Directive] = field(default_factory=lambda: deque(maxlen=DIRECTIVES_MAX))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     end: str = ""
@@ -46,6 +46,9 @@ class Stream:
             return False
         self.tokens -= 1.0
         return True
+
+    def is_ending(self) -> bool:
+        return bool(self.end)
 
     def stop(self, code: str, why: str) -> None:
         """Have it ended by the one who serves it."""
@@ -77,7 +80,7 @@ class Streams:
         stream = Stream(
             number=self._number,
             greeting=greeting,
-            begun_at=now,
+            acked_at=now,
             heard_at=now,
             tokens=float(self._cfg.messages_burst),
         )

@@ -186,3 +186,11 @@ class FleetView:
     frozen: str = ""
     """Why no permits are given; empty: they are."""
     permits_held: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """What the fleet lets a node do now. ``permits`` name a kind of action and a device, or ``node``."""
+
+    is_required: bool = False
+    permits: tuple[tuple[str, str], ...] = ()

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.fleet import Identity, Role
@@ -43,7 +44,7 @@ def identity_in(uris: Sequence[str], domain: str) -> Identity:
     return Identity(role=_ROLES[found[0]["role"]], name=found[0]["name"])
 
 
-def identity_of(auth_context: Mapping[str, Sequence[bytes]], domain: str) -> Identity:
+def identity_of(auth_context: Mapping[str, Any], domain: str) -> Identity:
     """Who is at the other end, by what gRPC says of a certificate that it has verified."""
     if list(auth_context.get("transport_security_type", ())) != [b"ssl"]:
         raise Refused("no certificate was shown")

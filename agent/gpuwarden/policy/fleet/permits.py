@@ -76,7 +76,9 @@ def _stopped(
         return "frozen", scene.frozen[group]
     mine = [p for p in ledger if p.node == name]
     if ask.kind == "reset-gpu":
-        spent = sum(1 for p in mine if p.kind == ask.kind and scene.now - p.granted_at <= DAY_S)
+        # The same wish, given leave anew because the device took long to empty, is one reset.
+        recent = {p.ask for p in mine if p.kind == ask.kind and scene.now - p.granted_at <= DAY_S}
+        spent = len(recent - {ask.id})
         if spent >= cfg.resets_per_node_day:
             return "per-node", f"{spent} resets of this node within a day"
     peers = {n for n, m in scene.memory.nodes.items() if m.greeting.group == group}

@@ -325,7 +325,10 @@ def _take_out_of_use(desk: Desk, repair: Repair) -> None:
         return
     if not guard.is_enforcing(desk.cfg, "repair"):
         return
-    if not (desk.scene.snap.fleet_permit and desk.scene.snap.can_record):
+    snap = desk.scene.snap
+    # Leave for a step is leave to take its device out of use.
+    has_leave = any(snap.has_leave(k, place) for k in (Kind.CORDON.value, repair.step.value))
+    if not (has_leave and snap.can_record):
         return
     why = f"{repair.cls} fault of {report.subject_words(desk, repair)}"
     cordon.take(desk, place, repair.incident, why)
