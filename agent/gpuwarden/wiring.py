@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gpuwarden
 from gpuwarden import config_files
@@ -37,7 +38,6 @@ from gpuwarden.adapters.wakeups import Wakeups
 from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config import Config
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
-from gpuwarden.fleet_wiring import FleetParts, build_fleet
 from gpuwarden.log import configure_log, get_log
 from gpuwarden.model.status import AgentInfo
 from gpuwarden.node.journal import FileJournal, Reading, read
@@ -52,6 +52,9 @@ from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
 from gpuwarden.ports import KernelLog, Ports, Steps, no_fleet
 from gpuwarden.reload import Reloader
+
+if TYPE_CHECKING:
+    from gpuwarden.fleet_wiring import FleetParts
 
 EXIT_OK = 0
 EXIT_PROBLEM = 1
@@ -79,7 +82,7 @@ class Parts:
     api: NodeApi
     metrics: MetricsServer
     node: Node
-    fleet: FleetParts | None
+    fleet: "FleetParts | None"
 
     def close(self) -> None:
         """Readers first, then the journal, then the probe (politely)."""
@@ -215,7 +218,7 @@ def build(
     )
     board = Board(sources=_no_sources())
     commands = CommandQueue()
-    fleet = build_fleet(cfg.fleet, board, commands, clock)
+    fleet = _fleet(cfg, board, commands, clock)
     ports = Ports(
         probe=probe,
         processes=ProcFs(cgroups),
@@ -284,6 +287,15 @@ def build(
         node=node,
         fleet=fleet,
     )
+
+
+def _fleet(cfg: Config, board: Board, commands: CommandQueue, clock: Clock) -> "FleetParts | None":
+    """A node alone does not even load what one in a fleet needs."""
+    if cfg.fleet.aggregator is None:
+        return None
+    from gpuwarden.fleet_wiring import build_fleet
+
+    return build_fleet(cfg.fleet, board, commands, clock)
 
 
 def _outfit(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Outfit:

@@ -3,6 +3,7 @@
 import os
 import socket
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -42,7 +43,7 @@ JOIN_MAX_BYTES = 8 * 1024
 def enroll(
     out: Out,
     address: str,
-    join_file: "click.utils.LazyFile",
+    join_file: TextIO,
     node: str | None,
     folder: Path,
     renew: bool,
