@@ -58,7 +58,8 @@ class FleetClient(AbstractContextManager["FleetClient"]):
 
     def status(self) -> pb.StatusResponse:
         """The whole in one look."""
-        return self._said(self._stub.Status, pb.StatusRequest())
+        answer: pb.StatusResponse = self._said(self._stub.Status, pb.StatusRequest())
+        return answer
 
     def nodes(
         self,
@@ -115,7 +116,10 @@ class FleetClient(AbstractContextManager["FleetClient"]):
         request = pb.QueryRequest(
             question=number, nodes=list(nodes), group=group, deadline_s=deadline_s
         )
-        return self._said(self._stub.Query, request, self._timeout_s + deadline_s)
+        answer: pb.QueryResponse = self._said(
+            self._stub.Query, request, self._timeout_s + deadline_s
+        )
+        return answer
 
     def order(self, node: str, verb: str, subject: str, reason: str) -> str:
         """What the node did; ``Refused`` says why it did not."""

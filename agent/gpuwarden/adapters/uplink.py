@@ -70,6 +70,8 @@ class Uplink:
         self._clock = clock
         self._chance = random.Random()
         self._stop = threading.Event()
+        self._has_seen = threading.Event()
+        """A picture: before it there is nothing to tell, not even which boot this is."""
         self._wake = threading.Condition()
         self._samples: deque[pb.Sample] = deque(maxlen=RING)
         self._has_events = True
@@ -121,6 +123,7 @@ class Uplink:
                 continue
             serial = view.serial
             self._desk.look(view)
+            self._has_seen.set()
             events = list(news.of(view))
             for event in events:
                 self._spool.append(event.SerializeToString())
@@ -155,6 +158,8 @@ class Uplink:
     def _attend(self) -> None:
         """Keep a stream open."""
         wait_s = BACKOFF_MIN_S
+        while not (self._has_seen.wait(1.0) or self._stop.is_set()):
+            pass
         while not self._stop.is_set():
             begun = self._clock.now()
             try:

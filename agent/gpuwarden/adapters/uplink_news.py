@@ -25,7 +25,8 @@ class News:
         self._last: tuple[Outcome, ...] = ()
 
     def of(self, view: View) -> Iterator[pb.FleetEvent]:
-        """Events for what has changed since the picture before; after a start, every incident that is open."""
+        """Events for what has changed since the picture before; after a start, every incident there is: it may
+        have been closed while nothing was told."""
         if view.incidents is not self._incidents:
             yield from self._changed(view)
         if view.outcomes and view.outcomes[-1:] != self._last[-1:]:
