@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def run_aggregator(path: Path | None, flags: Mapping[str, object] | None = None)
         return EXIT_PROBLEM
     configure_log(cfg.aggregator.log_format)
     try:
-        asyncio.run(_serve(cfg, SystemClock()))
+        asyncio.run(_until_told(cfg, SystemClock()))
     except GpuwardenError as error:
         get_log().error("aggregator_cannot_start", reason=str(error))
         return EXIT_PROBLEM
@@ -127,33 +127,39 @@ class Parts:
         }
 
 
-async def _serve(cfg: AggregatorConfig, clock: Clock) -> None:
-    parts = build(cfg, clock)
+async def _until_told(cfg: AggregatorConfig, clock: Clock) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(build(cfg, clock), stop)
+
+
+async def serve(
+    parts: Parts, stop: asyncio.Event, started: Callable[[list[int]], None] = lambda ports: None
+) -> None:
+    """Serve until ``stop``; ``started`` is told the ports that were bound."""
+    loop = asyncio.get_running_loop()
     parts.ingest.attach(loop)
     parts.fleet.start()
-    server, enrol = _servers(parts)
-    await server.start()
-    if enrol is not None:
-        await enrol.start()
+    servers, ports = _servers(parts)
+    for server in servers:
+        await server.start()
     chores = [
         loop.create_task(parts.ingest.reap()),
         loop.create_task(_prune(parts)),
         loop.create_task(parts.own.keep()),
     ]
-    get_log().info("aggregator_started", listen=cfg.aggregator.listen, epoch=parts.fleet.view.epoch)
+    epoch = parts.fleet.view.epoch
+    get_log().info("aggregator_started", listen=parts.cfg.aggregator.listen, epoch=epoch)
+    started(ports)
     try:
         await stop.wait()
     finally:
         get_log().info("aggregator_stopping")
         for chore in chores:
             chore.cancel()
-        if enrol is not None:
-            await enrol.stop(0)
-        await server.stop(STOP_S)
+        for server in servers:
+            await server.stop(STOP_S)
         await parts.asking.close()
         parts.fleet.stop()
         parts.committer.stop()
@@ -278,7 +284,7 @@ def _channel(own: Credentials, name: str, address: str) -> grpc.aio.Channel:
     )
 
 
-def _servers(parts: Parts) -> tuple[Any, Any]:
+def _servers(parts: Parts) -> tuple[list[Any], list[int]]:
     """The one for everybody with a certificate, and the one for those who want one."""
     from grpc_health.v1 import health, health_pb2_grpc
     from grpc_reflection.v1alpha import reflection
@@ -292,18 +298,18 @@ def _servers(parts: Parts) -> tuple[Any, Any]:
     services = fleet_pb2.DESCRIPTOR.services_by_name.values()
     names = [service.full_name for service in services if service.name != "EnrolmentService"]
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-    _bind(server, centre.listen, own.serving(is_mutual=True))
+    port = _bind(server, centre.listen, own.serving(is_mutual=True))
     if centre.enrol_listen is None:
-        return server, None
+        return [server], [port]
     enrol = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=32)
     add_EnrolmentServiceServicer_to_server(parts.enrolment, enrol)
-    _bind(enrol, centre.enrol_listen, own.serving(is_mutual=False))
-    return server, enrol
+    door = _bind(enrol, centre.enrol_listen, own.serving(is_mutual=False))
+    return [server, enrol], [port, door]
 
 
-def _bind(server: Any, address: str, credentials: grpc.ServerCredentials) -> None:
+def _bind(server: Any, address: str, credentials: grpc.ServerCredentials) -> int:
     try:
-        server.add_secure_port(address, credentials)
+        return int(server.add_secure_port(address, credentials))
     except RuntimeError as error:
         raise Unavailable(f"{address}: {error}") from error
 
