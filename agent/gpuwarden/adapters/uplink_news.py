@@ -37,13 +37,10 @@ class News:
             self._last = view.outcomes
 
     def _changed(self, view: View) -> Iterator[pb.FleetEvent]:
-        is_first = not self._incidents
         is_whole = True
         for incident in reversed(view.incidents):
             before = self._told.get(incident.id)
-            if before is incident or (
-                is_first and before is None and incident.closed_at is not None
-            ):
+            if before is incident:
                 continue
             told_at = self._told_at.get(incident.id, float("-inf"))
             if before is not None and _is_growth(before, incident) and view.at - told_at < GROWTH_S:

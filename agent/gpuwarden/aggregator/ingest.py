@@ -318,6 +318,11 @@ class Ingest(FleetServiceServicer):
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *values)
 
+    def end_all(self) -> None:
+        """Nodes are told that this aggregator stops: they come back to the next."""
+        for stream in self.streams.by_node.values():
+            stream.stop("UNAVAILABLE", "the aggregator is stopping")
+
     async def reap(self) -> None:
         """For ever: end what says nothing."""
         while True:

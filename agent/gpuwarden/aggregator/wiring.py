@@ -158,6 +158,7 @@ async def serve(
         get_log().info("aggregator_stopping")
         for chore in chores:
             chore.cancel()
+        parts.ingest.end_all()
         for server in servers:
             await server.stop(STOP_S)
         await parts.asking.close()
