@@ -119,11 +119,11 @@ def test_incidents_and_state_arrive(centre: Centre, tmp_path: Path) -> None:
         assert standing.boot_id == picture.snapshot.boot_id
 
 
-def _nodes(centre: Centre, **more: bool) -> list[pb.FleetNode]:
+def _nodes(centre: Centre, *, with_sample: bool = False) -> list[pb.FleetNode]:
     query = centre.query()
 
     def said() -> list[pb.FleetNode]:
-        return [n for n in query.Nodes(pb.NodesRequest(**more)).nodes if n.devices]
+        return [n for n in query.Nodes(pb.NodesRequest(with_sample=with_sample)).nodes if n.devices]
 
     eventually(said, "a node that has reported")
     return said()
@@ -215,7 +215,7 @@ def test_only_the_aggregator_may_ask_a_node(centre: Centre, tmp_path: Path) -> N
             address = f"127.0.0.1:{node.door.port}"
             options = (("grpc.ssl_target_name_override", "n1"),)
             with grpc.secure_channel(address, credentials, options) as channel:
-                call = channel.unary_unary("/gpuwarden.wire.v1.NodeService/Snapshot")
+                call = channel.unary_unary("/gpuwarden.wire.v1.NodeService/Snapshot", bytes, bytes)
                 with pytest.raises(grpc.RpcError) as caught:
                     call(b"", timeout=10)
                 assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED

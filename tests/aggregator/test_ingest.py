@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from gpuwarden.model.fleet import Role
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1 import node_pb2 as node
+from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceStub
 from tests.aggregator.centre import Centre, event, incident, sample
 
 Code = grpc.StatusCode
@@ -104,15 +106,19 @@ def test_a_wrong_hello_ends_the_stream(centre: Centre, hello: dict[str, Any], co
 
 def test_a_stream_that_says_nothing_is_ended(tmp_path: Path) -> None:
     with Centre(tmp_path, ingest={"first_message_s": 0.2, "commit_s": 0.01}) as centre:
-        from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceStub
-
-        never = iter(lambda: __import__("threading").Event().wait(30), None)
+        over = threading.Event()
         channel = centre.channel(centre.credentials(Role.NODE, "n1"))
-        call: Any = FleetServiceStub(channel).Attend(never)  # type: ignore[arg-type]
+        call: Any = FleetServiceStub(channel).Attend(_silence(over))
         with pytest.raises(grpc.RpcError) as caught:
             next(call)
         assert caught.value.code() is Code.DEADLINE_EXCEEDED
+        over.set()
         channel.close()
+
+
+def _silence(over: threading.Event) -> Iterator[pb.AttendRequest]:
+    over.wait(30)
+    yield from ()
 
 
 def test_a_stream_that_falls_silent_is_ended(tmp_path: Path) -> None:

@@ -148,7 +148,9 @@ def test_another_fleet_is_no_friend(centre: Centre, tmp_path: Path) -> None:
     stranger = other.credentials(Identity(role=Role.ADMIN, name="eve"), ttl_s=60, wall=WALL)
     trusting = replace(stranger, authorities_pem=centre.parts.authority.root_pem)
     with centre.channel(trusting) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary("/gpuwarden.wire.v1.FleetQueryService/Status")(b"", timeout=5)
+        channel.unary_unary("/gpuwarden.wire.v1.FleetQueryService/Status", bytes, bytes)(
+            b"", timeout=5
+        )
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -162,7 +164,9 @@ def test_a_node_does_not_take_another_aggregator(centre: Centre, tmp_path: Path)
 def test_a_certificate_that_has_run_out_opens_nothing(centre: Centre) -> None:
     old = centre.credentials(Role.ADMIN, "late", ttl_s=1.0, wall=WALL - 1000)
     with centre.channel(old) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary("/gpuwarden.wire.v1.FleetQueryService/Status")(b"", timeout=5)
+        channel.unary_unary("/gpuwarden.wire.v1.FleetQueryService/Status", bytes, bytes)(
+            b"", timeout=5
+        )
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 

@@ -80,7 +80,7 @@ def _code(channel: grpc.Channel, method: str) -> grpc.StatusCode:
     make: Any = channel.stream_stream if method.endswith("Attend") else channel.unary_stream
     try:
         if not is_stream:
-            channel.unary_unary(method)(b"", timeout=10)
+            channel.unary_unary(method, bytes, bytes)(b"", timeout=10)
             return grpc.StatusCode.OK
         call = make(method)(iter([b""]) if method.endswith("Attend") else b"", timeout=10)
         next(call)

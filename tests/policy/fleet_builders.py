@@ -41,7 +41,7 @@ def empty(started_at: float = 0.0) -> FleetMemory:
 
 
 def joined(node: str, *, at: float = NOW, stream: int = 1, **more: str) -> Joined:
-    return Joined(at=at, stream=stream, greeting=greeting(node, **more))  # type: ignore[arg-type]
+    return Joined(at=at, stream=stream, greeting=greeting(node, **more))
 
 
 def heard(

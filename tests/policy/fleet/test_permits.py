@@ -185,7 +185,8 @@ def test_never_more_nodes_in_a_window_than_the_budget(
     wishes: list[tuple[int, str, int]],
 ) -> None:
     """Whoever asks for what and when: every grant is judged again against every window it lies in."""
-    memory, granted = fleet(30), []
+    granted: list[Permit] = []
+    memory = fleet(30)
     now = NOW
     for number, (node, kind, pause_s) in enumerate(wishes):
         now += pause_s / 10
