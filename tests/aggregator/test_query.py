@@ -121,7 +121,7 @@ def test_what_is_not_there_is_not_found(centre: Centre, lines: list[Line]) -> No
     assert error.code() is Code.NOT_FOUND
     error = refused(query.FleetExplain, pb.FleetExplainRequest(incident="inc"))
     assert error.code() is Code.NOT_FOUND
-    assert "fits several" in error.details()
+    assert "fits several" in (error.details() or "")
     order = pb.OrderRequest(node="n99", verb="cordon", subject="0")
     assert refused(query.Order, order).code() is Code.NOT_FOUND
 
@@ -146,7 +146,7 @@ def test_an_order_for_who_does_not_answer_says_that_it_may_still_come(tmp_path: 
         order = pb.OrderRequest(node="n1", verb="cordon", subject="0", id="o1")
         error = refused(query.Order, order)
         assert error.code() is Code.UNAVAILABLE
-        assert "order o1" in error.details()
+        assert "order o1" in (error.details() or "")
         while not any(d.orders for d in line.directives):
             line.next()
         (sent,) = next(d for d in line.directives if d.orders).orders
