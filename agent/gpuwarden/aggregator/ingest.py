@@ -19,6 +19,7 @@ from gpuwarden.log import get_log
 from gpuwarden.model.fleet import Ask, Denial, Greeting, Identity, Permit
 from gpuwarden.policy.fleet.fold import Heard, Joined, Left
 from gpuwarden.wire import convert_fleet as convert
+from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceServicer
 
@@ -184,11 +185,14 @@ class Ingest(FleetServiceServicer):
             last_event = told.sequence
             events.append(told)
         report, last_sample = None, stream.samples_seen
-        for sample in batch.samples:
-            report = convert.from_sample(sample, last_sample)
-            last_sample = report.sequence
         if batch.samples:
-            stream.newest = batch.samples[-1]
+            # Of older ones nothing is used or kept; that they come in order is all that counts of them.
+            for older in batch.samples[:-1]:
+                last_sample = check.rising("sample.sequence", last_sample, older.sequence)
+            newest = batch.samples[-1]
+            report = convert.from_sample(newest, last_sample)
+            last_sample = report.sequence
+            stream.newest = newest
         stream.samples_seen = last_sample
         stream.events_seen = max(stream.events_seen, last_event)
         node = stream.greeting.node

@@ -4,6 +4,7 @@ Readings of a sample are checked and counted here, without an object for each of
 """
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 from gpuwarden.errors import Refused
 from gpuwarden.model.finding import Severity
@@ -22,6 +23,8 @@ _SEVERITIES = {
 }
 _MODES = frozenset({"observe", "enforce"})
 _POWER_MAX_W = 10_000.0
+_SIGHT_OK = node.SIGHT_OK
+_SIGHT_BAD = frozenset({node.SIGHT_BLIND, node.SIGHT_LOST})
 _TEMPERATURE_MAX_C = 300.0
 
 
@@ -95,28 +98,25 @@ def from_sample(message: pb.Sample, before: int) -> Report:
 
 
 def _devices(devices: Sequence[pb.DeviceSample]) -> tuple[int, int]:
-    """How many cannot be seen, and how many are cordoned."""
+    """How many cannot be seen, and how many are cordoned. What is absent reads 0, which every range holds;
+    NaN is in none."""
     unseen = cordoned = 0
     known = set()
     for device in devices:
+        if not (
+            device.used_bytes <= device.total_bytes <= check.BYTES_MAX
+            and 0.0 <= device.utilization_ratio <= 1.0
+            and -60.0 <= device.temperature_c <= _TEMPERATURE_MAX_C
+            and 0.0 <= device.power_w <= _POWER_MAX_W
+            and 0 <= device.index < check.DEVICES_MAX
+            and len(device.name) <= check.NAME_MAX_CHARS
+        ):
+            _blame_device(device)
         known.add(check.identifier("device.id", device.id))
-        check.text("device.name", device.name, check.NAME_MAX_CHARS)
-        total = device.total_bytes
-        if total > check.BYTES_MAX:
-            raise Refused(f"device.total_bytes: {total}")
-        if device.HasField("used_bytes") and device.used_bytes > total:
-            raise Refused(f"device.used_bytes: {device.used_bytes} of {total}")
-        if device.HasField("utilization_ratio"):
-            check.number("device.utilization_ratio", device.utilization_ratio, 0.0, 1.0)
-        if device.HasField("temperature_c"):
-            check.number("device.temperature_c", device.temperature_c, -60.0, _TEMPERATURE_MAX_C)
-        if device.HasField("power_w"):
-            check.number("device.power_w", device.power_w, 0.0, _POWER_MAX_W)
-        if not 0 <= device.index < check.DEVICES_MAX:
-            raise Refused(f"device.index: {device.index}")
-        if device.sight != node.SIGHT_OK:
-            if device.sight not in (node.SIGHT_BLIND, node.SIGHT_LOST):
-                raise Refused(f"device.sight: {device.sight}")
+        sight = device.sight
+        if sight != _SIGHT_OK:
+            if sight not in _SIGHT_BAD:
+                raise Refused(f"device.sight: {sight}")
             unseen += 1
         cordoned += device.is_cordoned
     if len(known) != len(devices):
@@ -124,14 +124,32 @@ def _devices(devices: Sequence[pb.DeviceSample]) -> tuple[int, int]:
     return unseen, cordoned
 
 
+def _blame_device(device: pb.DeviceSample) -> NoReturn:
+    """Which field it is, in words."""
+    check.text("device.name", device.name, check.NAME_MAX_CHARS)
+    check.count("device.total_bytes", device.total_bytes, check.BYTES_MAX)
+    check.count("device.used_bytes", device.used_bytes, device.total_bytes)
+    check.count("device.index", device.index, check.DEVICES_MAX - 1)
+    check.number("device.utilization_ratio", device.utilization_ratio, 0.0, 1.0)
+    check.number("device.temperature_c", device.temperature_c, -60.0, _TEMPERATURE_MAX_C)
+    check.number("device.power_w", device.power_w, 0.0, _POWER_MAX_W)
+    raise Refused("device: not what a device can be")
+
+
 def _tenants(tenants: Sequence[pb.TenantSample], devices: int) -> None:
+    most = check.NAME_MAX_CHARS
     for tenant in tenants:
-        check.text("tenant.tenant", tenant.tenant, check.NAME_MAX_CHARS)
-        check.text("tenant.name", tenant.name, check.NAME_MAX_CHARS)
-        if tenant.device >= devices:
-            raise Refused(f"tenant.device: {tenant.device} of {devices}")
-        if tenant.used_bytes > check.BYTES_MAX or tenant.hard_bytes > check.BYTES_MAX:
-            raise Refused(f"tenant.used_bytes: {tenant.used_bytes}")
+        if not (
+            tenant.device < devices
+            and tenant.used_bytes <= check.BYTES_MAX
+            and tenant.hard_bytes <= check.BYTES_MAX
+            and len(tenant.tenant) <= most
+            and len(tenant.name) <= most
+        ):
+            check.text("tenant.tenant", tenant.tenant, most)
+            check.text("tenant.name", tenant.name, most)
+            check.count("tenant.device", tenant.device, devices - 1)
+            raise Refused(f"tenant.used_bytes: {tenant.used_bytes} of {tenant.hard_bytes}")
 
 
 def _findings(
