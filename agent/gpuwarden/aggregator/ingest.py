@@ -190,9 +190,9 @@ class Ingest(FleetServiceServicer):
             for older in batch.samples[:-1]:
                 last_sample = check.rising("sample.sequence", last_sample, older.sequence)
             newest = batch.samples[-1]
-            report = convert.from_sample(newest, last_sample)
+            report = convert.from_sample(newest, last_sample, stream.device_ids)
             last_sample = report.sequence
-            stream.newest = newest
+            stream.newest, stream.device_ids = newest, convert.device_ids(newest)
         stream.samples_seen = last_sample
         stream.events_seen = max(stream.events_seen, last_event)
         node = stream.greeting.node

@@ -10,7 +10,7 @@ from gpuwarden.wire.v1 import fleet_pb2 as pb
 
 DIRECTIVES_MAX = 64
 QUARANTINE_MAX_S = 3600.0
-SAMPLE_ACK_S = 2.0
+SAMPLE_ACK_S = 10.0
 """Samples are acknowledged at most this often, events at once."""
 
 
@@ -30,6 +30,7 @@ class Stream:
     has_news: bool = False
     malformed: int = 0
     newest: pb.Sample | None = None
+    device_ids: tuple[str, ...] = ()
     directives: deque[pb.Directive] = field(default_factory=lambda: deque(maxlen=DIRECTIVES_MAX))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     end: str = ""

@@ -64,8 +64,14 @@ def check_batch(message: pb.Batch) -> None:
     check.length("batch.asks", message.asks, check.ASKS_MAX)
 
 
-def from_sample(message: pb.Sample, before: int) -> Report:
-    """What counts of a sample that comes after number ``before`` of its stream."""
+def device_ids(message: pb.Sample) -> tuple[str, ...]:
+    """Of a sample that was checked: what the next one's are compared with."""
+    return tuple(device.id for device in message.devices)
+
+
+def from_sample(message: pb.Sample, before: int, known: tuple[str, ...] = ()) -> Report:
+    """What counts of a sample that comes after number ``before`` of its stream. ``known``: the devices' ids
+    of the one before, which were looked at then."""
     devices, findings = message.devices, message.findings
     check.length("sample.devices", devices, check.DEVICES_MAX)
     check.length("sample.tenants", message.tenants, check.TENANTS_MAX)
@@ -75,7 +81,7 @@ def from_sample(message: pb.Sample, before: int) -> Report:
         raise Refused(f"sample.mode: {message.mode[:32]!r}")
     for line in message.degraded:
         check.text("sample.degraded", line)
-    unseen, cordoned = _devices(devices)
+    unseen, cordoned = _devices(devices, known)
     _tenants(message.tenants, len(devices))
     worst, faults = _findings(findings)
     if message.HasField("cpu_ratio"):
@@ -97,12 +103,13 @@ def from_sample(message: pb.Sample, before: int) -> Report:
     )
 
 
-def _devices(devices: Sequence[pb.DeviceSample]) -> tuple[int, int]:
+def _devices(devices: Sequence[pb.DeviceSample], known: tuple[str, ...] = ()) -> tuple[int, int]:
     """How many cannot be seen, and how many are cordoned. What is absent reads 0, which every range holds;
     NaN is in none."""
     unseen = cordoned = 0
-    known = set()
+    ids = []
     for device in devices:
+        ids.append(device.id)
         if not (
             device.used_bytes <= device.total_bytes <= check.BYTES_MAX
             and 0.0 <= device.utilization_ratio <= 1.0
@@ -112,15 +119,17 @@ def _devices(devices: Sequence[pb.DeviceSample]) -> tuple[int, int]:
             and len(device.name) <= check.NAME_MAX_CHARS
         ):
             _blame_device(device)
-        known.add(check.identifier("device.id", device.id))
         sight = device.sight
         if sight != _SIGHT_OK:
             if sight not in _SIGHT_BAD:
                 raise Refused(f"device.sight: {sight}")
             unseen += 1
         cordoned += device.is_cordoned
-    if len(known) != len(devices):
-        raise Refused("device.id: the same device twice")
+    if tuple(ids) != known:
+        for each in ids:
+            check.identifier("device.id", each)
+        if len(set(ids)) != len(ids):
+            raise Refused("device.id: the same device twice")
     return unseen, cordoned
 
 
