@@ -208,3 +208,32 @@ def _judge(granted: list[Permit], last: Permit) -> None:
         and 0 <= last.granted_at - p.granted_at <= budget.window_s
     }
     assert len(nodes) <= allowance(budget.ratio, 30, budget.most)
+
+
+def test_case_29_a_thousand_nodes_report_the_same_fault_within_a_minute() -> None:
+    """Mass false positive: few act before it shows that it is one, one claim says so, and it passes."""
+    memory, granted = fleet(1000), 0
+    for second in range(60):
+        now = NOW + second
+        told = [
+            heard(f"n{n}", sick(second + 2), ask(f"x{n}", age_s=float(second)), at=now)
+            for n in range(second * 17, min(1000, (second + 1) * 17))
+        ]
+        decision = decide(CFG, replace(fold(memory, told), decided_at=now), now, WALL, 1)
+        memory, granted = decision.memory, granted + len(decision.granted)
+    assert granted <= allowance(CFG.permit.cordon.ratio, 1000, CFG.permit.cordon.most)
+    assert [claim.key for claim in decision.claims] == ["mass default"]
+    assert "of 1000 nodes" in decision.claims[0].summary
+    assert {denial.budget for denial in decision.denied} == {"frozen"}
+
+
+def test_case_30_a_brake_that_is_let_go_replays_no_old_fault() -> None:
+    later = NOW + CFG.sight.sick_window_s + CFG.permit.stale_s
+    old = [heard(f"n{n}", sick(2), ask(f"x{n}", age_s=later - NOW), at=later) for n in range(4)]
+    memory = fold(fleet(10), [heard(f"n{n}", sick(2), ask(f"x{n}")) for n in range(4)])
+    memory = decide(CFG, memory, NOW, WALL, 1).memory
+    rest = [heard(f"n{n}", report(3), at=later) for n in range(4, 10)]
+    memory = replace(fold(memory, [*old, *rest]), decided_at=later)
+    decision = decide(CFG, memory, later, WALL, 1)
+    assert decision.frozen == ""
+    assert set(budgets(decision)) == {"stale"}
