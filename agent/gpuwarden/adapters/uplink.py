@@ -106,7 +106,6 @@ class Uplink:
             ("fleet", "connects"): self.connects,
             ("fleet", "failures"): self.failures,
             ("fleet", "events_rejected"): self.rejected,
-            ("fleet", "events_waiting"): self._spool.waiting,
             ("dropped", "fleet_events"): self._spool.dropped,
             ("dropped", "fleet_samples"): self.samples_dropped,
         }

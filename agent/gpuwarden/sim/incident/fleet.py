@@ -34,14 +34,16 @@ DEVICES = 2
 class SimFleet:
     """Holds what it started; ``close`` (or leaving the ``with`` block) takes it all away."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        """The aggregator runs and every name has its certificate when this returns."""
+    def __init__(self, names: Sequence[str], more_settings: str = "") -> None:
+        """The aggregator runs and every name has its certificate when this returns. ``more_settings``:
+        further tables of the aggregator's configuration."""
         self._stack = contextlib.ExitStack()
         self.folder = Path(tempfile.mkdtemp(prefix="gpuwarden-fleet-"))
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.address = f"127.0.0.1:{free_port()}"
         self._join_address = f"127.0.0.1:{free_port()}"
         self.admin = self.folder / "aggregator" / "admin"
+        self._more_settings = more_settings
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._start_aggregator()
@@ -73,7 +75,7 @@ class SimFleet:
             f"listen = {json.dumps(self.address)}\n"
             f"enrol_listen = {json.dumps(self._join_address)}\n"
             f"state_dir = {json.dumps(str(self.folder / 'aggregator'))}\n"
-            'log_format = "json"\n'
+            'log_format = "json"\n' + self._more_settings
         )
         log = self.folder / "aggregator.log"
         with log.open("ab") as out:

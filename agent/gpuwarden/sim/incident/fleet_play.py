@@ -42,7 +42,7 @@ def play_fleet(
         with Scene(seed, variant, docker=docker, keep=keep, more_settings=settings) as scene:
             fleet.wait_connected(names)
             run = as_json(scene.play())
-            incident = str(run["cause"].get("incident") or "last")
+            incident = _incident(fleet, victim, run)
             faults = _faults(fleet, victim, incident, run["offender"]["name"], names)
             verbs = [*SHOWN, ("explain", incident, "--node", victim)]
             with ThreadPoolExecutor(2) as pool:
@@ -80,6 +80,16 @@ def _faults(
     if missing := sorted(set(names) - answered):
         faults.append(f"{', '.join(missing)} did not answer the aggregator")
     return faults
+
+
+def _incident(fleet: SimFleet, victim: str, run: dict[str, Any]) -> str:
+    """The incident of the offender, as the journal has it, or as the aggregator was told."""
+    if run["cause"].get("incident"):
+        return str(run["cause"]["incident"])
+    for told in fleet.data("incidents", "--node", victim)["incidents"]:
+        if told["incident"]["tenant_name"].startswith(run["offender"]["name"]):
+            return str(told["incident"]["id"])
+    return "last"
 
 
 def _told(fleet: SimFleet, victim: str, incident: str) -> dict[str, Any] | None:
