@@ -1,6 +1,7 @@
 """[fleet]: whether this node belongs to a fleet, and what it may do while nobody there answers."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -35,6 +36,8 @@ class FleetConfig(Section):
     local_actions: int = Field(default=1, ge=0, le=100)
     """So many of them in ``local_window_s`` without a permit, once the aggregator has been away for
     ``local_after_s``."""
-    local_kinds: tuple[str, ...] = ("cordon",)
+    local_kinds: tuple[
+        Literal["cordon", "restart-services", "reset-gpu", "reload-driver", "reboot"], ...
+    ] = ("cordon",)
     local_window_s: Seconds = 3600.0
     local_after_s: Seconds = 60.0

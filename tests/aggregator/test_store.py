@@ -299,3 +299,19 @@ def test_a_deed_that_fails_is_its_callers_trouble(store: Store) -> None:
         worker.do(bad).result(10)
     assert worker.do(lambda s: s.next_epoch()).result(10) == 1
     worker.stop()
+
+
+def test_of_several_at_once_only_the_bad_one_fails(store: Store) -> None:
+    worker = committer(store, Listener())
+
+    def bad(_: Store) -> None:
+        raise RuntimeError("defect")
+
+    def note(what: str) -> Callable[[Store], None]:
+        return lambda s: s.audit(WALL, "alice", what, "")
+
+    done = [worker.do(deed) for deed in (note("a"), bad, note("b"), note("c"))]
+    worker.start()
+    assert [isinstance(f.exception(10), Unavailable) for f in done] == [False, True, False, False]
+    assert [line.what for line in store.audit_lines(0, 9)] == ["a", "b", "c"]
+    worker.stop()

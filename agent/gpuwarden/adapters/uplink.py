@@ -176,8 +176,9 @@ class Uplink:
             if self._stop.is_set():
                 return
             self.failures += 1
-            get_log().warning("uplink_down", reason=self.fault[:400])
             lasted_s = self._clock.now() - begun
+            log = get_log().info if lasted_s >= SETTLED_S else get_log().warning
+            log("uplink_down", reason=self.fault[:400], lasted_s=round(lasted_s))
             wait_s = BACKOFF_MIN_S if lasted_s >= SETTLED_S else min(BACKOFF_MAX_S, wait_s * 2)
             self._stop.wait(self._chance.uniform(0.0, wait_s))
 

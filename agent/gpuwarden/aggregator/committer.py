@@ -112,10 +112,26 @@ class Committer:
                 self._deeds.clear()
                 if self._is_stopping and not entries and not deeds:
                     return
-            for deed, future in deeds:
-                self._do(deed, future)
+            if not self._do_together(deeds):
+                for deed, future in deeds:
+                    self._do(deed, future)
             if entries:
                 self._commit(entries)
+
+    def _do_together(self, deeds: "list[tuple[Callable[[Store], object], Future[object]]]") -> bool:
+        """Several in one transaction (many nodes come back at once); False when they have to be done one by
+        one, for one of them failed and nothing of any is kept."""
+        if len(deeds) < 2:
+            return False
+        try:
+            with self._store.transaction():
+                results = [deed(self._store) for deed, _ in deeds]
+        except Exception:  # noqa: BLE001  the boundary: alone, each meets its own error
+            return False
+        self.commits += 1
+        for (_, future), result in zip(deeds, results, strict=True):
+            future.set_result(result)
+        return True
 
     def _do(self, deed: Callable[[Store], object], future: "Future[object]") -> None:
         try:

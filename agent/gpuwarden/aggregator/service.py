@@ -23,6 +23,8 @@ from gpuwarden.wire.v1 import node_pb2 as node
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetQueryServiceServicer
 
 WATCHERS_MAX = 64
+ASKED_MAX = 256
+"""A picture of a node takes up to 100 KB, and an answer holds 32 MiB."""
 NEWEST = (1e12, "\U0010ffff", "\U0010ffff")
 """Before every incident there is."""
 
@@ -194,6 +196,9 @@ class FleetQuery(FleetQueryServiceServicer):
         if question is None:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "question: not one of ours")
             raise AssertionError("abort() returned")
+        if len(chosen) > ASKED_MAX:
+            text = f"{len(chosen)} nodes are too many for one answer: name them, or a group, of {ASKED_MAX}"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
         answered = await self._asking.ask(chosen, question, request.deadline_s)
         answers = [_answer(each) for each in answered]
         absent = named - {each.greeting.node for each in chosen}

@@ -12,7 +12,7 @@ from gpuwarden.config_aggregator import AggregatorConfig, Budget, PermitConfig
 from gpuwarden.model.fleet import Permit
 from gpuwarden.policy.fleet.decide import FleetDecision, decide
 from gpuwarden.policy.fleet.fold import FleetMemory, fold
-from gpuwarden.policy.fleet.permits import allowance, budget_of
+from gpuwarden.policy.fleet.permits import allowance, budget_of, purse
 from tests.policy.fleet_builders import (
     CFG,
     NOW,
@@ -172,6 +172,18 @@ def test_an_allowance_is_a_share_and_at_least_one(
     assert allowance(ratio, size, most) == expected
 
 
+def test_budgets_of_one_size_are_still_two() -> None:
+    same = Budget(ratio=0.05, most=1, window_s=3600)
+    cfg = AggregatorConfig(permit=PermitConfig(cordon=same, repair=same, standing_ratio=1.0))
+    arrivals = [
+        heard("n0", report(2), ask("x")),
+        heard("n1", report(2), ask("y", kind="reset-gpu")),
+        heard("n2", report(2), ask("z", kind="reload-driver")),
+    ]
+    decision = asked(fold(fleet(20), arrivals), cfg)
+    assert [(p.node, p.kind) for p in decision.granted] == [("n0", "cordon"), ("n1", "reset-gpu")]
+
+
 KINDS = ("cordon", "reset-gpu", "reboot")
 
 
@@ -204,7 +216,7 @@ def _judge(granted: list[Permit], last: Permit) -> None:
     nodes = {
         p.node
         for p in granted
-        if budget_of(CFG.permit, p.kind) == budget
+        if purse(p.kind) == purse(last.kind)
         and 0 <= last.granted_at - p.granted_at <= budget.window_s
     }
     assert len(nodes) <= allowance(budget.ratio, 30, budget.most)

@@ -89,9 +89,14 @@ def _stopped(
     )
 
 
+def purse(kind: str) -> str:
+    """Which budget a kind of action is paid from: by name, for two may be of one size."""
+    return kind if kind in ("cordon", "reboot") else "repair"
+
+
 def budget_of(cfg: PermitConfig, kind: str) -> Budget:
-    """Which budget a kind of action is paid from."""
-    return {"cordon": cfg.cordon, "reboot": cfg.reboot}.get(kind, cfg.repair)
+    """That budget."""
+    return {"cordon": cfg.cordon, "reboot": cfg.reboot, "repair": cfg.repair}[purse(kind)]
 
 
 def allowance(ratio: float, size: int, most: int | None = None) -> int:
@@ -129,7 +134,7 @@ def _window(
         p.node
         for p in ledger
         if p.group == group
-        and budget_of(scene.cfg, p.kind) == budget
+        and purse(p.kind) == purse(kind)
         and scene.now - p.granted_at <= budget.window_s
     }
     most = allowance(budget.ratio, len(peers), budget.most)
