@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gpuwarden.config_addresses import ListenAddress
+from gpuwarden.config_addresses import DatabaseAddress, ListenAddress
 from gpuwarden.config_types import Ratio, Seconds, Section
 
 
@@ -19,6 +19,8 @@ class CentreConfig(Section):
     names: tuple[str, ...] = ()
     """Further names and addresses that its certificate is to bear."""
     state_dir: Path = Path("/var/lib/gpuwarden-aggregator")
+    store: DatabaseAddress | None = None
+    """PostgreSQL instead of a file of SQLite in ``state_dir``."""
     trust_domain: str = Field(default="gpuwarden", pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")
     log_format: Literal["console", "json"] = "console"
     certificate_s: Seconds = 86_400.0

@@ -13,7 +13,7 @@ from gpuwarden.toml_places import Path as Place
 
 SHOWN_MAX_CHARS = 60
 SECRET_KEYS = frozenset(
-    {"url", "urls", "heartbeat_url", "proxy", "routing_key", "secret", "token", "password"}
+    {"url", "urls", "heartbeat_url", "proxy", "routing_key", "secret", "token", "password", "store"}
 )
 """What stands there by mistake may be the secret itself: it is not written to the log."""
 

@@ -12,20 +12,26 @@ import pytest
 
 from gpuwarden.aggregator.committer import Committer, Mark
 from gpuwarden.aggregator.store import Entry, KeptOrder, Spent, Store
+from gpuwarden.aggregator.store_postgres import PostgresStore
 from gpuwarden.aggregator.store_sqlite import SCRIPTS, SqliteStore
 from gpuwarden.clock import SystemClock
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import Greeting, Permit, Report, Told
+from tests.aggregator.databases import database
 
 WALL = 1_700_000_000.0
-OPEN: dict[str, Callable[[Path], Store]] = {"sqlite": lambda path: SqliteStore(path / "x.sqlite")}
 FIRST = (1e12, "\U0010ffff", "\U0010ffff")
 
 
-@pytest.fixture(params=OPEN)
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
-    return lambda: OPEN[request.param](tmp_path)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """Opens the same store each time it is called."""
+    if request.param == "sqlite":
+        yield lambda: SqliteStore(tmp_path / "x.sqlite")
+        return
+    with database() as url:
+        yield lambda: PostgresStore(url)
 
 
 @pytest.fixture
@@ -180,12 +186,14 @@ def test_what_is_old_goes_and_what_is_open_stays(store: Store) -> None:
     assert put(store, entry(told(2), told(3))) == {("n1", "log"): 3}  # and still counts once
 
 
-def test_a_copy_is_whole(store: Store, tmp_path: Path) -> None:
+def test_a_copy_is_whole(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "x.sqlite")
     put(store, entry(told(1)))
     store.backup(tmp_path / "copy")
     copy = SqliteStore(tmp_path / "copy")
     assert found(copy) == ["inc-1"]
     copy.close()
+    store.close()
 
 
 def test_a_newer_file_is_refused(tmp_path: Path) -> None:

@@ -58,3 +58,32 @@ def test_every_mistake_is_named_with_its_place(tmp_path: Path) -> None:
 def test_a_file_that_is_named_has_to_be_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         load(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://gpuwarden@db.example:5432/fleet?sslmode=verify-full",
+        "postgresql:///fleet?host=/run/postgresql",
+        "file:/etc/gpuwarden/database",
+    ],
+)
+def test_a_database_is_named_without_its_password(tmp_path: Path, address: str) -> None:
+    (tmp_path / "a.toml").write_text(f'[aggregator]\nstore = "{address}"\n')
+    assert load(tmp_path / "a.toml").aggregator.store == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://user:hunter2@db/fleet",
+        "postgresql://user@db/fleet?password=hunter2",
+        "mysql://hunter2",
+        "hunter2",
+    ],
+)
+def test_a_password_in_the_file_is_refused_and_not_repeated(tmp_path: Path, address: str) -> None:
+    (tmp_path / "a.toml").write_text(f'[aggregator]\nstore = "{address}"\n')
+    with pytest.raises(ConfigError, match="expected an address such as postgresql://") as caught:
+        load(tmp_path / "a.toml")
+    assert "hunter2" not in str(caught.value)

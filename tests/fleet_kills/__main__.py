@@ -16,9 +16,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--nodes", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--database", default="", help="an empty database of PostgreSQL")
     said = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gpuwarden-kills-") as folder:
-        tally = play(Path(folder), kills=said.kills, nodes=said.nodes, seed=said.seed)
+        tally = play(
+            Path(folder), kills=said.kills, nodes=said.nodes, seed=said.seed, database=said.database
+        )
     print(json.dumps(tally.as_json(), indent=2))  # noqa: T201  a program's output
     return 0 if tally.is_well else 1
 

@@ -12,11 +12,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
+import psycopg
 
 from gpuwarden.adapters.pki.authority import Authority
 from gpuwarden.adapters.pki.names import AGGREGATOR_NAME
@@ -140,14 +143,17 @@ class Sender:
             yield pb.AttendRequest(batch=pb.Batch(events=events, samples=[sample(samples)]))
 
 
-def play(folder: Path, *, kills: int, nodes: int, seed: int) -> Tally:
-    """So many lives of an aggregator on one state folder, each ended by SIGKILL."""
+def play(folder: Path, *, kills: int, nodes: int, seed: int, database: str = "") -> Tally:
+    """So many lives of an aggregator on one state folder (or that database of PostgreSQL), each ended by
+    SIGKILL."""
     chance, tally = random.Random(seed), Tally()
     address = f"127.0.0.1:{free_port()}"
     config = folder / "aggregator.toml"
     config.write_text(
         f'[aggregator]\nlisten = "{address}"\nenrol_listen = "127.0.0.1:{free_port()}"\n'
-        f'state_dir = "{folder / "state"}"\n[ingest]\ncommit_s = "20ms"\nmessages_per_s = 5000\n'
+        f'state_dir = "{folder / "state"}"\n'
+        + (f'store = "{database}"\n' if database else "")
+        + '[ingest]\ncommit_s = "20ms"\nmessages_per_s = 5000\n'
         "messages_burst = 5000\n"
     )
     authority = Authority.open(folder / "state" / "pki", "gpuwarden", SystemClock().wall())
@@ -166,8 +172,9 @@ def play(folder: Path, *, kills: int, nodes: int, seed: int) -> Tally:
     finally:
         for sender in senders:
             sender.stop()
-    for sender in senders:
-        _compare(folder / "state" / "fleet.sqlite", sender, tally)
+    with _opened(folder / "state" / "fleet.sqlite", database, tally) as db:
+        for sender in senders:
+            _compare(db, "%s" if database else "?", sender, tally)
     return tally
 
 
@@ -197,14 +204,23 @@ def _until_heard(senders: list[Sender], process: subprocess.Popen[bytes]) -> Non
     raise AssertionError(f"nothing was acknowledged within {READY_S:g} s")
 
 
-def _compare(path: Path, sender: Sender, tally: Tally) -> None:
-    with sqlite3.connect(path) as db:
-        if db.execute("PRAGMA integrity_check").fetchone() != ("ok",):
+@contextmanager
+def _opened(path: Path, database: str, tally: Tally) -> Iterator[Any]:
+    if database:
+        with psycopg.connect(database) as db:
+            yield db
+        return
+    with closing(sqlite3.connect(path)) as kept:
+        if kept.execute("PRAGMA integrity_check").fetchone() != ("ok",):
             tally.broken.append(f"{path}: not whole")
-        rows = [r[0] for r in db.execute("SELECT sequence FROM event WHERE node=?", (sender.name,))]
-        kept = set(rows)
-        changes = dict(db.execute("SELECT id, changes FROM incident WHERE node=?", (sender.name,)))
-    db.close()
+        yield kept
+
+
+def _compare(db: Any, mark: str, sender: Sender, tally: Tally) -> None:
+    mine = f"FROM event WHERE node={mark}", f"FROM incident WHERE node={mark}"
+    rows = [row[0] for row in db.execute(f"SELECT sequence {mine[0]}", (sender.name,))]
+    kept = set(rows)
+    changes = dict(db.execute(f"SELECT id, changes {mine[1]}", (sender.name,)).fetchall())
     tally.acknowledged += sender.upto
     tally.resent += sender.resent
     tally.lost += len(set(range(1, sender.upto + 1)) - kept)

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from gpuwarden.aggregator import rows
 from gpuwarden.aggregator.store import (
     AuditLine,
     Entry,
@@ -65,8 +66,6 @@ SCRIPTS = (
     """,
 )
 """Each takes the file from the schema before it to the next; none is ever changed."""
-_GREETING = ("node", "boot_id", "log_id", "agent_version", "policy_version", "api_address", "group")
-_PERMIT = ("id", "node", "boot_id", "ask", "kind", "subject", "group", "granted_wall", "epoch")
 
 
 class SqliteStore:
@@ -134,8 +133,7 @@ class SqliteStore:
         return epoch
 
     def greet(self, greeting: Greeting, wall: float) -> int:
-        said = {name: getattr(greeting, name) for name in _GREETING}
-        text = json.dumps({**said, "domains": greeting.domains})
+        text = rows.greeting_text(greeting)
         self._db.execute(
             "INSERT INTO node VALUES (?,?,?) ON CONFLICT (node) DO UPDATE SET "
             "greeting=excluded.greeting, greeted_wall=excluded.greeted_wall",
@@ -158,13 +156,13 @@ class SqliteStore:
         reached: dict[tuple[str, str], int] = {}
         for entry in entries:
             if entry.report is not None:
-                states[entry.node] = _state_row(entry)
+                states[entry.node] = rows.state_row(entry)
             if not entry.events:
                 continue
             upto = self._committed(entry.node, entry.log_id)
             fresh = [event for event in entry.events if event.sequence > upto]
             for event in fresh:
-                events.append(_event_row(entry, event))
+                events.append(rows.event_row(entry, event))
                 told.append((entry.node, event))
             upto = max([upto, *(event.sequence for event in fresh)])
             reached[entry.node, entry.log_id] = self._pending[entry.node, entry.log_id] = upto
@@ -176,7 +174,7 @@ class SqliteStore:
                 "INSERT INTO log VALUES (?,?,?) ON CONFLICT (node, log_id) DO UPDATE SET upto=excluded.upto",
                 [(*key, upto) for key, upto in reached.items()],
             )
-            self._db.executemany(_PUT_INCIDENT, _incident_rows(told))
+            self._db.executemany(_PUT_INCIDENT, rows.incident_rows(told))
             self._db.executemany(
                 "UPDATE orders SET is_done=?, text=? WHERE id=? AND node=? AND is_done IS NULL",
                 [(e.is_done, e.summary, e.key, node) for node, e in told if e.kind == "order"],
@@ -186,10 +184,7 @@ class SqliteStore:
     def grant(self, permits: Sequence[Permit]) -> None:
         self._db.executemany(
             "INSERT OR IGNORE INTO permit VALUES (?,?,?,?)",
-            [
-                (p.id, p.node, p.granted_wall, json.dumps({n: getattr(p, n) for n in _PERMIT}))
-                for p in permits
-            ],
+            [(p.id, p.node, p.granted_wall, rows.permit_text(p)) for p in permits],
         )
 
     def add_token(self, token: str, digest: str, node: str, expires_wall: float) -> None:
@@ -241,7 +236,7 @@ class SqliteStore:
 
     def greetings(self) -> list[Greeting]:
         found = self._rows("SELECT greeting FROM node ORDER BY node")
-        return [_greeting(json.loads(text)) for (text,) in found]
+        return [rows.greeting_of(json.loads(text)) for (text,) in found]
 
     def permits_since(self, wall: float) -> list[Permit]:
         found = self._rows(
@@ -259,7 +254,7 @@ class SqliteStore:
             "ORDER BY opened_wall DESC, node DESC, id DESC LIMIT ?",
             (*after, int(is_open_only), node, node, rule, rule, limit),
         )
-        return [_incident(row) for row in found]
+        return [rows.incident_of(row) for row in found]
 
     def incidents_named(self, node: str, prefix: str, limit: int) -> list[KeptIncident]:
         found = self._rows(
@@ -268,7 +263,7 @@ class SqliteStore:
             "ORDER BY opened_wall DESC LIMIT ?",
             (prefix, prefix, node, node, limit),
         )
-        return [_incident(row) for row in found]
+        return [rows.incident_of(row) for row in found]
 
     def incidents_open(self) -> int:
         return int(self._rows("SELECT count(*) FROM incident WHERE closed_wall IS NULL")[0][0])
@@ -320,50 +315,6 @@ _PUT_INCIDENT = (
     "INSERT INTO incident VALUES (?,?,?,?,?,?,1) ON CONFLICT (node, id) DO UPDATE SET "
     "rule=excluded.rule, closed_wall=excluded.closed_wall, payload=excluded.payload, changes=changes+1"
 )
-
-
-def _state_row(entry: Entry) -> tuple[Any, ...]:
-    report = entry.report
-    assert report is not None
-    worst = None if report.worst is None else int(report.worst)
-    return (
-        *(entry.node, entry.wall, report.wall, report.mode, report.devices, report.unseen),
-        *(report.cordoned, worst, ",".join(report.faults), report.incidents_open),
-    )
-
-
-def _event_row(entry: Entry, event: Told) -> tuple[Any, ...]:
-    # The body of an incident is kept once, with the incident.
-    payload = b"" if event.kind == "incident" else event.payload or event.summary.encode()
-    return (
-        *(entry.node, entry.log_id, event.sequence, event.wall, entry.wall),
-        *(event.kind, event.key, payload),
-    )
-
-
-def _incident_rows(told: Sequence[tuple[str, Told]]) -> list[tuple[Any, ...]]:
-    return [
-        (node, e.key, e.rule, e.opened_wall, e.closed_wall, e.payload)
-        for node, e in told
-        if e.kind == "incident"
-    ]
-
-
-def _incident(row: tuple[Any, ...]) -> KeptIncident:
-    node, name, rule, opened_wall, closed_wall, payload = row
-    return KeptIncident(
-        node=node,
-        id=name,
-        rule=rule,
-        opened_wall=opened_wall,
-        closed_wall=closed_wall,
-        payload=payload,
-    )
-
-
-def _greeting(said: dict[str, Any]) -> Greeting:
-    domains = tuple((str(name), str(text)) for name, text in said.pop("domains"))
-    return Greeting(**said, domains=domains)
 
 
 def _order(db: sqlite3.Connection, order_id: str) -> KeptOrder | None:

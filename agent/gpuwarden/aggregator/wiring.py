@@ -1,6 +1,7 @@
 """Puts the aggregator together: settings, authority, store, fleet, services; then lives until told to stop."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from gpuwarden.adapters.pki.names import (
     Credentials,
     identity_of,
 )
+from gpuwarden.adapters.secrets import Secrets
 from gpuwarden.aggregator.asking import ANSWER_MAX_BYTES, Asking
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.enrolment import Enrolment
@@ -178,7 +180,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     authority = Authority.open(pki, centre.trust_domain, clock.wall())
     own = Own(cfg, authority, clock)
     own.renew()
-    store: Store = SqliteStore(centre.state_dir / "fleet.sqlite")
+    store = open_store(cfg, os.environ)
     late: dict[str, Any] = {}
     committer = Committer(
         store,
@@ -254,6 +256,20 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         own=own,
     )
     return parts["it"]
+
+
+def open_store(cfg: AggregatorConfig, environ: Mapping[str, str]) -> Store:
+    """Where everything is kept; ``Unavailable`` when it cannot be had."""
+    address = cfg.aggregator.store
+    if address is None:
+        return SqliteStore(cfg.aggregator.state_dir / "fleet.sqlite")
+    try:
+        from gpuwarden.aggregator.store_postgres import PostgresStore
+    except ImportError as error:
+        raise Unavailable(
+            f"aggregator.store needs psycopg, which is not installed: {error}"
+        ) from error
+    return PostgresStore(Secrets(environ).resolve(address))
 
 
 def _remembered(store: Store, clock: Clock, epoch: int) -> FleetMemory:
