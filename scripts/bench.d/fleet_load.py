@@ -178,6 +178,6 @@ if __name__ == "__main__":
     parser.add_argument("--nodes", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True, help="reports a second and node")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--warm-up", type=float, default=5.0)
+    parser.add_argument("--warm-up", type=float, default=12.0)
     parser.add_argument("--seconds", type=float, default=10.0)
     asyncio.run(main(parser.parse_args()))

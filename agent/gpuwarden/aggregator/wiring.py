@@ -1,6 +1,7 @@
 """Puts the aggregator together: settings, authority, store, fleet, services; then lives until told to stop."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -50,6 +51,8 @@ from gpuwarden.wire.v1.fleet_pb2_grpc import (
 DEFAULT_PATH = Path("/etc/gpuwarden/aggregator.toml")
 EXIT_OK, EXIT_PROBLEM = 0, 1
 STOP_S = 3.0
+GC_AFTER = 20_000
+"""Each message makes some tens of objects and no cycle: looked for less often than by default."""
 PRUNE_EVERY_S = 3600.0
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
@@ -137,6 +140,7 @@ async def _until_told(cfg: AggregatorConfig, clock: Clock) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    gc.set_threshold(GC_AFTER)
     await serve(build(cfg, clock), stop)
 
 
@@ -158,6 +162,8 @@ async def serve(
     epoch = parts.fleet.view.epoch
     get_log().info("aggregator_started", listen=parts.cfg.aggregator.listen, epoch=epoch)
     started(ports)
+    gc.collect()
+    gc.freeze()  # what lives as long as the aggregator is not looked at again
     try:
         await stop.wait()
     finally:
