@@ -119,3 +119,8 @@ def test_where_no_file_can_be_made_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable, match=r"spool\.sqlite"):
         spool(tmp_path / "file")
+
+
+def test_what_is_kept_is_synced(tmp_path: Path) -> None:
+    kept = spool(tmp_path)
+    assert kept._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL

@@ -323,3 +323,10 @@ def test_of_several_at_once_only_the_bad_one_fails(store: Store) -> None:
     assert [isinstance(f.exception(10), Unavailable) for f in done] == [False, True, False, False]
     assert [line.what for line in store.audit_lines(0, 9)] == ["a", "b", "c"]
     worker.stop()
+
+
+def test_what_is_acknowledged_is_synced(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "x")
+    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    store.close()

@@ -6,7 +6,7 @@ methods may be called from any thread and see what was committed.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -144,12 +144,28 @@ def chained(before: str, wall: float, who: str, what: str, detail: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def first_broken(lines: Sequence[AuditLine], before: str = "") -> int | None:
+@dataclass(slots=True)
+class Verifier:
+    """Reads an audit from its beginning, line by line; ``broken`` is the number of the first that is wrong."""
+
+    count: int = 0
+    head: str = ""
+    """The mark of the last good line: written down elsewhere, it shows whether lines were cut off the end."""
+    broken: int | None = None
+
+    def take(self, line: AuditLine) -> None:
+        if self.broken is not None:
+            return
+        mark = chained(self.head, line.wall, line.who, line.what, line.detail)
+        if line.number != self.count + 1 or line.chain != mark:
+            self.broken = line.number
+            return
+        self.count, self.head = self.count + 1, mark
+
+
+def first_broken(lines: Iterable[AuditLine]) -> int | None:
     """The number of the first line that was changed, moved or follows one that was taken out; None: none."""
-    expected = lines[0].number if lines else 0
+    verifier = Verifier()
     for line in lines:
-        mark = chained(before, line.wall, line.who, line.what, line.detail)
-        if line.chain != mark or line.number != expected:
-            return line.number
-        before, expected = mark, expected + 1
-    return None
+        verifier.take(line)
+    return verifier.broken

@@ -278,10 +278,7 @@ class SqliteStore:
             "ORDER BY number LIMIT ?",
             (after, limit),
         )
-        return [
-            AuditLine(number=n, wall=w, who=who, what=what, detail=detail, chain=chain)
-            for n, w, who, what, detail, chain in found
-        ]
+        return [audit_line(row) for row in found]
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -303,6 +300,23 @@ class SqliteStore:
         with self._lock:
             self._reader.close()
         self._db.close()
+
+
+def audit_of(path: Path) -> Iterator[AuditLine]:
+    """Every audit line of a file, which an aggregator may be writing; ``Unavailable`` when it cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)) as db:
+            for row in db.execute(
+                "SELECT number, wall, who, what, detail, chain FROM audit ORDER BY number"
+            ):
+                yield audit_line(row)
+    except sqlite3.Error as error:
+        raise Unavailable(f"{path}: {error}") from error
+
+
+def audit_line(row: tuple[Any, ...]) -> AuditLine:
+    number, wall, who, what, detail, chain = row
+    return AuditLine(number=number, wall=wall, who=who, what=what, detail=detail, chain=chain)
 
 
 _PUT_STATE = (

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ from gpuwarden.aggregator.loop import Fleet
 from gpuwarden.aggregator.orders import Orders
 from gpuwarden.aggregator.own import Own
 from gpuwarden.aggregator.service import FleetQuery
-from gpuwarden.aggregator.store import Store
-from gpuwarden.aggregator.store_sqlite import SqliteStore
+from gpuwarden.aggregator.store import AuditLine, Store
+from gpuwarden.aggregator.store_sqlite import SqliteStore, audit_of
 from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.config_files import load_as
@@ -51,6 +51,7 @@ from gpuwarden.wire.v1.fleet_pb2_grpc import (
 DEFAULT_PATH = Path("/etc/gpuwarden/aggregator.toml")
 EXIT_OK, EXIT_PROBLEM = 0, 1
 STOP_S = 3.0
+AUDIT_PAGE = 1000
 GC_AFTER = 20_000
 """Each message makes some tens of objects and no cycle: looked for less often than by default."""
 PRUNE_EVERY_S = 3600.0
@@ -276,6 +277,20 @@ def open_store(cfg: AggregatorConfig, environ: Mapping[str, str]) -> Store:
             f"aggregator.store needs psycopg, which is not installed: {error}"
         ) from error
     return PostgresStore(Secrets(environ).resolve(address))
+
+
+def audit_lines(cfg: AggregatorConfig) -> Iterator[AuditLine]:
+    """The whole record, read beside a running aggregator."""
+    if cfg.aggregator.store is None:
+        yield from audit_of(cfg.aggregator.state_dir / "fleet.sqlite")
+        return
+    store, after = open_store(cfg, os.environ), 0
+    try:
+        while lines := store.audit_lines(after, AUDIT_PAGE):
+            yield from lines
+            after = lines[-1].number
+    finally:
+        store.close()
 
 
 def _remembered(store: Store, clock: Clock, epoch: int) -> FleetMemory:
