@@ -23,6 +23,7 @@ VERBS: Mapping[str, str] = {
     "top": "gpuwarden.commands.top:top",
     "events": "gpuwarden.commands.events:events",
     "incidents": "gpuwarden.commands.incidents:incidents",
+    "ready": "gpuwarden.commands.ready:ready",
     "explain": "gpuwarden.commands.explain:explain",
     "ack": "gpuwarden.commands.ack:ack",
     "silence": "gpuwarden.commands.silence:silence",

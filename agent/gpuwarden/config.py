@@ -9,12 +9,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gpuwarden.config_addresses import ListenAddress, LoopbackUrl, UnixUrl
+from gpuwarden.config_addresses import ListenAddress, UnixUrl
 from gpuwarden.config_cordon import CordonConfig
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.config_health import HealthConfig
 from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.config_rules import Rules
+from gpuwarden.config_services import ServiceConfig
 from gpuwarden.config_types import Bytes, Class, Ratio, Seconds, Section
 from gpuwarden.model.tenant import TenantClass
 
@@ -149,6 +150,10 @@ class RepairConfig(Section):
     """What reloads the driver; empty: modprobe -r of its modules, and modprobe of them again."""
     reboot_command: tuple[str, ...] = ("/usr/sbin/shutdown", "-r")
     """What reboots; the delay in whole minutes and a reason are added."""
+    bug_report: Path = Path("/usr/bin/nvidia-bug-report.sh")
+    """Run (``--safe-mode``) when a step has failed, where it is installed, before the next is tried."""
+    evidence_s: Seconds = 120.0
+    """How long that may take; without its kernel's debug parts it takes under a minute."""
     check_command: tuple[str, ...] = ()
     """A small program that uses a GPU (its UUID is added) and exits 0 if that works; empty: none."""
 
@@ -247,21 +252,6 @@ class DefaultPolicy(Section):
     """The highest class a label may claim without the operator's map."""
     label_memory: bool = True
     """Whether a label may set a quota at all."""
-
-
-class ServiceConfig(Section):
-    """A protected service's objective, read from its own Prometheus histogram."""
-
-    name: str = Field(min_length=1, max_length=128)
-    url: LoopbackUrl
-    histogram: str = Field(default="http_request_duration_seconds", max_length=200)
-    p99_max_s: Seconds = 0.5
-    every_s: Seconds = 0.25
-    window_s: Seconds = 2.0
-    enter_s: Seconds = 0.5
-    leave_s: Seconds = 1.0
-    stall_s: Seconds = 1.0
-    """No request finishing for this long while some are in flight counts as red."""
 
 
 class AgentConfig(Section):

@@ -53,3 +53,4 @@ class Rules(BaseModel):
     wallclock: Rule = Rule()
     fault: Rule = Rule()
     repair: Rule = Rule()
+    probe: Rule = Rule()

@@ -77,7 +77,9 @@ def build_fleet(
         return may(AT_A_NODE, method, who)
 
     door = (
-        None if cfg.listen is None else FleetDoor(cfg.listen, source, certificate, clock, allowed)
+        None
+        if cfg.listen is None
+        else FleetDoor(cfg.listen, source, certificate, clock, allowed, commands)
     )
     return FleetParts(
         desk=desk, spool=spool, certificate=certificate, uplink=uplink, door=door, clock=clock

@@ -17,6 +17,7 @@ from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, GpuContainer, ProcessFacts, RuntimeFacts
 from gpuwarden.model.repair import Subject
+from gpuwarden.model.service import ProbeReading
 from gpuwarden.model.snapshot import (
     Gap,
     LimitReading,
@@ -173,6 +174,12 @@ class Runtime(Protocol):
         """Stop it in the runtime. Blocks up to its deadline."""
         ...
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        """Stop it with its grace and start it again; ``Refused`` where it does not run, or is another one
+        now. Blocks up to its deadline. ``Unsupported`` where whoever started it has to.
+        """
+        ...
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         """Start a replacement pinned to another device; its new id. ``Unsupported`` where
         impossible.
@@ -232,9 +239,13 @@ class Audited(Limiter, Protocol):
 
 
 class Services(Protocol):
-    """Objectives of protected services, scraped by a thread of their own."""
+    """Objectives and probes of protected services, asked by threads of their own."""
 
     def states(self, now: float) -> Sequence[ServiceState]: ...
+
+    def probes(self, now: float) -> Sequence[ProbeReading]:
+        """The newest reading of each service that is probed; never blocks."""
+        ...
 
     def filenos(self) -> Sequence[int]: ...
 
@@ -303,6 +314,19 @@ class Remedies(Protocol):
 
     def reboot(self, reason: str) -> str:
         """Have the host started anew after the configured delay; ordered once however often it is called."""
+        ...
+
+    def keep_evidence(self, subject: Subject, incident: str, why: str) -> str:
+        """Put on disk what a failed step leaves to be looked at; where it lies, in words."""
+        ...
+
+    def mark(self, action: str, *, is_done: bool) -> None:
+        """Write down, for an agent after this one, that a step begins or has been taken. ``Unavailable`` when
+        that cannot be written: then the step must not begin."""
+        ...
+
+    def is_done(self, action: str) -> bool | None:
+        """What was marked of a step whose agent has ended: ``False``: it never began; ``None``: it began."""
         ...
 
 

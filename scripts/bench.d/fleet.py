@@ -17,7 +17,7 @@ from typing import Any
 from gpuwarden.adapters.pki.authority import Authority
 from gpuwarden.adapters.pki.names import AGGREGATOR_NAME, write_credentials
 from gpuwarden.model.fleet import Identity, Role
-from gpuwarden.sim.incident.scene import free_port
+from gpuwarden.sim.incident.daemon import free_port
 
 HERE = Path(__file__).resolve().parent
 READY_S = 60.0

@@ -123,8 +123,10 @@ def stream_of(feed: Feed, place: Place | None = None) -> Opened:
 class Followed:
     """The port, drained until a test has seen what it waits for."""
 
-    def __init__(self, find: Callable[[Sieve], Source], folder: Path) -> None:
-        self.port = KernelLogFollower(find, SystemClock(), PlaceFile(folder))
+    def __init__(
+        self, find: Callable[[Sieve], Source], folder: Path, heard: int | None = None
+    ) -> None:
+        self.port = KernelLogFollower(find, SystemClock(), PlaceFile(folder), heard)
         self.records: list[KernelRecord] = []
         self.forgeries: list[KernelForgery] = []
         self.view = KernelView()

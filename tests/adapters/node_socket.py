@@ -9,10 +9,12 @@ from typing import Any
 
 import grpc
 
+from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.node_api import NodeApi
 from gpuwarden.adapters.run_claim import RunClaim
 from gpuwarden.clock import SystemClock
 from tests.adapters.view_board import Board
+from tests.simulated.oncall import HeapAudit
 
 DEADLINE_S = 20.0
 NOBODY = 65534
@@ -48,7 +50,9 @@ def run_folder() -> Iterator[Path]:
 def serving(run_dir: Path, board: Board, **options: Any) -> Iterator[NodeApi]:
     claim = RunClaim(run_dir)
     acting = Acting()
-    api = NodeApi(claim, board, clock=SystemClock(), handlers=[acting.handler], **options)
+    clock = SystemClock()
+    options = {"commands": CommandQueue(HeapAudit(), clock), **options}
+    api = NodeApi(claim, board, clock=clock, handlers=[acting.handler], **options)
     acting.api = api
     api.start()
     try:

@@ -48,6 +48,9 @@ class Slow:
     def stop(self, target: Target, grace_s: float) -> None:
         raise Unsupported("slow")
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        raise AssertionError("nobody restarts here")
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("slow")
 

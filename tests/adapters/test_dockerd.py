@@ -191,6 +191,38 @@ def relocatable(*options: str) -> tuple[str, ...]:
     return ("--restart", "always", "--label", "gpuwarden.class=protected", *options)
 
 
+def test_restart_is_another_run_of_the_same_container(runtime: Docker) -> None:
+    with container("--restart", "on-failure:3") as made:
+        target, before = target_of(made), inspect(made, ".State.StartedAt")
+        runtime.restart(target, 0.0)
+        assert inspect(made, ".State.Running") == "true"
+        assert inspect(made, ".State.StartedAt") != before
+        assert inspect(made, ".HostConfig.RestartPolicy.Name") == "on-failure"
+
+
+def test_restart_does_not_overrule_who_has_stopped_or_paused_it(runtime: Docker) -> None:
+    with container() as made:
+        target = target_of(made)
+        docker("pause", made)
+        with pytest.raises(Refused, match="paused"):
+            runtime.restart(target, 0.0)
+        docker("unpause", made)
+        docker("stop", "--time=0", made)
+        with pytest.raises(Refused, match="does not run"):
+            runtime.restart(target, 0.0)
+        assert inspect(made, ".State.Running") == "false"
+
+
+def test_restart_refuses_who_runs_in_another_group(runtime: Docker) -> None:
+    with container() as made:
+        target, before = target_of(made), init_pid(made)
+        assert target.cgroup is not None
+        elsewhere = replace(target.cgroup, path="/elsewhere")
+        with pytest.raises(Refused, match="not in /elsewhere"):
+            runtime.restart(replace(target, cgroup=elsewhere), 0.0)
+        assert init_pid(made) == before
+
+
 def test_relocate_makes_the_same_container_on_another_device(runtime: Docker) -> None:
     options = relocatable(
         *("--env", "NVIDIA_VISIBLE_DEVICES=0", "--env", "A=b c", "--volume", "/data"),

@@ -122,6 +122,20 @@ def test_the_next_agent_goes_on_after_what_was_settled(feed: Feed, tmp_path: Pat
         assert followed.records[0].is_backlog
 
 
+@pytest.mark.parametrize(
+    ("heard", "begins"), [(None, "seek 9"), (12, "seek 9"), (3, "seek 4"), (-1, "seek first")]
+)
+def test_the_place_is_never_beyond_what_the_journal_knows_was_heard(
+    heard: int | None, begins: str, feed: Feed, tmp_path: Path
+) -> None:
+    """A journal that lost its end has forgotten what the last agent made of the lines."""
+    status = feed.path.lstat()
+    stream = f"{BOOT}:{status.st_ino}:{status.st_mtime_ns}"
+    PlaceFile(tmp_path).save(Place(source="simulated", stream=stream, at="8"))
+    with Followed(lambda sieve: SimulatedStream(feed.path, BOOT, sieve), tmp_path, heard):
+        assert feed.accept().heard() == begins
+
+
 def test_records_that_were_handed_out_are_written_down_soon(
     feed: Feed, followed: Followed, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import http.client
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from gpuwarden.adapters.metrics import PAGE_AGE_S, MetricsPage
 from gpuwarden.adapters.metrics_http import HttpLimits, HttpServer
 from gpuwarden.clock import SystemClock
 from gpuwarden.errors import Unavailable
+from gpuwarden.model.ids import TenantId
+from gpuwarden.model.service import Fitness
 from tests.adapters.view_board import Board
 from tests.sample_view import AT, view
 
@@ -143,6 +146,37 @@ def test_whatever_is_asked_gets_an_answer(request_bytes: bytes, status: bytes) -
         assert ask(server, "/healthz")[0] == 200
 
 
+def test_a_load_balancer_is_told_who_is_fit() -> None:
+    tenant = TenantId("docker:" + "ab" * 32)
+    board = Board(
+        view(),
+        {
+            "risk": Fitness(name="risk", is_fit=True, service="risk", tenant=tenant),
+            "risk model/2": Fitness(name="risk model/2", is_fit=False, reasons=("GPU 0 is é",)),
+        },
+    )
+    with serving(board) as server:
+        status, headers, body = ask(server, "/ready/risk")
+        assert (status, headers["content-type"]) == (200, "application/json")
+        assert headers["cache-control"] == "no-store"
+        assert body.count(b"\n") == 1
+        assert json.loads(body) == {
+            "name": "risk",
+            "ready": True,
+            "service": "risk",
+            "tenant": tenant,
+            "reasons": [],
+        }
+        status, _, body = ask(server, "/ready/risk%20model%2F2")
+        assert status == 503
+        assert json.loads(body)["reasons"] == ["GPU 0 is é"]
+        for unknown in ("/ready/nobody", "/ready/", "/ready/%ff%00"):
+            assert ask(server, unknown)[0] == 404
+        assert ask(server, "/ready")[0] == 404
+    with serving(Board()) as server:
+        assert ask(server, "/ready/risk")[0] == 503
+
+
 class BadPages:
     """Something nobody thought of."""
 
@@ -151,6 +185,9 @@ class BadPages:
 
     def health(self) -> str:
         return "ok"
+
+    def ready(self, name: str) -> tuple[bool, bytes] | None:
+        return None
 
 
 def test_one_bad_page_ends_one_request() -> None:
@@ -200,6 +237,9 @@ class LargePages:
 
     def health(self) -> str:
         return "ok"
+
+    def ready(self, name: str) -> tuple[bool, bytes] | None:
+        return None
 
 
 def test_a_reader_that_does_not_read_is_closed_and_others_are_served() -> None:

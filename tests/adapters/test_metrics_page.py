@@ -22,6 +22,7 @@ from gpuwarden.adapters.probe.specs import FIELDS, GPM_METRICS, NUMBERED
 from gpuwarden.adapters.probe.specs import TEXTS as PROBE_TEXTS
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
+from gpuwarden.model.service import ProbeKind, ProbeReading
 from gpuwarden.model.status import View
 from gpuwarden.model.tenant import Use
 from tests.sample_view import AT, GIB, HOG, JOB, WALL, device_id, tenants, view
@@ -290,6 +291,24 @@ def test_totals_and_costs_and_what_no_table_knows() -> None:
     assert values(text, "other_total") == {"x/made_up_elsewhere": 5}
     assert values(text, "agent_resident_memory_bytes") == {"": 41_000_000}
     assert values(text, "agent_cpu_seconds_total") == {"": 12.5}
+
+
+def test_what_a_services_probe_says_and_how_old_that_is() -> None:
+    reading = ProbeReading(
+        service="risk",
+        kind=ProbeKind.HTTP,
+        tenant=None,
+        is_well=False,
+        since=AT - 5,
+        failures=2,
+        at=AT - 1.5,
+    )
+    silent = replace(reading, service="new", is_well=None, at=None)
+    picture = view()
+    picture = replace(picture, snapshot=replace(picture.snapshot, probes=(reading, silent)))
+    text = page(picture)
+    assert values(text, "service_probe_failures") == {"risk": 2}
+    assert values(text, "service_probe_age_seconds") == {"risk": 2.0}
 
 
 def test_a_refused_configuration_shows() -> None:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_late
 
 from gpuwarden.adapters.histogram import LINES_MAX, Reading, parse, percentile
 from gpuwarden.adapters.objective import Objective
-from gpuwarden.config import ServiceConfig
+from gpuwarden.config_services import ServiceConfig
 from gpuwarden.model.snapshot import Health
 
 INF = float("inf")

@@ -201,3 +201,15 @@ def test_garbage_of_a_fake_podman(tmp_path: Path, output: str) -> None:
     tool = Tool(name="podman", clock=SystemClock(), timeout_s=5.0, path=f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(Unavailable):
         Podman(tool).stop(Target(tenant=TenantId(f"podman:{A}"), runtime="podman"), 0)
+
+
+@pytest.mark.podman
+def test_restart_is_another_run_and_never_of_one_that_was_stopped(runtime: Podman) -> None:
+    with container() as (made, owner):
+        target = target_of(owner)
+        before = podman("inspect", "--format={{.State.StartedAt}}", made)
+        runtime.restart(target, 0.0)
+        assert podman("inspect", "--format={{.State.StartedAt}}", made) != before
+        podman("stop", "--time=0", made)
+        with pytest.raises(Refused):
+            runtime.restart(target, 0.0)

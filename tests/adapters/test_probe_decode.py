@@ -286,6 +286,34 @@ def test_a_slow_fact_is_withdrawn_when_its_class_is_long_overdue() -> None:
     assert book.details[DEVICE]["power_w"] is None
 
 
+def test_values_that_only_their_stamps_tell_apart_are_the_same() -> None:
+    pack = layout.FIELD_VALUE.pack
+    one = pack(82, 0, 5, 1, 1, 0, 41) + pack(83, 0, 5, 1, 3, 0, 7)
+    assert decode.is_same_but_for_time(
+        one, pack(82, 0, 9, 2, 1, 0, 41) + pack(83, 0, 8, 3, 3, 0, 7)
+    )
+    for other in (
+        pack(82, 0, 5, 1, 1, 0, 42) + pack(83, 0, 5, 1, 3, 0, 7),  # value
+        pack(82, 0, 5, 1, 1, 3, 41) + pack(83, 0, 5, 1, 3, 0, 7),  # return code
+        pack(82, 1, 5, 1, 1, 0, 41) + pack(83, 0, 5, 1, 3, 0, 7),  # scope
+        pack(82, 0, 5, 1, 1, 0, 41),
+        one + b"torn",
+    ):
+        assert not decode.is_same_but_for_time(one, other)
+        assert not decode.is_same_but_for_time(other, one)
+
+
+def test_the_same_values_again_are_newer_values() -> None:
+    book, one = Book(), post()
+    book.take(one, told(layout.INVENTORY, entry(0, b"GPU-1")))
+    for at in (1.0, 11.0, 21.0):
+        book.take(one, told(layout.MEMORY, record(5), at))
+        field = layout.FIELD_VALUE.pack(83, 0, int(at), 0, 3, 0, 5000)
+        book.take(one, told(layout.FIELDS, field, at))
+        book.view(at, 1.0)
+        assert book.details[DEVICE]["energy_joules_total"] == 5.0
+
+
 def test_a_gpu_that_the_driver_counts_no_more_is_lost_and_a_slice_is_gone() -> None:
     book, one = Book(), post()
     gpus = entry(0, b"GPU-1", flags=layout.IS_MIG_PARENT)

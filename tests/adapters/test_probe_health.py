@@ -204,10 +204,7 @@ def test_a_blind_device_tells_nothing_and_a_slice_has_no_health() -> None:
 
 
 def frame(ordinal: int, payload: bytes, **rest: Any) -> Any:
-    made = told(rest["kind"], payload, rest["at"], rest["part"])
-    return type(made)(
-        **{**{f.name: getattr(made, f.name) for f in fields(made)}, "ordinal": ordinal}
-    )
+    return told(rest["kind"], payload, rest["at"], rest["part"])._replace(ordinal=ordinal)
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,12 @@ def test_a_process_that_moves_is_seen_before_acting() -> None:
         join(process.pid, old, *everywhere)
         assert processes.rotate(10) == 1
         assert processes.rotate(10) == 0
+        join(process.pid, new, *everywhere)
+        assert processes.rotate(10) == 1, "it had stood still before"
+        again = processes.facts(process.pid)
+        assert again is not None
+        assert again.cgroup is not None
+        assert again.cgroup.path == new
         process.kill()
         process.wait()
     processes.close()

@@ -10,7 +10,7 @@ import pytest
 
 from gpuwarden.adapters.services import ServiceWatch
 from gpuwarden.clock import SystemClock
-from gpuwarden.config import ServiceConfig
+from gpuwarden.config_services import ServiceConfig
 from gpuwarden.model.ids import TenantId
 from gpuwarden.model.snapshot import Health, ServiceState
 

@@ -34,7 +34,7 @@ def tool(name: str, timeout_s: float = 10.0, **env: str) -> Tool:
 
 @pytest.fixture
 def slurm() -> Slurm:
-    return Slurm(tool("squeue"), tool("scancel"), SystemClock())
+    return Slurm(tool("squeue"), tool("scancel"), SystemClock(), tool("scontrol"))
 
 
 @contextmanager
@@ -163,3 +163,37 @@ def test_slurm_chooses_devices_itself(slurm: Slurm) -> None:
     assert slurm.restart_off(target) == {}
     with pytest.raises(Unsupported):
         slurm.relocate(target, DeviceId("GPU-x"), 1)
+
+
+@needs_slurm
+def test_restart_requeues_the_job_under_its_own_id(slurm: Slurm, tmp_path: Path) -> None:
+    with job(tmp_path, SLEEP, "--requeue") as (job_id, pid):
+        target = Target(tenant=TenantId(f"slurm:{job_id}"), runtime="slurm")
+        slurm.restart(target, 0.0)
+        assert wait_gone(pid)
+        assert _restarts(job_id) == "1"
+        with pytest.raises(Refused, match="is "):
+            slurm.restart(target, 0.0)  # it waits in the queue
+
+
+@needs_slurm
+def test_restart_is_refused_where_the_job_may_not_be_requeued(slurm: Slurm, tmp_path: Path) -> None:
+    with job(tmp_path, SLEEP, "--no-requeue") as (job_id, pid):
+        target = Target(tenant=TenantId(f"slurm:{job_id}"), runtime="slurm")
+        with pytest.raises(Refused, match="requeue"):
+            slurm.restart(target, 0.0)
+        assert Path(f"/proc/{pid}").exists()
+
+
+def test_without_scontrol_nobody_can_requeue() -> None:
+    clock = SystemClock()
+    slurm = Slurm(tool("squeue"), tool("scancel"), clock)
+    with pytest.raises(Unsupported, match="scontrol"):
+        slurm.restart(Target(tenant=TenantId("slurm:1"), runtime="slurm"), 0.0)
+
+
+def _restarts(job_id: str) -> str:
+    shown = subprocess.run(
+        ["scontrol", "show", "job", job_id], capture_output=True, text=True, timeout=30, check=True
+    )
+    return next(w.partition("=")[2] for w in shown.stdout.split() if w.startswith("Restarts="))

@@ -271,3 +271,23 @@ def test_real_systemctl_where_systemd_is_not_the_init(tmp_path: Path) -> None:
         runtime.restart_off(SERVICE)
     with pytest.raises(Unsupported):
         runtime.relocate(SERVICE, DeviceId("GPU-x"), 0)
+
+
+@pytest.mark.systemd
+@pytest.mark.parametrize("command", ["exec sleep 300", DEAF])
+def test_restart_is_another_run_of_the_unit(runtime: Systemd, command: str) -> None:
+    with unit("--property=Restart=no", command=command) as (name, pid, owner):
+        before = shown(name, "InvocationID")
+        runtime.restart(target_of(owner), 0.5)
+        assert wait_gone(pid)
+        assert shown(name, "InvocationID") != before
+        assert shown(name, "ActiveState") in ("active", "activating")
+
+
+@pytest.mark.systemd
+def test_restart_refuses_what_is_not_up(runtime: Systemd) -> None:
+    with unit() as (name, _, owner):
+        target = target_of(owner)
+        subprocess.run(["systemctl", "stop", name], check=True, timeout=60)
+        with pytest.raises(Refused):
+            runtime.restart(target, 0.0)

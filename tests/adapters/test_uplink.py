@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.fleet_door import FleetDoor
 from gpuwarden.adapters.pki.files import OwnCertificate
 from gpuwarden.adapters.pki.names import write_credentials
@@ -20,6 +21,7 @@ from gpuwarden.clock import SystemClock
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Kind, Withheld
+from gpuwarden.model.audit import Audited
 from gpuwarden.model.command import Answer, Verb
 from gpuwarden.model.decision import IncidentStep
 from gpuwarden.model.fleet import Role
@@ -45,6 +47,13 @@ def eventually(is_so: Callable[[], object], what: str) -> None:
     raise AssertionError(f"not within {WAIT_S:g} s: {what}")
 
 
+class NoAudit:
+    """Nothing is asked at the node's own door here."""
+
+    def audit(self, entry: Audited) -> None:
+        raise AssertionError(entry)
+
+
 class Node:
     """A node's part in a fleet over a board that the test fills."""
 
@@ -61,6 +70,7 @@ class Node:
             self.certificate,
             clock,
             lambda method, who: may(AT_A_NODE, method, who),
+            CommandQueue(NoAudit(), clock),
         )
         cfg = cfg.model_copy(update={"listen": f"127.0.0.1:{self.door.port}"})
         self.spool = DiskSpool(folder / "spool.sqlite", cfg.spool_max_bytes)

@@ -3,13 +3,15 @@
 import threading
 
 from gpuwarden.errors import Unavailable
+from gpuwarden.model.service import Fitness
 from gpuwarden.model.status import View
 
 
 class Board:
     """``ViewSource`` in memory; with no picture yet it is unavailable."""
 
-    def __init__(self, newest: View | None = None) -> None:
+    def __init__(self, newest: View | None = None, fit: dict[str, Fitness] | None = None) -> None:
+        self.fit = fit or {}
         self._newest = newest
         self._changed = threading.Condition()
 
@@ -23,6 +25,10 @@ class Board:
             if self._newest is None:
                 raise Unavailable("no tick has finished yet")
             return self._newest
+
+    def fitness(self, name: str, now: float) -> Fitness | None:
+        self.view()
+        return self.fit.get(name)
 
     def wait_newer(self, serial: int, timeout_s: float) -> View | None:
         with self._changed:

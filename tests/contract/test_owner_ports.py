@@ -95,6 +95,7 @@ def test_no_name_gets_past_a_runtime(
         lambda: runtime.restart_off(target),
         lambda: runtime.restart_back(target, old),
         lambda: runtime.relocate(target, GPU, 0),
+        lambda: runtime.restart(target, 0.0),
     )
     for call in calls:
         with suppress(GpuwardenError):

@@ -57,7 +57,10 @@ metrics_listen = "127.0.0.1:0"
 warmup_s = "100ms"
 [docker]
 host = "unix://{folder}/no-docker.sock"
+[kmsg]
+source = "none"
 """
+"""What this machine runs and says is none of a test's business unless it asks for it."""
 
 
 def until(

@@ -9,7 +9,7 @@ import socket
 import struct
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,15 +180,21 @@ class Containers:
         restart: str = "no",
         device: int | str = 0,
         program: str = "/sim/workload",
+        network: str = "none",
+        options: Sequence[str] = (),
     ) -> Container:
         """``docker run`` of ``workload WORDS``; its name begins with ``role``."""
         name = name or f"{role}-{uuid.uuid4().hex[:8]}"
         folder, built = self._host.folder, self._host.built.folder
-        options = ["--detach", "--network=none", f"--name={name}", f"--restart={restart}"]
-        options += [f"--volume={folder}:{folder}", f"--volume={built}:/sim:ro"]
-        options += [f"--env=GPUWARDEN_SIM_DIR={folder}", f"--env=NVIDIA_VISIBLE_DEVICES={device}"]
-        options += [f"--label={key}={value}" for key, value in (labels or {}).items()]
-        ident = docker("run", *options, IMAGE, program, *words, daemon=self._daemon)
+        given = [*options, "--detach", f"--network={network}", f"--name={name}"]
+        given += [
+            f"--restart={restart}",
+            f"--volume={folder}:{folder}",
+            f"--volume={built}:/sim:ro",
+        ]
+        given += [f"--env=GPUWARDEN_SIM_DIR={folder}", f"--env=NVIDIA_VISIBLE_DEVICES={device}"]
+        given += [f"--label={key}={value}" for key, value in (labels or {}).items()]
+        ident = docker("run", *given, IMAGE, program, *words, daemon=self._daemon)
         self._ids.append(ident)
         return Container(id=ident, name=name, daemon=self._daemon)
 

@@ -37,6 +37,7 @@ def settings(host: SimHost) -> str:
     """Reboots are left to people, as by default."""
     return f"""
 [kmsg]
+source = "auto"
 path = "{host.folder}/kmsg.sock"
 [ladder]
 uncordon_after_s = "1s"

@@ -177,6 +177,7 @@ def test_a_driver_that_is_reloaded_is_followed(host: SimHost, agent: Agent, plai
     agent.until_closed()
     agent.until("nobody is left", lambda: not agent.view().snapshot.tenants)
     agent.until("its events are heard again", lambda: not agent.gaps("events"))
+    assert agent.diary.actions(Kind.PAGE) == []
     host.control("xid", device=1, xid=79)
     agent.until("an Xid is heard", lambda: "Xid 79" in agent.story())
 

@@ -195,9 +195,11 @@ def test_an_xid_of_an_application_alone_convicts_nobody(
 def test_a_lock_up_of_nobody_in_particular_convicts_nobody(
     host: SimHost, scene: Scene, plain: Plain
 ) -> None:
-    """A large tenant within its quota stands beside the service when the device locks up."""
+    """A large tenant within its quota stands beside the service when the device locks up. (Had it alone grown
+    at the onset, that would speak against it.)"""
     meek = plain.run("hold", "hold", "--size", "20GiB")
     scene.agent.until("it is there", lambda: scene.agent.tenant("hold"))
+    scene.agent.until("it does not grow any more", lambda: _rests(scene))
     host.control("lock_up", device=0)
     scene.until(Health.RED)
     scene.agent.until_done(Kind.PAGE)
@@ -206,6 +208,12 @@ def test_a_lock_up_of_nobody_in_particular_convicts_nobody(
     assert {kind for _, kind in scene.harmed()} <= {Kind.CORDON}
     host.control("unlock", device=0)
     scene.until(Health.GREEN)
+
+
+def _rests(scene: Scene) -> bool:
+    meek = scene.agent.tenant("hold")
+    uses = [u for u in scene.agent.view().snapshot.uses if meek and u.tenant == meek.id]
+    return bool(uses) and all(u.growth_bytes_s == 0.0 for u in uses)
 
 
 # --- outside any container ---

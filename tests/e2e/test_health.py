@@ -16,6 +16,7 @@ from gpuwarden.adapters.gpu_tasks import INITIAL_NAMESPACE
 from gpuwarden.adapters.run_claim import SOCKET_NAME
 from gpuwarden.model.action import HARMFUL, Kind
 from gpuwarden.model.finding import Finding, Scope
+from gpuwarden.sim import holder
 from gpuwarden.sim.host import SimHost
 from tests.adapters.host_tree import HostTree
 from tests.commands.cli_run import run
@@ -23,7 +24,7 @@ from tests.e2e.agent import Agent, MakeAgent, MakeHost
 
 pytestmark = [pytest.mark.serial, pytest.mark.timeout(240)]
 
-HOLDER = Path(__file__).with_name("holder.py")
+HOLDER = Path(holder.__file__)
 QUICK = "".join(
     f'[health.{rule}]\ngrace_s = "1s"\nprobation_s = "1s"\n'
     for rule in (

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.serial
 XID = "NVRM: Xid (PCI:0000:3b:00): 31, pid={pid}, name=python, of an end-to-end test"
 KMSG = """
 [kmsg]
+source = "auto"
 path = "{path}"
 """
 POLICY = """
@@ -105,7 +106,7 @@ def test_a_driver_that_goes_takes_the_log_with_it_and_says_so(
 
 @pytest.mark.kmsg
 def test_the_real_log_is_the_kernels(make_agent: MakeAgent, host: SimHost) -> None:
-    agent = make_agent(host).start()
+    agent = make_agent(host, '[kmsg]\nsource = "kmsg"\n').start()
     agent.until("the log", lambda: agent.view().agent.kernel_log == "kernel")
     agent.until("its records", lambda: counted(agent, "records") > 0)
 

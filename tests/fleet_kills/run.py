@@ -25,8 +25,7 @@ from gpuwarden.adapters.pki.authority import Authority
 from gpuwarden.adapters.pki.names import AGGREGATOR_NAME
 from gpuwarden.clock import SystemClock
 from gpuwarden.model.fleet import Identity, Role
-from gpuwarden.sim.incident.daemon import with_our_code
-from gpuwarden.sim.incident.scene import free_port
+from gpuwarden.sim.incident.daemon import free_port, with_our_code
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceStub
 from tests.aggregator.centre import event, incident, sample

@@ -99,7 +99,8 @@ def _is_over(world: World) -> bool:
     if not isinstance(agent, Node) or agent.last is None:
         return False
     owed = [d for d in agent.memory.debts if not world.is_alive(d.tenant)]
-    return not (owed or agent.memory.cases or agent.memory.open_incidents)
+    is_told = all(state.uncordon_owed is None for state in agent.memory.devices.values())
+    return is_told and not (owed or agent.memory.cases or agent.memory.open_incidents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from gpuwarden.adapters import kernel_lines
 from gpuwarden.model.action import Kind
+from gpuwarden.model.command import Verb
 from gpuwarden.sim.node.allowance import Allowance
 from gpuwarden.sim.node.containers import Container
 from gpuwarden.sim.node.process import Habit
@@ -297,10 +298,12 @@ def _repaired(*lines: str, **shape: Any) -> World:
         {
             "repair": {"allow": ALL_STEPS, "verify_s": 4.0, "boot_verify_s": 4.0},
             "sampling": {"slow_every_s": 1.0},
+            "ladder": {"page_after_s": 1.5},
         },
         **shape,
     )
     world.kernel_log.reads = kernel_lines.read_message
+    world.docker.answer_s = 2.5  # so long a step takes: nothing is over before somebody is paged
     for line in lines:
         at(world, 3.0, lambda line=line: world.kernel_log.say(line))  # type: ignore[misc]
     return world
@@ -314,6 +317,13 @@ def reset() -> World:
         world.cards.cards[card()].recovery_action = 1
 
     at(world, 3.0, break_it)
+    return world
+
+
+def reset_in_vain() -> World:
+    """A reset that fails: what it left is kept before the next step is tried."""
+    world = reset()
+    world.remedies.broken.add("reset-gpu")
     return world
 
 
@@ -343,6 +353,36 @@ def rebooted() -> World:
     return world
 
 
+def out_of_use_by_word() -> World:
+    """An operator takes a device out of use, and what starts there is turned away; then they give it back."""
+    world = _node()
+    _serve(world, on=1)
+    _bystander(world)
+    insist(world, 3.0, Verb.CORDON)
+    at(world, 16.0, lambda: _latecomer(world))
+    insist(world, 26.0, Verb.UNCORDON)
+    return world
+
+
+def _latecomer(world: World) -> None:
+    late = _habit(1_024, exit_s=0.3)
+    world.container("latecomer", quota_mib=8_192, habits=(late,), restart="no", gpus=("0",))
+
+
+def insist(world: World, since: float, verb: Verb) -> None:
+    """Ask until there is an answer: an agent that dies of the question has not heard it."""
+    before: list[int] = []
+
+    def ask() -> None:
+        before.append(len(world.commands.answers))
+        if before[-1] == before[0]:
+            if world.agent is not None:
+                world.commands.say(verb, "0")
+            at(world, world.clock.now() - world.began + 1.5, ask)
+
+    at(world, since, ask)
+
+
 def client_of_mps() -> World:
     """It shares an MPS server with the protected service: taken off it before any signal."""
     world = _node()
@@ -352,6 +392,37 @@ def client_of_mps() -> World:
     low = _hog(world, restart="always")
     if low.main is not None:
         low.main.habit.is_mps = True
+    return world
+
+
+PROBED = {
+    "name": "serve",
+    "probe": {
+        "http": "http://127.0.0.1:1/healthz",
+        "every_s": 0.5,
+        "timeout_s": 0.5,
+        "restart": True,
+        "verify_s": 8.0,
+        "probation_s": 2.0,
+    },
+}
+
+
+def service_restarted() -> World:
+    """A protected service that does not answer its probe any more; a restart cures it."""
+    world = _node({"service": [PROBED]})
+    _serve(world)
+    _bystander(world)
+    at(world, 4.0, lambda: setattr(world.services.services["serve"], "is_sick", True))
+    return world
+
+
+def service_not_cured() -> World:
+    """The same where a restart does not help: people are told, and cure it."""
+    world = service_restarted()
+    service = world.services.services["serve"]
+    service.heals = False
+    at(world, 25.0, lambda: setattr(service, "is_sick", False))
     return world
 
 
@@ -395,7 +466,15 @@ PLAYS: tuple[Play, ...] = (
     Play(stage=unseen_while_held, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=40),
     Play(stage=client_of_mps, orders=EVICTION | {K.DETACH, K.RESTART_OFF}, until_s=30),
     Play(stage=reserve_made_good, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=30),
+    Play(stage=out_of_use_by_word, orders=frozenset({K.CORDON, K.STOP, K.UNCORDON}), until_s=40),
+    Play(stage=service_restarted, orders=frozenset({K.RESTART_TENANT}), until_s=24),
+    Play(stage=service_not_cured, orders=frozenset({K.RESTART_TENANT, K.PAGE}), until_s=34),
     Play(stage=reset, orders=frozenset({K.CORDON, K.PAGE, K.RESET_GPU, K.UNCORDON}), until_s=40),
+    Play(
+        stage=reset_in_vain,
+        orders=frozenset({K.CORDON, K.RESET_GPU, K.KEEP_EVIDENCE, K.REBOOT}),
+        until_s=130,
+    ),
     Play(stage=services_restarted, orders=frozenset({K.RESTART_SERVICES}), until_s=30),
     Play(stage=driver_reloaded, orders=frozenset({K.RELOAD_DRIVER}), until_s=30),
     Play(stage=rebooted, orders=frozenset({K.CORDON, K.UNCORDON, K.PAGE, K.REBOOT}), until_s=130),

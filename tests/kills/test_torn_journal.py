@@ -30,7 +30,8 @@ without it."""
 
 
 def check(run: Run, undisturbed: Run, where: str) -> None:
-    wrong = faults(run, undisturbed, gaps=run.world.crashes)
+    lives = len(run.world.ledger.of("agent-starts"))
+    wrong = faults(run, undisturbed, gaps=lives - 1)
     story = run.world.ledger.timeline()
     assert not wrong, "\n".join([f"{run.play.name}: {where}", *wrong, "", story])
 

@@ -19,11 +19,14 @@ CLAIMS = {
     "tenant stopped": "stop",
     "tenant killed": "kill",
     "tenant ended on request": "term",
+    "service restarted": "restart-tenant",
     "tenant throttled": "throttle",
     PASSED: "",
 }
 """What an incident may say of its end, the strongest first, and the effect that makes it true."""
+REMEDIES = ("restart-services", "reset-gpu", "reload-driver", "reboot")
 OF_SOMEBODY = frozenset({"quota", "tombstone", "reserve"})
+ALLOWED = frozenset({"relocate", "restart-tenant"})
 SLACK_S = 0.3
 """From when a hold has to end until the tick that ends it."""
 
@@ -34,6 +37,7 @@ def faults(run: Run, undisturbed: Run, *, gaps: int = 0) -> list[str]:
         *_another_end(run, undisturbed),
         *_protected_hit(run.world),
         *_twice(run, undisturbed),
+        *_remedies(run, undisturbed),
         *_killed_in_vain(run, undisturbed),
         *_unwritten(run),
         *_held_too_long(run),
@@ -56,10 +60,10 @@ def _another_end(run: Run, undisturbed: Run) -> Iterator[str]:
 
 
 def _protected_hit(world: World) -> Iterator[str]:
-    """Nothing is ever done to a protected one but the move its operator allows."""
+    """Nothing is ever done to a protected one but the move and the restart its operator allows."""
     for entry in world.ledger.harm():
         allowance = world.allowances.get(entry.tenant) if entry.tenant is not None else None
-        if allowance is not None and allowance.cls == "protected" and entry.kind != "relocate":
+        if allowance is not None and allowance.cls == "protected" and entry.kind not in ALLOWED:
             yield f"a protected tenant was hit: {entry}"
 
 
@@ -79,6 +83,7 @@ def _standing(world: World) -> dict[str, object]:
     for process in world.kernel.alive():
         if process.owner.container_id is None:
             standing[process.comm] = "alive"
+    standing["drained"] = world.cordons.is_drained
     standing["limits"] = sorted(
         (_name(world, TenantId(f"docker:{path.rpartition('/')[2]}")), device)
         for path, device in world.cards.limits
@@ -119,6 +124,18 @@ def _twice(run: Run, undisturbed: Run) -> Iterator[str]:
     pages, wanted = len(world.ledger.of("page")), len(undisturbed.world.ledger.of("page"))
     if not wanted <= pages <= wanted + world.crashes:
         yield f"{pages} pages instead of {wanted}"
+
+
+def _remedies(run: Run, undisturbed: Run) -> Iterator[str]:
+    """Every remedy has its effect exactly as often as when nobody dies; every cordon is given back. (One more
+    is taken of a device that is locked up for longer because nobody is there to end its offender.)"""
+    for kind in REMEDIES:
+        found, wanted = (len(r.world.ledger.of(kind)) for r in (run, undisturbed))
+        if found != wanted:
+            yield f"{kind}: {found} times instead of {wanted}"
+    drains, resumes = (len(run.world.ledger.of(kind)) for kind in ("drain", "resume"))
+    if drains != resumes:
+        yield f"{drains} drains and {resumes} resumes"
 
 
 def _killed_in_vain(run: Run, undisturbed: Run) -> Iterator[str]:

@@ -15,6 +15,7 @@ from tests.policy.builders import (
     NOW,
     case,
     device_id,
+    device_memory,
     memory,
     outcome,
     remembering,
@@ -218,6 +219,34 @@ class TestLimits:
     def test_what_was_not_ordered_has_not_failed(self) -> None:
         before = memory()
         assert before.after((outcome(Kind.SET_LIMIT, HOG, Result.FAILED, on=0),)) == before
+
+
+@pytest.mark.parametrize(
+    ("result", "is_told", "tried_at"),
+    [
+        (Result.DONE, True, NOW),
+        (Result.UNSUPPORTED, True, NOW),
+        (Result.FAILED, False, NOW),
+        (Result.REFUSED, False, NOW),
+        (Result.UNKNOWN, False, 0.0),
+    ],
+)
+def test_a_cordon_counts_as_told_when_it_was(
+    result: Result, is_told: bool, tried_at: float
+) -> None:
+    """Of which nobody knows is told again at once, what failed after a while."""
+    standing = device_memory(cordoned_by=IncidentId("inc-1"), cordon_tried_at=1.0)
+    owing = device_memory(uncordon_owed=IncidentId("inc-1"), cordon_tried_at=1.0)
+    before = memory(devices={device_id(0): standing, device_id(1): owing})
+    after = before.after(
+        (
+            outcome(Kind.CORDON, result=result, on=0, tenant=None),
+            outcome(Kind.UNCORDON, result=result, on=1, tenant=None),
+        )
+    )
+    cordon, uncordon = (after.devices[device_id(n)] for n in (0, 1))
+    assert (cordon.is_cordon_told, cordon.cordon_tried_at) == (is_told, tried_at)
+    assert (uncordon.uncordon_owed is None, uncordon.cordon_tried_at) == (is_told, tried_at)
 
 
 def test_nothing_is_changed_in_place() -> None:

@@ -2,22 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-POLICY = "agent/gpuwarden/policy"
-NODE = "agent/gpuwarden/node"
-MODEL = "agent/gpuwarden/model"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mutant:
-    """``old`` stands exactly once in ``file``; with ``new`` in its place the program is wrong."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-
+from tests.mutants.faults import FAULTS
+from tests.mutants.mutant import MODEL, NODE, POLICY, Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -131,7 +117,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="hit a group in which another tenant lives",
         file=f"{POLICY}/guard.py",
-        old="    if inside is not None:",
+        old="    if inside_it is not None:",
         new="    if False:",
     ),
     Mutant(
@@ -281,7 +267,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="page again with every look",
         file=f"{POLICY}/escalate.py",
-        old="        if finding.key in paged or not _is_due(desk, finding, in_hand):",
+        old="        if _topic(finding) in known or not _is_due(desk, finding, in_hand):",
         new="        if not _is_due(desk, finding, in_hand):",
     ),
     Mutant(
@@ -289,6 +275,43 @@ MUTANTS: tuple[Mutant, ...] = (
         file=f"{NODE}/recover.py",
         old="    return unsettled.action.kind is Kind.PAGE",
         new="    return True",
+    ),
+    *FAULTS,
+    Mutant(
+        name="restart a service on a device that is ill",
+        file=f"{POLICY}/restart.py",
+        old="    if ill:\n",
+        new="    if False:\n",
+    ),
+    Mutant(
+        name="restart a service in observe mode",
+        file=f"{POLICY}/restart.py",
+        old="    if not guard.is_enforcing(cfg, RULE):",
+        new="    if False:",
+    ),
+    Mutant(
+        name="restart a service without the operator's leave",
+        file=f"{POLICY}/restart.py",
+        old="    if not probe.restart:",
+        new="    if False:",
+    ),
+    Mutant(
+        name="restart a service as often as it fails",
+        file=f"{POLICY}/restart.py",
+        old="    if count < probe.restarts_per_hour:",
+        new="    if True:",
+    ),
+    Mutant(
+        name="restart who has been started anew since",
+        file=f"{POLICY}/probe.py",
+        old="        if care.phase is not CarePhase.RESTARTING and not care.is_unsure:",
+        new="        if True:",
+    ),
+    Mutant(
+        name="believe an answer from before the restart",
+        file=f"{POLICY}/restart.py",
+        old="reading.at is not None and reading.at >= care.since",
+        new="True",
     ),
 )
 

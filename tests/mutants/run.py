@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutants.catalogue import Mutant
+from tests.mutants.mutant import Mutant
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORLDS = 120
@@ -20,6 +20,7 @@ _PYTEST = ["-m", "pytest", "-x", "-q", "-rfE", "--tb=no"]
 SUITES: dict[str, list[str]] = {
     "policy": [*_PYTEST, "tests/policy", "tests/node", "tests/model"],
     "scenario": [*_PYTEST, "tests/scenario"],
+    "cordons": [*_PYTEST, "tests/adapters/test_cordon_kubernetes.py"],
     "worlds": ["-m", "tests.properties", "--count", str(WORLDS), "--seed", "0", "--jobs", "1"],
 }
 # FAILED tests/policy/test_guard.py::TestNever::test_a_protected_one[kill] - AssertionError: assert None
@@ -68,7 +69,8 @@ def try_mutant(
         skip = shutil.ignore_patterns("__pycache__", "*.pyc")
         for part in ("agent", "tests"):
             shutil.copytree(ROOT / part, tree / part, ignore=skip)
-        shutil.copy(ROOT / "pyproject.toml", tree)
+        for part in ("pyproject.toml", "README.md"):  # the table of rules is tested too
+            shutil.copy(ROOT / part, tree)
         if mutant is not None:
             file = tree / mutant.file
             file.write_text(applied(file.read_text(encoding="utf-8"), mutant), encoding="utf-8")

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.mutants.catalogue import MUTANTS, POLICY, Mutant, tenth
+from tests.mutants.catalogue import MUTANTS, tenth
+from tests.mutants.mutant import POLICY, Mutant
 from tests.mutants.run import ROOT, applied, read_killer, try_mutant
 
-SEED = zlib.crc32(b"".join(p.read_bytes() for p in sorted((ROOT / POLICY).glob("*.py"))))
+SEED = zlib.crc32(b"".join(p.read_bytes() for p in sorted((ROOT / POLICY).rglob("*.py"))))
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpuwarden.model.device import Listing, ProcessUse
 from gpuwarden.model.ids import DeviceId, Pid, TenantId
@@ -194,6 +196,39 @@ def test_a_plateau_is_its_two_ends_and_growth_is_still_growth(attribution: Attri
     (use,) = attribution.uses()
     assert use.grown_bytes == 50
     assert use.growth_bytes_s == pytest.approx(50.0)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.1, 1.0, 7.0]),
+            st.dictionaries(st.sampled_from(["p10", "p11"]), st.sampled_from([40, 50, None])),
+        ),
+        max_size=14,
+    )
+)
+def test_rows_that_are_known_again_say_what_they_would_say_read_anew(
+    lists: list[tuple[float, dict[str, int | None]]],
+) -> None:
+    """What is spared while nothing changes spares work and nothing else."""
+    quick, slow = (
+        Attribution(
+            processes=Table(10, 11),  # type: ignore[arg-type]
+            tenant_of=lambda facts: TenantId(f"docker:{facts.owner.cgroup_path}"),
+            growth_window_s=10.0,
+        )
+        for _ in range(2)
+    )
+    at, before = 0.0, rows()
+    for wait, sizes in lists:
+        at += wait
+        told = rows(**sizes)
+        before = before if before == told else told
+        quick.take(listing(at, before))
+        slow._still.clear()
+        slow.recheck()
+        slow.take(listing(at, told))
+        assert quick.uses() == slow.uses()
 
 
 def test_a_size_that_is_withheld_leaves_nothing_unattributed(attribution: Attribution) -> None:

@@ -161,6 +161,21 @@ class TestGrace:
         assert node.memory.cases[HOG.id].since == 1.0
 
 
+@pytest.mark.parametrize(
+    ("marked", "result"),
+    [(None, Result.REFUSED), (False, Result.UNKNOWN), (True, Result.DONE)],
+)
+def test_a_repairs_step_is_what_its_mark_says(marked: bool | None, result: Result) -> None:
+    """Never begun; begun; taken, and only its outcome is missing."""
+    world = World()
+    step = order(Kind.RESET_GPU)
+    if marked is not None:
+        world.remedies.mark(step.id, is_done=marked)
+    _, journal = revived(START, decided(step), world=world)
+    (outcome,) = [o for r in journal.records for o in r.outcomes]
+    assert (outcome.action, outcome.result) == (step.id, result)
+
+
 def test_a_breach_an_earlier_agent_saw_has_to_be_seen_again() -> None:
     """Nobody looked while no agent ran: it may have ended and begun anew. Found by a generated world."""
     before = memory(devices={device_id(0): DeviceMemory(reserve_since=90.0, locked_since=80.0)})

@@ -131,6 +131,25 @@ def test_a_condition_is_a_fault_beside_an_event_unless_the_device_is_gone() -> N
     assert only(on_the_lost).root.code == "xid 79"
 
 
+def test_a_condition_of_the_same_class_keeps_an_event_up_and_is_counted_once() -> None:
+    event = fault_sign("xid 74", scope="link", severity="error", cls=FaultClass.LINK)
+    faults = folded(event)
+    for look in range(1, 50):
+        weak = fault_sign(
+            "nvlink-crc",
+            at=NOW + look,
+            scope="link",
+            severity="warning",
+            cls=FaultClass.LINK,
+            is_condition=True,
+        )
+        faults = folded(weak, faults=faults, at=NOW + look)
+    fault = only(faults)
+    assert (fault.root.code, fault.count) == ("xid 74", 2)
+    assert fault.followers == (("nvlink-crc", 1),)
+    assert fault.last_at == NOW + 49, "it is not over while that stands"
+
+
 def test_the_recovery_number_belongs_to_the_fault_that_stands() -> None:
     number = fault_sign("recovery 2", at=NOW + 1.0)
     fault = only(folded(fault_sign(), number))
@@ -164,6 +183,21 @@ def test_or_the_only_one_that_grew_at_the_onset() -> None:
     assert only(both).accused is None
     protected = folded(fault_sign(), tenants=(HOG, KEPT), uses=(use(HOG), grown(KEPT, 512)))
     assert only(protected).accused is None
+    named = folded(fault_sign(pid=4711), tenants=(HOG, KEPT), uses=(grown(HOG, 512), use(KEPT)))
+    assert only(named).accused is None, "the driver names somebody else, whoever that is"
+
+
+def test_a_line_that_names_somebody_counts_for_more_than_who_grew() -> None:
+    grew: dict[str, Any] = {"tenants": (HOG, KEPT), "uses": (grown(HOG, 512), use(KEPT))}
+    event = folded(fault_sign(), **grew)
+    assert only(event).accused == HOG.id
+    other = tenant_id("other")
+    line = fault_sign(at=NOW + 0.1, pid=4711, tenant=other)
+    assert only(folded(line, faults=event, at=NOW + 0.1, **grew)).accused == other
+    stranger = fault_sign(at=NOW + 0.1, pid=4711)
+    assert only(folded(stranger, faults=event, at=NOW + 0.1, **grew)).accused is None
+    named = folded(fault_sign(pid=1, tenant=HOG.id), **grew)
+    assert only(folded(line, faults=named, at=NOW + 0.1, **grew)).accused == HOG.id
 
 
 def test_it_remembers_repairs_that_did_not_last() -> None:

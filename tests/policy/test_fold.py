@@ -6,7 +6,9 @@ import pytest
 
 from gpuwarden.model.action import Kind
 from gpuwarden.model.device import Sight
+from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.memory import Debt, DeviceMemory, Episode, Memory, Rung, Tombstone
+from gpuwarden.model.repair import FaultClass, Phase, Repair, Step
 from gpuwarden.model.snapshot import Health
 from gpuwarden.policy import fold
 from tests.policy.builders import (
@@ -355,6 +357,29 @@ class TestBoots:
         assert [d.kind for d in new.debts] == [Kind.RESTART_BACK]
         assert new.tombstones == {"image/hog": stone}
         assert new.devices == {device_id(0): DeviceMemory(cordoned_by=back.incident)}
+
+    def test_a_new_boot_goes_on_with_what_it_does_not_end(self) -> None:
+        """A repair whose step it was, a cordon: their incidents stay open, and nobody is paged afresh."""
+        going, held, over = IncidentId("inc-1"), IncidentId("inc-2"), IncidentId("inc-3")
+        repair = Repair(
+            subject=device_id(0),
+            device=device_id(0),
+            cls=FaultClass.LOST,
+            incident=going,
+            ladder=(Step.REBOOT, Step.HAND_OVER),
+            phase=Phase.ACTING,
+            since=NOW,
+            opened_at=NOW,
+        )
+        old = memory(
+            repairs={repair.subject: repair},
+            devices={device_id(1): DeviceMemory(cordoned_by=held)},
+            open_incidents={"device/GPU-0": going, "cordon/GPU-1": held, "tenant/x": over},
+            paged={"sight GPU-0": NOW, "quota-hard x": NOW},
+        )
+        new = fold.remember(config(), old, scene(look=snap(7.0, boot_id="boot-2")))
+        assert new.open_incidents == {"device/GPU-0": going, "cordon/GPU-1": held}
+        assert new.paged == {"sight GPU-0": 7.0}
 
     def test_the_same_boot_keeps_the_ladder(self) -> None:
         old = remembering(case(HOG, Rung.TERMED))

@@ -40,7 +40,8 @@ def test_nothing_is_done_without_its_precondition() -> None:
     into_acting = [(p, e) for (p, e), after in TABLE.items() if after is Phase.ACTING]
     assert into_acting == [(Phase.EMPTYING, Event.READY)]
     into_use = {(p, e) for (p, e), after in TABLE.items() if after is Phase.REST}
-    assert into_use == {(Phase.PROBATION, Event.PASSED)}, "in use again only after probation"
+    never_out = {(Phase.OPEN, Event.UNTOUCHED), (Phase.HANDED_OVER, Event.UNTOUCHED)}
+    assert into_use == {(Phase.PROBATION, Event.PASSED), *never_out}, "in use again after probation"
 
 
 def fault(cls: FaultClass, action: str, severity: str = "fatal", **rest: int) -> Fault:
@@ -85,3 +86,19 @@ def test_the_drivers_number_rules_over_the_catalogue_and_that_over_the_class(
     cls: FaultClass, action: str, rest: dict[str, Any], expected: list[str]
 ) -> None:
     assert [s.value for s in ladders.ladder_of(fault(cls, action, **rest), 2)] == expected
+
+
+@pytest.mark.parametrize(
+    ("cls", "action", "expected"),
+    [
+        (FaultClass.FABRIC, "reset_gpu", ["reboot", "hand-over"]),
+        (FaultClass.HANG, "reset_gpu", ["reboot", "hand-over"]),
+        (FaultClass.ECC, "workflow", ["hand-over"]),
+    ],
+)
+def test_what_names_no_device_resets_none(
+    cls: FaultClass, action: str, expected: list[str]
+) -> None:
+    sign = fault_sign("x", on=None, cls=cls, action=action)
+    found = ladders.ladder_of(Fault(root=sign, first_at=NOW, last_at=NOW, first_wall=WALL), 2)
+    assert [s.value for s in found] == expected

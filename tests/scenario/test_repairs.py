@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from gpuwarden.model.action import Kind, Result
+from gpuwarden.model.kernel_record import KernelTrust
 from gpuwarden.model.repair import NODE, Phase
 from gpuwarden.sim.scenario import always, at, card, elapsed, expect
 from gpuwarden.sim.world import World
@@ -54,6 +56,9 @@ def test_an_empty_device_is_reset_verified_and_given_back() -> None:
     until_phase(world, Phase.PROBATION, 30)
     assert steps(world) == ["reset-gpu"]
     assert is_drained(world)
+    world.run_for(250)
+    assert phase(world) is Phase.PROBATION
+    assert is_drained(world), "in use again only when it has been well for long"
     expect(world, by=400, pages=1)
     until_phase(world, None, 400)
     world.run_for(5)
@@ -74,6 +79,43 @@ def test_who_is_on_it_is_waited_for_and_named_when_that_takes_long() -> None:
     for process in world.kernel.of(low.tenant):
         world.kernel.end(process, "done")
     until_phase(world, Phase.PROBATION, 140)
+    assert steps(world) == ["reset-gpu"]
+
+
+def test_whom_no_list_shows_is_waited_for_with_patience_and_costs_no_budget() -> None:
+    """Somebody has the device open and holds nothing on it: every reset is refused."""
+    allowed = {"allow": ALL_STEPS, "drain_wait_s": 60, "resets_per_device_day": 1}
+    world = repaired({"repair": allowed})
+    world.remedies.is_open = True
+    world.run_for(2)
+    broken(world)
+    world.run_for(200)
+    assert steps(world) == []
+    assert phase(world) is Phase.EMPTYING
+    tried = [o for o in world.board.outcomes if o.kind is Kind.RESET_GPU]
+    assert 3 <= len([o for o in tried if o.result is Result.REFUSED]) <= 8
+    assert len(world.ledger.of("page")) == 2
+    assert "no list shows" in world.ledger.of("page")[-1].text
+    world.remedies.is_open = False
+    until_phase(world, Phase.PROBATION, 600)
+    assert steps(world) == ["reset-gpu"]
+
+
+def test_what_comes_back_untouched_is_begun_with_the_same_step() -> None:
+    """It passed by itself before anything was tried; when it is back the first remedy is still the first."""
+    world = repaired()
+    low = hog(world, used_mib=2_000, grow_mib_s=0)
+    world.run_for(3)
+    broken(world)
+    until_phase(world, Phase.EMPTYING, 20)
+    world.cards.cards[card(0)].recovery_action = 0
+    world.probe.event("recovery-action", card(0), 0)
+    until_phase(world, Phase.PROBATION, 60)
+    broken(world)
+    until_phase(world, Phase.EMPTYING, 100)
+    for process in world.kernel.of(low.tenant):
+        world.kernel.end(process, "done")
+    until_phase(world, Phase.PROBATION, 160)
     assert steps(world) == ["reset-gpu"]
 
 
@@ -101,6 +143,8 @@ def test_a_reset_that_does_not_help_is_followed_by_a_reboot() -> None:
         assert elapsed(world) < 200
         world.run_for(1)
     assert steps(world) == ["reset-gpu", "reboot"]
+    told = [step.text for incident in world.board.incidents for step in incident.steps]
+    assert not [text for text in told if "is well" in text], "believed before it was seen"
     until_phase(world, Phase.PROBATION, 400)
     until_phase(world, None, 1000)
     assert steps(world) == ["reset-gpu", "reboot"]
@@ -183,6 +227,46 @@ def test_a_scheduler_that_is_down_is_told_later_and_the_end_as_well() -> None:
     assert not world.cordons.held
 
 
+def test_what_passes_before_anything_was_done_is_over_at_once() -> None:
+    """In observe mode nothing is begun: there is nothing to watch, and its incident does not wait."""
+    world = node({"agent": {"mode": "observe"}, "repair": {"allow": ALL_STEPS}})
+    world.run_for(2)
+    broken(world)
+    world.run_for(20)
+    assert phase(world) is Phase.OPEN
+    world.cards.cards[card(0)].heal("reset-gpu")
+    world.probe.event("recovery-action", card(0), 0)
+    world.run_for(20)
+    assert phase(world) is None
+    assert [i for i in world.board.incidents if i.closed_at is None] == []
+
+
+def test_a_log_that_others_can_write_is_shown_and_nothing_is_done() -> None:
+    world = repaired()
+    world.kernel_log.trust = KernelTrust.UNTRUSTED
+    world.run_for(2)
+    say(world, "NVRM: Xid (PCI:0000:10:00): 119, Timeout waiting for RPC from GSP!")
+    say(world, "nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 10003, Fatal, Link 00 Host_unhandled")
+    world.run_for(90)
+    assert steps(world) == []
+    assert not is_drained(world)
+    assert not world.ledger.of("page")
+    assert any("others can write" in i.summary for i in world.board.incidents)
+
+
+def test_a_lock_up_that_ends_with_its_offender_takes_nothing_out_of_use() -> None:
+    """Its bytes take their time to come back: until then it is dealt with by ending who did it."""
+    world = repaired({"sampling": {"slow_every_s": 0.5}})
+    serve(world)
+    low = hog(world, obeys=False, free_s=5.0)
+    at(world, 3.6, lambda: world.cards.lock(card(0), low.tenant))
+    at(world, 3.6, lambda: setattr(world.cards.cards[card(0)], "recovery_action", 1))
+    at(world, 3.6, lambda: world.probe.event("xid", card(0), 119))
+    world.run_for(60)
+    assert not world.is_alive(low.tenant)
+    assert not world.ledger.of("drain", *ALL_STEPS)
+
+
 def test_one_reset_at_a_time() -> None:
     world = repaired(devices=3)
     world.run_for(2)
@@ -248,3 +332,24 @@ def test_the_lines_of_a_fall_are_one_incident_and_one_page() -> None:
     assert len(world.ledger.of("page")) == 1
     assert len([i for i in world.board.incidents if i.device == card(0)]) == 1
     assert phase(world) is Phase.HANDED_OVER
+
+
+def test_what_a_failed_step_leaves_is_kept_before_the_next_is_tried() -> None:
+    world = repaired()
+    world.remedies.broken.add("reset-gpu")
+    world.run_for(2)
+    broken(world)
+    expect(world, by=120, that=lambda: "reboot" in steps(world))
+    assert len(world.remedies.kept) == 1
+    decided = world.board.decision
+    assert decided is not None
+    assert world.remedies.kept[0] == decided.memory.repairs[card(0)].incident
+
+
+def test_in_observe_mode_nothing_is_kept() -> None:
+    world = repaired({"agent": {"mode": "observe"}})
+    world.run_for(2)
+    broken(world)
+    world.run_for(120)
+    assert steps(world) == []
+    assert world.remedies.kept == []

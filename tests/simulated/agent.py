@@ -15,7 +15,7 @@ from gpuwarden.model.memory import Memory
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.node.journal import Disk, FileJournal, Record, read
 from gpuwarden.node.loop import Node
-from gpuwarden.node.recover import recover, resume
+from gpuwarden.node.recover import Recovered, recover, resume
 from gpuwarden.sim.node.ledger import Ledger
 from gpuwarden.sim.world import World
 
@@ -70,6 +70,7 @@ class HeapJournal:
 def heap_agent(world: World, journal: HeapJournal) -> Node:
     """A node that goes on from a journal in memory."""
     recovered = recover(journal.records)
+    _rewind(world, recovered)
     return resume(world.config(), world.ports(journal), world.clock, recovered, journal.begin)
 
 
@@ -77,6 +78,7 @@ def file_agent(world: World, folder: Path, disk: Disk | None = None) -> Node:
     """A node on a journal of real files, started as the daemon starts it."""
     cfg: Config = world.config()
     recovered = recover(read(folder))
+    _rewind(world, recovered)
     journal = FileJournal(folder, cfg.agent.journal_max_bytes, disk)
     return resume(
         cfg,
@@ -85,6 +87,13 @@ def file_agent(world: World, folder: Path, disk: Disk | None = None) -> Node:
         recovered,
         lambda memory: journal.begin(cfg.model_dump_json(by_alias=True), memory),
     )
+
+
+def _rewind(world: World, recovered: Recovered) -> None:
+    """Where reading the kernel log goes on, as ``wiring`` has it."""
+    before = recovered.memory
+    if before.boot_id == world.host.boot:
+        world.kernel_log.rewind(-1 if before.kernel_heard is None else before.kernel_heard[0])
 
 
 def inhabited(world: World, journal: HeapJournal | None = None) -> HeapJournal:

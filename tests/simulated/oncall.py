@@ -79,7 +79,7 @@ ANN = Caller(uid=1000, name="ann")
 
 @dataclass(slots=True)
 class HeapAudit:
-    """Implements ``oncall_desk.Audit``."""
+    """Implements ``ports_operator.Audit``."""
 
     entries: list[Audited] = field(default_factory=list)
     is_broken: bool = False

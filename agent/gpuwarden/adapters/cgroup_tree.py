@@ -149,20 +149,31 @@ def members(group: Group) -> set[int]:
     return {pid for one in walk(group) for pid in direct_members(one, is_top=one is group)}
 
 
-def direct_members(group: Group, *, is_top: bool) -> set[int]:
-    """Pids in this very group; processes of another pid namespace (0) are left out.
+def has_members(group: Group) -> bool:
+    """Whether anybody is in the group or below, monitors included; the first one tells."""
+    return any(
+        pid != "0" and pid.isascii() and pid.isdigit()
+        for one in walk(group)
+        for pid in _listed(one, is_top=one is group)
+    )
 
-    Errors count for the top group only: one below may go away, or be threaded (its pids then stand
-    in its domain).
+
+def direct_members(group: Group, *, is_top: bool) -> set[int]:
+    """Pids in this very group; processes of another pid namespace (0) are left out."""
+    listed = _listed(group, is_top=is_top)
+    return {int(pid) for pid in listed if pid.isascii() and pid.isdigit()} - {0}
+
+
+def _listed(group: Group, *, is_top: bool) -> list[str]:
+    """What the group lists. Errors count for the top group only: one below may go away, or be threaded (its
+    pids then stand in its domain).
     """
     try:
-        text = group.read("cgroup.procs")
+        return group.read("cgroup.procs").split()
     except (Refused, Unavailable):
         if is_top:
             raise
-        return set()
-    pids = {int(pid) for pid in text.split() if pid.isascii() and pid.isdigit()}
-    return pids - {0}
+        return []
 
 
 def read_all(fd: int, limit: int) -> bytes:

@@ -24,6 +24,7 @@ from gpuwarden.adapters.cgroup_tree import (
     UNIFIED,
     Group,
     find_layout,
+    has_members,
     is_actable,
     members,
     opened,
@@ -70,7 +71,7 @@ class CgroupFs:
                 continue
             with suppress(GpuwardenError), opened(self._layout, hierarchy, path) as group:
                 cgroup = CgroupId(path=path, inode=group.inode, hierarchy=hierarchy)
-                if self._layout.is_unified or members(group):
+                if self._layout.is_unified or has_members(group):
                     return cgroup
                 empty = empty or cgroup
         return empty

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from gpuwarden.clock import Clock
 from gpuwarden.errors import Refused, Unavailable
+from gpuwarden.log import get_log
+from gpuwarden.model.audit import Audited, Caller
 from gpuwarden.model.command import Answer, Command, Verb
+from gpuwarden.ports_operator import Audit
 
 QUEUE = 32
 TEXT_MAX_CHARS = 400
@@ -22,9 +26,14 @@ class _Asked:
 
 
 class CommandQueue:
-    """Implements ``ports.Commands``; ``ask`` is for any thread. ``dropped`` counts commands that found it full."""
+    """Implements ``ports.Commands``; ``ask`` is for any thread. ``dropped`` counts commands that found it full.
 
-    def __init__(self, most: int = QUEUE) -> None:
+    Who asks for what is on record before anybody hears of it, as every word to on-call is.
+    """
+
+    def __init__(self, audit: Audit, clock: Clock, most: int = QUEUE) -> None:
+        self._audit = audit
+        self._clock = clock
         self._most = most
         self._lock = threading.Lock()
         self._queue: deque[Command] = deque()
@@ -35,21 +44,24 @@ class CommandQueue:
         self.dropped = 0
 
     def ask(self, verb: Verb, subject: str, reason: str, uid: int, timeout_s: float) -> Answer:
-        """What became of it. ``Refused`` while too many wait; ``Unavailable`` when the loop does not answer
-        in time: then it may still be carried out, and the journal tells."""
+        """What became of it. ``Refused`` while too many wait; ``Unavailable`` when it cannot be written down,
+        and when the loop does not answer in time: then it may still be carried out, and the journal tells."""
         asked = _Asked()
+        caller = Caller(uid=uid, name=_name(uid))
+        subject, reason = _line(subject), _line(reason)
         with self._lock:
-            if self._is_closed or len(self._waiting) >= self._most:
-                self.dropped += 1
-                raise Refused(f"{self._most} commands are waiting already: try again later")
+            self._may_wait()
+        self._write(caller, verb, f"{subject}: {reason or 'no reason given'}")
+        with self._lock:
+            self._may_wait()
             self._count += 1
             command = Command(
                 id=self._count,
                 verb=verb,
-                subject=_line(subject),
-                reason=_line(reason),
+                subject=subject,
+                reason=reason,
                 uid=uid,
-                name=_name(uid),
+                name=caller.name,
             )
             self._queue.append(command)
             self._waiting[command.id] = asked
@@ -61,6 +73,18 @@ class CommandQueue:
         finally:
             with self._lock:
                 self._waiting.pop(command.id, None)
+
+    def _may_wait(self) -> None:
+        if self._is_closed or len(self._waiting) >= self._most:
+            self.dropped += 1
+            raise Refused(f"{self._most} commands are waiting already: try again later")
+
+    def _write(self, caller: Caller, verb: Verb, what: str) -> None:
+        entry = Audited(
+            at=self._clock.now(), wall=self._clock.wall(), caller=caller, verb=verb.value, what=what
+        )
+        self._audit.audit(entry)
+        get_log().info("command", verb=entry.verb, uid=caller.uid, what=what)
 
     def drain(self) -> Sequence[Command]:
         with suppress(BlockingIOError):

@@ -115,6 +115,11 @@ class Containerd:
         if not self._has_ended(found, self._ctr.timeout_s):
             raise Unavailable("ctr took the kill but the task still runs")
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        raise Unsupported(
+            "whoever started the task has to start it again: containerd keeps no process of its own"
+        )
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("moving a containerd container to another device is not offered")
 

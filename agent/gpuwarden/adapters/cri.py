@@ -91,6 +91,9 @@ class Cri:
             if not calls.comes_true(lambda: _has_ended(calls, container_id), HEARD_WITHIN_S):
                 raise Unavailable("the CRI took the stop but the container still runs")
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        raise Unsupported("the kubelet restarts containers, by the pod's own probes")
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("Kubernetes itself chooses the device of a pod")
 

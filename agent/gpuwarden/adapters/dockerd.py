@@ -28,6 +28,9 @@ from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.ports import Cgroups
 
+START_S = 20.0
+"""What a start may take beside the stop's grace: mounts, the GPU's own hooks, a busy daemon."""
+
 
 class Docker:
     """Implements ``ports.Runtime``; any thread may call it, each gets a client of its own.
@@ -103,6 +106,22 @@ class Docker:
         with suppress(Refused), self._door.call() as client:  # some are removed when they end
             if _is_up(inspect(client, container_id)):
                 raise Unavailable("Docker took the stop but the container still runs")
+
+    def restart(self, target: Target, grace_s: float) -> None:
+        """Runs again, as another run, when this returns. ``Refused`` where somebody has stopped or paused
+        it: who did that is not overruled."""
+        container_id = container_id_of(target.tenant)
+        with self._door.call(extra_s=math.ceil(grace_s) + START_S) as client:
+            raw = self._same(client, target, container_id)
+            state = table(raw, "State")
+            if state.get("Running") is not True or state.get("Restarting") is True:
+                raise Refused("it does not run")
+            if state.get("Paused") is True:
+                raise Refused("it is paused")
+            client.restart(container_id, timeout=math.ceil(grace_s))
+            now = table(inspect(client, container_id), "State")
+        if text(now, "StartedAt") == text(state, "StartedAt"):
+            raise Unavailable("Docker took the restart but the container is the same run")
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         """The new container's id; when anything fails, the old one is put back and started."""

@@ -32,6 +32,9 @@ class FirstOf:
     def stop(self, target: Target, grace_s: float) -> None:
         self._first(lambda runtime: runtime.stop(target, grace_s))
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        self._first(lambda runtime: runtime.restart(target, grace_s))
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         return self._first(lambda runtime: runtime.relocate(target, device, index))
 
@@ -64,6 +67,9 @@ class OnlyWhere:
 
     def stop(self, target: Target, grace_s: float) -> None:
         self._there().stop(target, grace_s)
+
+    def restart(self, target: Target, grace_s: float) -> None:
+        self._there().restart(target, grace_s)
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         return self._there().relocate(target, device, index)

@@ -74,8 +74,10 @@ class FleetDoor:
         certificate: OwnCertificate,
         clock: Clock,
         may: May,
+        commands: CommandQueue,
     ) -> None:
-        """``Unavailable`` when it cannot listen there."""
+        """``Unavailable`` when it cannot listen there. ``commands`` are what the node's own door takes; none
+        comes in here."""
         self._stopping = threading.Event()
         self._guard = _Guard(may, certificate.domain)
         self._server = grpc.server(
@@ -97,7 +99,7 @@ class FleetDoor:
             peer_of=_peer,
             operator_of=_nobody,
             stopping=self._stopping,
-            commands=CommandQueue(0),
+            commands=commands,
         )
         add_NodeServiceServicer_to_server(service, self._server)
         try:

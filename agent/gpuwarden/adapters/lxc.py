@@ -63,6 +63,9 @@ class Lxc:
         if state != "STOPPED":
             raise Unavailable(f"lxc-stop: {answer.why}; the guest is {state}")
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        raise Unsupported("restarting an LXC guest is not offered")
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("a guest's device is set in its own configuration")
 

@@ -1,6 +1,7 @@
 """The metrics page as readers fetch it: built at most once a second, whatever the number of scrapers."""
 
 import gzip
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,6 +65,21 @@ class MetricsPage:
         if age_s > STALE_AFTER_S:
             raise Unavailable(f"no tick has finished for {age_s:.0f} s")
         return "ok"
+
+    def ready(self, name: str) -> tuple[bool, bytes] | None:
+        """Whether the instance of that name is fit, and one line of JSON that says why not; ``None``: nobody
+        is called so."""
+        found = self._source.fitness(name, self._clock.now())
+        if found is None:
+            return None
+        said = {
+            "name": found.name,
+            "ready": found.is_fit,
+            "service": found.service or None,
+            "tenant": found.tenant,
+            "reasons": found.reasons,
+        }
+        return found.is_fit, json.dumps(said).encode("ascii") + b"\n"
 
     def counts(self) -> Mapping[str, int]:
         """How many pages were built."""

@@ -1,4 +1,4 @@
-"""A small HTTP server for two pages: GET /metrics and GET /healthz, nothing else.
+"""A small HTTP server: GET /metrics, /healthz and /ready/NAME, nothing else.
 
 One thread, no thread a connection: a reader that sends or reads a byte a minute holds one of a bounded
 number of places until its deadline, and the oldest unanswered one gives way to a newcomer.
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import unquote
 
 from gpuwarden.adapters.exposition import CONTENT_TYPE
 from gpuwarden.clock import Clock
@@ -22,6 +23,7 @@ _WRITE = selectors.EVENT_WRITE
 _HEAD_MAX_BYTES = 8 * 1024
 _DRAIN_MAX_BYTES = 64 * 1024
 _TEXT = "text/plain; charset=utf-8"
+_READY = "/ready/"
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -39,6 +41,10 @@ class Pages(Protocol):
     def page(self, *, is_packed: bool = False) -> bytes: ...
 
     def health(self) -> str: ...
+
+    def ready(self, name: str) -> tuple[bool, bytes] | None:
+        """Whether an instance is fit, and one line of JSON about it; ``None``: nobody is called so."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,12 +224,23 @@ class HttpServer:
                 return 200, page, f"{kind}{packed}"
             if target == "/healthz":
                 return 200, f"{self._pages.health()}\n".encode(), plain
+            if target.startswith(_READY):
+                return self._fitness(unquote(target[len(_READY) :]))
         except GpuwardenError as error:
             return 503, f"{error}\n".encode("utf-8", "replace"), plain
         except Exception as error:  # noqa: BLE001  the boundary: one bad page ends one request
             self._counts["failed"] += 1
             return 500, f"internal error: {type(error).__name__}\n".encode(), plain
-        return 404, b"/metrics or /healthz\n", plain
+        return 404, b"/metrics, /healthz or /ready/NAME\n", plain
+
+    def _fitness(self, name: str) -> tuple[int, bytes, str]:
+        """For load balancers: 200 or 503, each time as of the newest look."""
+        headers = "Content-Type: application/json\r\nCache-Control: no-store\r\n"
+        found = self._pages.ready(name)
+        if found is None:
+            return 404, b'{"ready": false, "reasons": ["nobody is called so"]}\n', headers
+        is_fit, line = found
+        return (200 if is_fit else 503), line, headers
 
     def _write(self, visit: _Visit, now: float) -> None:
         if visit.answer:

@@ -16,6 +16,7 @@ from gpuwarden.adapters.metrics_tenants import add_tenants
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.service import ProbeReading
 from gpuwarden.model.snapshot import Health, HostSample, ServiceState
 from gpuwarden.model.status import View
 
@@ -72,6 +73,8 @@ def render(view: View, *, now: float, options: PageOptions, remembered: Remember
         add_processes(page, view, pids)
         for state in view.snapshot.services:
             _add_service(page, state, now=now)
+        for reading in view.snapshot.probes:
+            _add_probe(page, reading, now=now)
         if view.snapshot.host is not None:
             _add_host(page, view.snapshot.host, now=now)
     return page.render()
@@ -209,6 +212,15 @@ def _health(view: View) -> dict[DeviceId, str]:
         elif severity is Severity.WARNING:
             verdicts[device] = "warning"
     return verdicts
+
+
+def _add_probe(page: Page, reading: ProbeReading, *, now: float) -> None:
+    mine = labels((("service", reading.service),))
+    failures = None if reading.is_well is None else reading.failures
+    page.gauge("service_probe_failures", "Failures of its health probe in a row.", failures, mine)
+    if reading.at is not None:
+        age_s = max(0.0, now - reading.at)
+        page.gauge("service_probe_age_seconds", "Age of the newest answer.", age_s, mine)
 
 
 def _add_service(page: Page, state: ServiceState, *, now: float) -> None:

@@ -58,6 +58,9 @@ class MpsServers:
                     f"MPS server {server} is {status[:40]}: all of its clients suffer"
                 )
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        raise Unsupported("a client of MPS is not started by its server")
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("a client of MPS is not moved by its server")
 

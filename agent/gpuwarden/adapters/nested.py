@@ -67,6 +67,9 @@ class ByCgroup:
             self._wait(group, self._timeout_s)
             raise Unavailable(f"cgroup {group.path} was killed but is not empty")
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        raise Unsupported("what stands inside another owner cannot be started again from here")
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("what stands inside another owner cannot be started again from here")
 
@@ -116,6 +119,9 @@ class ByPlace:
 
     def stop(self, target: Target, grace_s: float) -> None:
         self._of(target).stop(target, grace_s)
+
+    def restart(self, target: Target, grace_s: float) -> None:
+        self._of(target).restart(target, grace_s)
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         return self._of(target).relocate(target, device, index)

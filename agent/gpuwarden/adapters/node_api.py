@@ -47,7 +47,7 @@ class NodeApi:
         *,
         clock: Clock,
         operator_gids: tuple[int, ...] = (),
-        commands: CommandQueue | None = None,
+        commands: CommandQueue,
         socket_mode: int = 0o666,
         limits: RelayLimits | None = None,
         oncall: Oncall | None = None,
@@ -80,7 +80,7 @@ class NodeApi:
             peer_of=self.peer_of,
             operator_of=self.require_operator,
             stopping=self._stopping,
-            commands=commands or CommandQueue(),
+            commands=commands,
         )
         add_NodeServiceServicer_to_server(self._service, self._server)
         self._oncall: OncallService | None = None

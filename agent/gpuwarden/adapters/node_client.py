@@ -16,11 +16,13 @@ from gpuwarden.model.action import Withheld
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.oncall import Matcher, Receipt, Silence
+from gpuwarden.model.service import Fitness
 from gpuwarden.model.status import View
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.wire.convert import check_schema, from_view
 from gpuwarden.wire.convert_node import from_tenant
 from gpuwarden.wire.convert_oncall import from_silence, to_matcher
+from gpuwarden.wire.convert_service import from_ready
 from gpuwarden.wire.convert_work import from_incident, from_withheld
 from gpuwarden.wire.fields import known, text
 from gpuwarden.wire.v1 import node_pb2 as pb
@@ -116,6 +118,10 @@ class NodeClient(AbstractContextManager["NodeClient"]):
             tenant=None if tenant is None else from_tenant(tenant),
             withheld=tuple(from_withheld(withheld) for withheld in answer.withheld),
         )
+
+    def ready(self, name: str) -> Fitness:
+        """Whether an instance may be sent work; ``Refused``: nobody is called so."""
+        return from_ready(self._said(self._stub.Ready, pb.ReadyRequest(name=text(name))))
 
     def acknowledge(self, incident: str, comment: str) -> tuple[IncidentId, ...]:
         """Say that somebody has it in hand; which incidents that were."""

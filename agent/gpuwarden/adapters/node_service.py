@@ -18,6 +18,7 @@ from gpuwarden.model.decision import Incident
 from gpuwarden.model.status import View
 from gpuwarden.wire.convert import SCHEMA_VERSION, to_view
 from gpuwarden.wire.convert_node import to_tenant
+from gpuwarden.wire.convert_service import to_ready
 from gpuwarden.wire.convert_work import to_incident, to_withheld
 from gpuwarden.wire.v1 import node_pb2 as pb
 from gpuwarden.wire.v1.node_pb2_grpc import NodeServiceServicer
@@ -103,11 +104,22 @@ class NodeService(NodeServiceServicer):
         self._peer_of(context)
         return self._guarded(context, lambda: self._explain(request.incident))
 
+    def Ready(self, request: pb.ReadyRequest, context: grpc.ServicerContext) -> pb.ReadyResponse:
+        self._peer_of(context)
+        return self._guarded(context, lambda: self._ready(request.name))
+
     def Command(
         self, request: pb.CommandRequest, context: grpc.ServicerContext
     ) -> pb.CommandResponse:
         peer = self._operator_of(context)
         return self._guarded(context, lambda: self._command(request, peer))
+
+    def _ready(self, name: str) -> pb.ReadyResponse:
+        found = self._source.fitness(name, self._clock.now())
+        if found is None:
+            text = f"no tenant or service is called {name[:80]}"
+            raise _Declined(grpc.StatusCode.NOT_FOUND, text)
+        return to_ready(found, SCHEMA_VERSION)
 
     def _command(self, request: pb.CommandRequest, peer: Peer) -> pb.CommandResponse:
         if request.verb not in {verb.value for verb in Verb}:

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import replace
 
 from gpuwarden.adapters.histogram import Reading, percentile
-from gpuwarden.config import ServiceConfig
+from gpuwarden.config_services import ServiceConfig
 from gpuwarden.model.snapshot import Health, ServiceState
 
 QUANTILE = 0.99

@@ -55,6 +55,9 @@ class ProcessGroups:
         finally:
             processes.close()
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        raise Unsupported("nobody here knows how to start a bare process group again")
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("a bare process group cannot be started again elsewhere")
 

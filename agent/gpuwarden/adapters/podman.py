@@ -26,6 +26,7 @@ from gpuwarden.ports import Cgroups
 COMES_BACK_WITHIN_S = 1.5
 """What Podman's clean-up of one container takes on a busy host, several times over."""
 _POLL_S = 0.3
+START_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,19 @@ class Podman:
             else:
                 said = self._stop_once(raw, target, grace_s)
                 watched_until, grace_s = clock.now() + COMES_BACK_WITHIN_S, 0.0
+
+    def restart(self, target: Target, grace_s: float) -> None:
+        """``Refused`` where it does not run, or is paused."""
+        container_id, grace = _id_of(target.tenant), math.ceil(max(0.0, grace_s))
+        raw = self._inspect(container_id, target.cgroup.path if target.cgroup else None)
+        state = text(table(raw, "State"), "Status")
+        if state != "running":
+            raise Refused(f"it is {state or 'gone'}")
+        answer = self._podman.run(
+            "restart", f"--time={grace}", "--", container_id, extra_s=grace + START_S
+        )
+        if answer.status != 0:
+            raise Unavailable(f"podman restart: {answer.why}")
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("moving a Podman container to another device is not offered")

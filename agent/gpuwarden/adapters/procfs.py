@@ -30,6 +30,8 @@ _NO_PIDFD = (errno.ENOSYS, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EINVAL
 class _Watched:
     facts: ProcessFacts
     pidfd: int | None
+    cgroup: bytes = b""
+    """``/proc/<pid>/cgroup`` just before all of it was last read anew in its turn; empty: not yet."""
 
 
 @dataclass(slots=True)
@@ -172,10 +174,27 @@ class ProcFs:
             if entry is None:
                 continue
             before = entry.facts
+            cgroup = self._cgroup_now(entry)
+            if cgroup == entry.cgroup != b"":
+                continue
             after = self.reread(before.pid)
             if after is not None:
+                entry.cgroup = cgroup
                 moved += (after.owner, after.pgrp) != (before.owner, before.pgrp)
         return moved
+
+    def _cgroup_now(self, entry: _Watched) -> bytes:
+        """The text that names its cgroup; empty where anything else of it has changed, or cannot be read."""
+        facts = entry.facts
+        try:
+            cgroup, stat = self._contents(facts.pid.pid, "cgroup"), self._stat(facts.pid.pid)
+        except (OSError, Unavailable):
+            return b""
+        if stat is None or entry.pidfd is None:
+            return b""
+        now = (stat.start, stat.ppid, stat.pgrp, stat.session, stat.comm)
+        then = (facts.pid.start, facts.ppid, facts.pgrp, facts.session, facts.comm)
+        return cgroup if now == then else b""
 
     def close(self) -> None:
         for pid in list(self._watched):

@@ -1,9 +1,12 @@
 """Steps of a repair on a real host: nvidia-smi, systemctl, modprobe, shutdown. No shell, every wait bounded."""
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuwarden.adapters.evidence import EvidenceRoom
 from gpuwarden.adapters.tool import Answer, Tool
 from gpuwarden.clock import Clock
 from gpuwarden.config import RepairConfig
@@ -23,6 +26,8 @@ RETRY_S = 0.5
 # Unable to reset this GPU because it's being used by some other process (e.g. CUDA application, ...)
 IN_USE = ("in use", "being used")
 # Resetting GPU 00000000:00:06.0 is not supported.
+MARK = "repair.json"
+MARK_MAX_BYTES = 4096
 NOT_POSSIBLE = ("not supported", "insufficient permissions")
 
 
@@ -32,6 +37,9 @@ class HostRemedies:
 
     cfg: RepairConfig
     clock: Clock
+    state_dir: Path
+    """Where the newest step is marked."""
+    evidence: EvidenceRoom
     scheduled: Path = SCHEDULED
 
     def restart_services(self) -> str:
@@ -131,6 +139,39 @@ class HostRemedies:
         said = f"gpuwarden: {' '.join(reason.split())}"[:200]
         self._must(Path(program), [*rest, f"+{minutes}", said], self.cfg.services_s)
         return f"in {minutes} min; shutdown -c cancels it"
+
+    def keep_evidence(self, subject: Subject, incident: str, why: str) -> str:
+        """The kernel log, nvidia-smi and nvidia-bug-report, in a folder of the incident."""
+        return self.evidence.keep(subject, incident, why)
+
+    def mark(self, action: str, *, is_done: bool) -> None:
+        """One small file, replaced as a whole: steps are taken one at a time."""
+        fresh, place = self.state_dir / f"{MARK}.new", self.state_dir / MARK
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(fresh, flags, 0o600)
+            try:
+                os.write(fd, json.dumps({"action": action, "is_done": is_done}).encode())
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+            os.replace(fresh, place)
+        except OSError as error:
+            raise Unavailable(f"{place}: {error.strerror}") from error
+
+    def is_done(self, action: str) -> bool | None:
+        """By the mark; one that cannot be read says nothing."""
+        try:
+            fd = os.open(self.state_dir / MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(fd, "rb") as file:
+                said = json.loads(file.read(MARK_MAX_BYTES))
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError):
+            return None
+        if not isinstance(said, dict) or said.get("action") != action:
+            return False if isinstance(said, dict) else None
+        return True if said.get("is_done") is True else None
 
     def _must(self, program: Path, arguments: Sequence[str], timeout_s: float) -> None:
         answer = self._tool(program, timeout_s).run(*arguments)

@@ -197,7 +197,12 @@ def _adapters(
         "containerd": pods,
         "crio": cri,
         "kubernetes": FirstOf((pods, pods_of_docker)),
-        "slurm": Slurm(tool("squeue", "SLURM_CONF"), tool("scancel", "SLURM_CONF"), clock),
+        "slurm": Slurm(
+            tool("squeue", "SLURM_CONF"),
+            tool("scancel", "SLURM_CONF"),
+            clock,
+            tool("scontrol", "SLURM_CONF"),
+        ),
         "lxc": Lxc(tool("lxc-info"), tool("lxc-stop")),
         "systemd-service": systemd,
         "systemd-scope": systemd,

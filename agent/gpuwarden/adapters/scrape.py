@@ -1,4 +1,4 @@
-"""One GET of a metrics page over loopback, in steps that never block: many at once on one thread."""
+"""One GET over loopback or to a container, in steps that never block: many at once on one thread."""
 
 import contextlib
 import socket
@@ -16,11 +16,15 @@ class Scrape:
     HTTP/1.0: the answer ends where its Content-Length or the connection does, never in chunks.
     """
 
-    def __init__(self, url: str, deadline: float) -> None:
-        """Connect; ``Unavailable`` when that fails at once. ``deadline`` is for the caller's clock."""
+    def __init__(self, url: str, deadline: float, *, is_probe: bool = False) -> None:
+        """Connect; ``Unavailable`` when that fails at once. ``deadline`` is for the caller's clock.
+
+        A page is what comes with status 200; of a probe 200 to 399 is all there is to know.
+        """
+        self._is_probe = is_probe
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or 80
-        # The pattern of service.url admits these only: no name is looked up.
+        # The settings admit these only, and Docker tells an address: no name is looked up.
         address = "127.0.0.1" if host == "localhost" else host
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
@@ -73,7 +77,9 @@ class Scrape:
         words = lines[0].split(" ")
         if not lines[0].startswith("HTTP/1.") or len(words) < 2 or not words[1].isdigit():
             raise Unavailable("no HTTP answer")
-        if words[1] != "200":
+        if self._is_probe and len(words[1]) == 3 and 200 <= int(words[1]) <= 399:
+            return ""
+        if self._is_probe or words[1] != "200":
             raise Unavailable(f"HTTP {words[1][:3]}")
         length = _length(lines[1:])
         if length is not None and len(body) >= length:

@@ -1,7 +1,8 @@
-"""Objectives of protected services: one thread scrapes each one's histogram over loopback.
+"""Objectives and probes of protected services: one thread asks each one's page over HTTP.
 
 All connections stand side by side, each with its own deadline: a service that is slow to answer, or
-sends a byte a second, makes itself unknown and nobody else late.
+sends a byte a second, makes itself unknown and nobody else late. What Docker says of a container comes from
+a thread of its own (``container_looks``).
 """
 
 import contextlib
@@ -10,14 +11,19 @@ import selectors
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
+from gpuwarden.adapters.container_looks import ContainerLooks, Look
+from gpuwarden.adapters.docker_client import DockerDoor
 from gpuwarden.adapters.histogram import parse
 from gpuwarden.adapters.objective import Objective
 from gpuwarden.adapters.scrape import Scrape
+from gpuwarden.adapters.service_probe import ProbeState
 from gpuwarden.clock import Clock
-from gpuwarden.config import ServiceConfig
+from gpuwarden.config_services import ServiceConfig
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.ids import TenantId
+from gpuwarden.model.service import ProbeReading
 from gpuwarden.model.snapshot import Health, ServiceState
 
 TIMEOUT_S = 1.0
@@ -26,11 +32,80 @@ FRESH_S = 2.0
 """Longest time for which a verdict stands without a new reading, when the window is shorter."""
 
 
+class Asked(Protocol):
+    """A page that is asked for again and again."""
+
+    every_s: float
+    timeout_s: float
+
+    def begin(self, deadline: float) -> Scrape | None:
+        """Ask; ``None`` while nobody is to be asked; ``Unavailable`` when nobody can be."""
+        ...
+
+    def answered(self, page: str, at: float) -> bool:
+        """Whether the loop should hear of it at once. ``ValueError`` or ``Unavailable``: no answer."""
+        ...
+
+    def missed(self, why: str, at: float) -> bool: ...
+
+
+class ObjectivePage:
+    """The metrics page of a service."""
+
+    timeout_s = TIMEOUT_S
+
+    def __init__(self, objective: Objective, url: str) -> None:
+        self.objective = objective
+        self.every_s = max(objective.cfg.every_s, EVERY_MIN_S)
+        self._url = url
+
+    def begin(self, deadline: float) -> Scrape:
+        return Scrape(self._url, deadline)
+
+    def answered(self, page: str, at: float) -> bool:
+        reading = parse(page, self.objective.cfg.histogram, at)
+        if reading is None:
+            raise Unavailable(f"no histogram {self.objective.cfg.histogram} on its page")
+        return self.objective.read(reading)
+
+    def missed(self, why: str, at: float) -> bool:
+        return self.objective.miss(at)
+
+
+class ProbePage:
+    """What a service answers its probe with. At a container's port nobody is asked before it is known where
+    that is."""
+
+    def __init__(self, state: ProbeState) -> None:
+        self.state = state
+        self.every_s, self.timeout_s = state.cfg.every_s, state.cfg.timeout_s
+        self.look: Look | None = None
+
+    def begin(self, deadline: float) -> Scrape | None:
+        cfg, look = self.state.cfg, self.look
+        if cfg.http is not None:
+            return Scrape(cfg.http, deadline, is_probe=True)
+        if look is None:
+            return None
+        if not look.is_running:
+            raise Unavailable("its container does not run")
+        if not look.address:
+            raise Unavailable("its container has no address")
+        host = f"[{look.address}]" if ":" in look.address else look.address
+        return Scrape(f"http://{host}:{cfg.port}{cfg.path}", deadline, is_probe=True)
+
+    def answered(self, page: str, at: float) -> bool:
+        return self.state.well(at)
+
+    def missed(self, why: str, at: float) -> bool:
+        return self.state.failed(at, why)
+
+
 @dataclass(slots=True)
 class _Watched:
-    """One service as the thread knows it."""
+    """One page as the thread knows it."""
 
-    objective: Objective
+    page: Asked
     due: float
     scrape: Scrape | None = None
 
@@ -38,10 +113,27 @@ class _Watched:
 class ServiceWatch:
     """The ``Services`` port. Without services it has no thread."""
 
-    def __init__(self, configs: Sequence[ServiceConfig], clock: Clock) -> None:
+    def __init__(
+        self, configs: Sequence[ServiceConfig], clock: Clock, door: DockerDoor | None = None
+    ) -> None:
+        """``door``: Docker, for probes that need its word."""
         now = clock.now()
         self._clock = clock
-        self._watched = [_Watched(objective=Objective(cfg, now), due=now) for cfg in configs]
+        self._objectives = [
+            ObjectivePage(Objective(cfg, now), cfg.url) for cfg in configs if cfg.url is not None
+        ]
+        self._probes = {
+            cfg.name: ProbeState(cfg.name, cfg.probe, now)
+            for cfg in configs
+            if cfg.probe is not None
+        }
+        self._pages = {
+            name: ProbePage(state)
+            for name, state in self._probes.items()
+            if not state.cfg.healthcheck
+        }
+        pages: list[Asked] = [*self._objectives, *self._pages.values()]
+        self._watched = [_Watched(page=page, due=now) for page in pages]
         self._tenants: dict[str, TenantId] = {}
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -49,33 +141,68 @@ class ServiceWatch:
         self._thread = threading.Thread(target=self._run, name="services", daemon=True)
         if self._watched:
             self._thread.start()
+        self._looks: ContainerLooks | None = None
+        ask_docker = {n: p.cfg.every_s for n, p in self._probes.items() if p.cfg.http is None}
+        if ask_docker and door is not None:
+            self._looks = ContainerLooks(door, clock, ask_docker, self._looked)
+            self._looks.start()
 
     def states(self, now: float) -> Sequence[ServiceState]:
         """Each service as last judged; one not read for its window (2 s at least) is unknown."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
         states = []
-        for watched in self._watched:
-            objective = watched.objective
+        for page in self._objectives:
+            objective = page.objective
             state = replace(objective.state, tenant=self._tenants.get(objective.cfg.name))
             if state.at is not None and now - state.at > max(FRESH_S, objective.cfg.window_s):
                 state = replace(state, health=Health.UNKNOWN, p99_s=None)
             states.append(state)
         return states
 
+    def probes(self, now: float) -> Sequence[ProbeReading]:
+        """The newest of each; how old it is tells its own time."""
+        return [
+            replace(probe.reading, tenant=self._tenants.get(name))
+            for name, probe in self._probes.items()
+        ]
+
     def watch(self, tenants: Mapping[TenantId, str]) -> None:
         """Which tenant carries which service name."""
         self._tenants = {service: tenant for tenant, service in tenants.items()}
+        if self._looks is not None:
+            self._looks.follow(self._tenants)
 
     def filenos(self) -> Sequence[int]:
-        """Readable when a service's health has changed."""
+        """Readable when a service's health has changed, or what its probe says."""
         return (self._wake,)
 
     def close(self) -> None:
-        """End the thread; returns when it has ended."""
+        """End the threads; returns when they have ended."""
         os.eventfd_write(self._stop, 1)
         if self._thread.is_alive():
             self._thread.join()
+        if self._looks is not None:
+            self._looks.close()
+
+    def _looked(self, service: str, look: Look | str) -> None:
+        """What Docker says, on its own thread."""
+        state, page = self._probes[service], self._pages.get(service)
+        if isinstance(look, str):
+            is_news = state.blind(look)
+        elif page is not None:
+            page.look, is_news = look, False
+        elif not look.is_running:
+            is_news = state.failed(look.at, "its container does not run")
+        elif look.health == "healthy":
+            is_news = state.well(look.at)
+        elif look.health == "unhealthy":
+            is_news = state.failed(look.at, look.said or "unhealthy", look.streak)
+        else:
+            why = f"Docker calls it {look.health}" if look.health else "it has no HEALTHCHECK"
+            is_news = state.unknown(look.at, why)
+        if is_news:
+            os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -107,17 +234,17 @@ class ServiceWatch:
             if now < watched.scrape.deadline:
                 return
             self._finish(selector, watched)
-            self._miss(watched)
+            self._miss(watched, f"no answer within {watched.page.timeout_s:g} s")
         if now < watched.due:
             return
-        cfg = watched.objective.cfg
-        watched.due = now + max(cfg.every_s, EVERY_MIN_S)
+        watched.due = now + watched.page.every_s
         try:
-            watched.scrape = Scrape(cfg.url, now + TIMEOUT_S)
-        except Unavailable:
-            self._miss(watched)
+            watched.scrape = watched.page.begin(now + watched.page.timeout_s)
+        except Unavailable as error:
+            self._miss(watched, str(error))
             return
-        selector.register(watched.scrape.socket, selectors.EVENT_WRITE, watched)
+        if watched.scrape is not None:
+            selector.register(watched.scrape.socket, selectors.EVENT_WRITE, watched)
 
     def _go_on(self, selector: selectors.BaseSelector, watched: _Watched) -> None:
         scrape = watched.scrape
@@ -129,13 +256,13 @@ class ServiceWatch:
                 wants = selectors.EVENT_WRITE if scrape.wants_write else selectors.EVENT_READ
                 selector.modify(scrape.socket, wants, watched)
                 return
-            reading = parse(page, watched.objective.cfg.histogram, self._clock.now())
-        except (Unavailable, ValueError):
-            reading = None
+            is_news = watched.page.answered(page, self._clock.now())
+        except (Unavailable, ValueError) as error:
+            self._finish(selector, watched)
+            self._miss(watched, str(error))
+            return
         self._finish(selector, watched)
-        if reading is None:
-            self._miss(watched)
-        elif watched.objective.read(reading):
+        if is_news:
             os.eventfd_write(self._wake, 1)
 
     def _finish(self, selector: selectors.BaseSelector, watched: _Watched) -> None:
@@ -144,7 +271,7 @@ class ServiceWatch:
             watched.scrape.close()
             watched.scrape = None
 
-    def _miss(self, watched: _Watched) -> None:
+    def _miss(self, watched: _Watched, why: str) -> None:
         self.failures += 1
-        if watched.objective.miss(self._clock.now()):
+        if watched.page.missed(why, self._clock.now()):
             os.eventfd_write(self._wake, 1)

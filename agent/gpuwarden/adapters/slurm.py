@@ -23,7 +23,10 @@ _POLL_S = 0.2
 class Slurm:
     """Implements ``ports.Runtime``. A job is gone when Slurm lists it no more or as completing."""
 
-    def __init__(self, squeue: Tool, scancel: Tool, clock: Clock) -> None:
+    def __init__(
+        self, squeue: Tool, scancel: Tool, clock: Clock, scontrol: Tool | None = None
+    ) -> None:
+        self._scontrol = scontrol
         self._squeue = squeue
         self._scancel = scancel
         self._clock = clock
@@ -67,6 +70,21 @@ class Slurm:
         self._cancel(job)
         if not self._wait_gone(job, self._scancel.timeout_s):
             raise Unavailable(f"scancel was taken but job {job} is still there")
+
+    def restart(self, target: Target, grace_s: float) -> None:
+        """``scontrol requeue``: the job goes back to the queue under its own id and starts where Slurm lets
+        it. ``Refused`` where it does not run, or was submitted with --no-requeue."""
+        job = _job_of(target.tenant)
+        if self._scontrol is None or self._scontrol.where() is None:
+            raise Unsupported("no scontrol here: nobody can requeue a job")
+        row = self._row(job)
+        if row is None or row[2] != "RUNNING":
+            raise Refused(f"job {job} is {row[2] if row is not None else 'gone'}")
+        answer = self._scontrol.run("requeue", job)
+        if answer.status != 0:
+            if "disabled" in answer.why or "Access/permission" in answer.why:
+                raise Refused(f"scontrol requeue: {answer.why}")
+            raise Unavailable(f"scontrol requeue: {answer.why}")
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("Slurm itself chooses the device of a job")

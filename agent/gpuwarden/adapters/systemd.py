@@ -19,7 +19,10 @@ from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.ports import Cgroups
 
 _UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]{0,240}\.(?:service|scope)\Z", re.ASCII)
-_PROPERTIES = ("Id", "LoadState", "ActiveState", "Restart", "User", "ControlGroup", "Description")
+_PROPERTIES = (
+    *("Id", "LoadState", "ActiveState", "InvocationID", "Restart", "User", "ControlGroup"),
+    "Description",
+)
 _GONE = ("inactive", "failed")
 _POLL_S = 0.1
 
@@ -75,6 +78,32 @@ class Systemd:
         self._order("kill", "--signal=SIGKILL", "--", unit)
         if not self._is_down(unit, self._systemctl.timeout_s):
             raise Unavailable(f"systemctl stop was taken but {unit} is still up")
+
+    def restart(self, target: Target, grace_s: float) -> None:
+        """``systemctl restart``; of its stop what is left after ``grace_s`` is killed. Another run when this
+        returns. ``Refused`` where it is not up."""
+        unit = _stoppable(target)
+        shown = self._show(unit, target.cgroup.path if target.cgroup is not None else None)
+        if shown.get("ActiveState") != "active":
+            raise Refused(f"{unit} is {shown.get('ActiveState') or 'gone'}")
+        before = shown.get("InvocationID", "")
+        self._order("restart", "--no-block", "--", unit)
+        if not self._is_another(unit, before, grace_s):
+            self._order("kill", "--signal=SIGKILL", "--", unit)
+            if not self._is_another(unit, before, self._systemctl.timeout_s):
+                raise Unavailable(f"systemctl restart was taken but {unit} is the same run")
+
+    def _is_another(self, unit: str, before: str, seconds: float) -> bool:
+        """Whether another run of it has begun in time."""
+        until = self._clock.now() + seconds
+        while True:
+            shown = self._properties(unit)
+            now = shown.get("InvocationID", "")
+            if now not in ("", before) and shown.get("ActiveState") in ("active", "activating"):
+                return True
+            if self._clock.now() >= until:
+                return False
+            self._clock.sleep(min(_POLL_S, max(0.01, until - self._clock.now())))
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("a unit's device is set in its own configuration")

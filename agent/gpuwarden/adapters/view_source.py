@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from gpuwarden.model.service import Fitness
 from gpuwarden.model.status import View
 
 
@@ -10,6 +11,11 @@ class ViewSource(Protocol):
 
     def view(self) -> View:
         """The newest; ``Unavailable`` before the first."""
+        ...
+
+    def fitness(self, name: str, now: float) -> Fitness | None:
+        """Whether the instance of that name may be sent work; ``None``: nobody is called so.
+        ``Unavailable`` before the first picture."""
         ...
 
     def wait_newer(self, serial: int, timeout_s: float) -> View | None:

@@ -1,11 +1,12 @@
 """What several verbs show: devices, tenants, incidents, findings, and what is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gpuwarden.commands.output import Cell, Column, Out, Part, Styled
 from gpuwarden.commands.words import bar, clock, share, size, span
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.device import Device, Sight
+from gpuwarden.model.fault import RecoveryAction
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import Rung
@@ -21,7 +22,15 @@ STYLES = {
     Severity.ERROR: "red",
     Severity.CRITICAL: "bold red",
 }
-_RECOVERY = {1: "reset", 2: "reboot", 3: "drain P2P", 4: "drain and reset"}
+_RECOVERY: Mapping[int, str] = {
+    RecoveryAction.GPU_RESET: "reset",
+    RecoveryAction.NODE_REBOOT: "reboot",
+    RecoveryAction.DRAIN_P2P: "drain P2P",
+    RecoveryAction.DRAIN_AND_RESET: "drain and reset",
+    RecoveryAction.RECOVER_IMEX_DOMAIN: "IMEX recovery",
+    RecoveryAction.BUS_RESET: "bus reset",
+    RecoveryAction.SYSTEM_REBOOT: "system reboot",
+}
 _RESTING = frozenset({Rung.WATCH, Rung.DONE})
 
 

@@ -27,11 +27,14 @@ class Kind(StrEnum):
     CORDON = "cordon"
     UNCORDON = "uncordon"
     RELOCATE = "relocate"
+    RESTART_TENANT = "restart-tenant"
     PAGE = "page"
     RESTART_SERVICES = "restart-services"
     RESET_GPU = "reset-gpu"
     RELOAD_DRIVER = "reload-driver"
     REBOOT = "reboot"
+    KEEP_EVIDENCE = "keep-evidence"
+    """What a repair that failed leaves to be looked at is put on disk before the next one is tried."""
 
 
 HARMFUL = frozenset(
@@ -47,6 +50,7 @@ HARMFUL = frozenset(
         Kind.SET_HOST_LIMITS,
         Kind.CORDON,
         Kind.RELOCATE,
+        Kind.RESTART_TENANT,
         Kind.RESTART_SERVICES,
         Kind.RESET_GPU,
         Kind.RELOAD_DRIVER,
@@ -64,6 +68,7 @@ BLOCKING = frozenset(
         Kind.DETACH,
         Kind.STOP,
         Kind.RELOCATE,
+        Kind.RESTART_TENANT,
         Kind.PAGE,
         Kind.SET_LIMIT,
         Kind.CLEAR_LIMIT,
@@ -73,6 +78,7 @@ BLOCKING = frozenset(
         Kind.RESET_GPU,
         Kind.RELOAD_DRIVER,
         Kind.REBOOT,
+        Kind.KEEP_EVIDENCE,
     }
 )
 """Calls that may block (runtime, driver, network): they run on a worker, never in the loop."""

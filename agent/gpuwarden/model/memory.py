@@ -11,6 +11,8 @@ from gpuwarden.model.device import Sight
 from gpuwarden.model.health_memory import HealthMemory
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.repair import NODE, Fault, Phase, Repair
+from gpuwarden.model.service import Care
+from gpuwarden.model.service import after as cared
 
 
 class Rung(StrEnum):
@@ -155,6 +157,8 @@ class Debt:
 class DeviceMemory:
     """What is remembered of one device."""
 
+    pci: str = ""
+    """Where it is, or was while the driver still counted it."""
     sight: Sight = Sight.OK
     sight_since: float = 0.0
     cooldown_until: float = 0.0
@@ -220,6 +224,8 @@ class Memory:
     released: Mapping[DeviceId, float] = field(default_factory=dict)
     """Device -> when the last eviction on it ended."""
     health: HealthMemory = field(default_factory=HealthMemory)
+    kernel_heard: tuple[int, int] | None = None
+    """Number and stamp (microseconds since boot) of the newest kernel record that was folded in; of this boot."""
     faults: Mapping[str, Fault] = field(default_factory=dict)
     """By ``fault_key``."""
     repairs: Mapping[str, Repair] = field(default_factory=dict)
@@ -228,6 +234,8 @@ class Memory:
     """Fault key -> wall seconds of the repairs that were verified; outlasts a reboot."""
     spent: tuple[tuple[str, str, float], ...] = ()
     """(subject, step, wall seconds) of each step ordered: what the budgets a day count."""
+    cares: Mapping[str, Care] = field(default_factory=dict)
+    """By service: every one that is probed."""
 
     def after(self, outcomes: tuple[Outcome, ...]) -> "Memory":
         """Fold what became of the actions. Unknown and failed outcomes settle nothing but the
@@ -258,6 +266,9 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
         return _after_step(memory, outcome)
     if outcome.kind in (Kind.CORDON, Kind.UNCORDON):
         return _after_cordon(memory, outcome)
+    if outcome.kind is Kind.RESTART_TENANT:
+        cares = {name: cared(care, outcome) for name, care in memory.cares.items()}
+        return replace(memory, cares=cares)
     if outcome.tenant is None:
         return memory
     debts = tuple(d for d in memory.debts if not _is_settled(d, outcome))
@@ -315,11 +326,13 @@ def _after_cordon(memory: Memory, outcome: Outcome) -> Memory:
         return memory
     is_told = outcome.result in (Result.DONE, Result.UNSUPPORTED)
     state = replace(state, cordon_tries=0 if is_told else state.cordon_tries + 1)
+    # Where nobody knows whether it was told, it is told once more at once: twice is the same.
+    tried_at = 0.0 if outcome.result is Result.UNKNOWN else outcome.at
     if outcome.kind is Kind.CORDON:
-        state = replace(state, is_cordon_told=is_told, cordon_tried_at=outcome.at)
+        state = replace(state, is_cordon_told=is_told, cordon_tried_at=tried_at)
     else:
         owed = None if is_told else state.uncordon_owed
-        state = replace(state, uncordon_owed=owed, cordon_tried_at=outcome.at)
+        state = replace(state, uncordon_owed=owed, cordon_tried_at=tried_at)
     return replace(memory, devices={**memory.devices, outcome.device: state})
 
 

@@ -131,7 +131,7 @@ class Attempt:
     step: Step
     wall: float
     result: str = ""
-    """``done``, ``failed``, ``unverified``, ``verified``, ``unknown``; empty: under way."""
+    """``done``, ``failed``, ``refused``, ``unverified``, ``verified``, ``unknown``; empty: under way."""
     cls: FaultClass = FaultClass.HARDWARE
     detail: str = ""
 

@@ -9,6 +9,7 @@ from gpuwarden.model.device import Device, DriverEvent
 from gpuwarden.model.health import DriverVersions, Surroundings
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
+from gpuwarden.model.service import ProbeReading
 from gpuwarden.model.tenant import Standing, Tenant, Use
 
 
@@ -118,6 +119,8 @@ class Snapshot:
     named: Mapping[int, TenantId] = field(default_factory=dict)
     """Whose the processes are, or were, that this look's events and lines name, by pid."""
     services: tuple[ServiceState, ...] = ()
+    probes: tuple[ProbeReading, ...] = ()
+    """The newest of every service that is probed."""
     host: HostSample | None = None
     limits: tuple[LimitReading, ...] = ()
     limiter: str = "none"

@@ -67,14 +67,16 @@ class Actor:
             Kind.CLEAR_LIMIT: self._clear_limit,
             Kind.SET_HOST_LIMITS: self._host_limits,
             Kind.RELOCATE: self._relocate,
+            Kind.RESTART_TENANT: self._restart,
         }
         self._do_on_device: Mapping[Kind, Callable[[Action], Old]] = {
             Kind.CORDON: self._cordon,
             Kind.UNCORDON: self._uncordon,
-            Kind.RESTART_SERVICES: lambda action: _said(ports.remedies.restart_services()),
-            Kind.RESET_GPU: lambda action: _said(ports.remedies.reset_gpu(_subject(action))),
-            Kind.RELOAD_DRIVER: lambda action: _said(ports.remedies.reload_driver()),
-            Kind.REBOOT: lambda action: _said(ports.remedies.reboot(action.why)),
+            Kind.RESTART_SERVICES: self._marked(lambda action: ports.remedies.restart_services()),
+            Kind.RESET_GPU: self._marked(lambda action: ports.remedies.reset_gpu(_subject(action))),
+            Kind.RELOAD_DRIVER: self._marked(lambda action: ports.remedies.reload_driver()),
+            Kind.REBOOT: self._marked(lambda action: ports.remedies.reboot(action.why)),
+            Kind.KEEP_EVIDENCE: self._keep_evidence,
         }
         self._blinding: set[str] = set()
         """Actions under way for which the probe has let go of every device."""
@@ -122,6 +124,8 @@ class Actor:
         self._ports.steps.reached(action, "acted")
         told = action.kind in (Kind.CORDON, Kind.UNCORDON)
         detail = ", ".join(f"{who}: {what}" for who, what in old.items()) if told else ""
+        if action.kind is Kind.KEEP_EVIDENCE:
+            detail = old.get("said", "")
         return self._outcome(action, Result.DONE, detail, old=old)
 
     def _execute(self, action: Action) -> Old:
@@ -139,7 +143,7 @@ class Actor:
             return {}
         if action.kind in ON_THE_GROUP:
             self._compare(action.target)
-        elif action.kind is Kind.STOP and action.target.cgroup is not None:
+        elif action.kind in (Kind.STOP, Kind.RESTART_TENANT) and action.target.cgroup is not None:
             # Its turn may have come late: who was started under the same id since is judged anew.
             self._ports.cgroups.is_populated(action.target.cgroup)
         self._ports.steps.reached(action, "checked")
@@ -231,6 +235,13 @@ class Actor:
         runtime.stop(target, float(dict(action.params).get("grace_s", "0")))
         return {}
 
+    def _restart(self, action: Action, target: Target) -> Old:
+        runtime = self._ports.runtimes.for_runtime(target.runtime)
+        if runtime is None:
+            raise Unsupported(f"nothing here can restart a tenant of runtime {target.runtime}")
+        runtime.restart(target, float(dict(action.params).get("grace_s", "0")))
+        return {}
+
     def _restart_off(self, action: Action, target: Target) -> Old:
         runtime = self._ports.runtimes.for_runtime(target.runtime)
         if runtime is None:
@@ -283,6 +294,21 @@ class Actor:
             raise Unsupported(f"runtime {target.runtime} cannot move a tenant")
         new = runtime.relocate(target, action.device, int(dict(action.params)["index"]))
         return {"new": new}
+
+    def _marked(self, step: Callable[[Action], str]) -> Callable[[Action], Old]:
+        """A step of a repair with its marks: whether it was taken can seldom be measured afterwards."""
+
+        def take(action: Action) -> Old:
+            self._ports.remedies.mark(action.id, is_done=False)
+            words = step(action)
+            self._ports.remedies.mark(action.id, is_done=True)
+            return {"said": words} if words else {}
+
+        return take
+
+    def _keep_evidence(self, action: Action) -> Old:
+        subject = _subject(action)
+        return {"said": self._ports.remedies.keep_evidence(subject, action.incident, action.why)}
 
     def _cordon(self, action: Action) -> Old:
         return self._ports.cordons.cordon(_subject(action), action.incident, action.why)
@@ -338,17 +364,13 @@ def _subject(action: Action) -> Subject:
     )
 
 
-def _said(words: str) -> Old:
-    return {"said": words} if words else {}
-
-
 def _lane(action: Action) -> str:
     """One lane a device for evictions; pages and settings have their own, so that they never queue
     behind a runtime that hangs."""
     if action.kind is Kind.PAGE:
         return PAGE_LANE
-    if action.kind in REPAIRS:
-        return "repair"
+    if action.kind in REPAIRS or action.kind is Kind.KEEP_EVIDENCE:
+        return "repair"  # in order: no step before the evidence of the last one is kept
     if action.kind in (Kind.CORDON, Kind.UNCORDON):
         return "cordon"
     if action.kind in (Kind.SET_LIMIT, Kind.CLEAR_LIMIT):

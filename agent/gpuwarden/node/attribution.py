@@ -40,6 +40,10 @@ class Folded:
     known_bytes: int | None
     """Sum of the rows; ``None`` when the driver withheld a size."""
     sizes: dict[TenantId, tuple[int, int]]
+    clients: frozenset[TenantId]
+    """Whose processes are clients of an MPS server."""
+    left_out: dict[TenantId, float]
+    """Whose rows the newest list left out, and when one last had them."""
 
 
 @dataclass(slots=True)
@@ -61,7 +65,13 @@ class Attribution:
     """Rows that changed size together with the process behind their pid: nobody's while they last."""
     traces: dict[tuple[TenantId, DeviceId], list[tuple[float, int]]] = field(default_factory=dict)
     _uses: tuple[Use, ...] | None = None
+    _uses_on: dict[DeviceId, list[Use]] = field(default_factory=dict)
     _folded: dict[DeviceId, Folded] = field(default_factory=dict)
+    """By device, the newest list as long as the next one may say the same."""
+    _shown: dict[DeviceId, Folded] = field(default_factory=dict)
+    """By device, what its uses are made of."""
+    _still: set[DeviceId] = field(default_factory=set)
+    """Devices whose traces are level all along: nothing on them changes until a row does."""
 
     def take(self, listing: Listing) -> bool:
         """Fold one list in; False when it tells nothing new of who holds what."""
@@ -69,7 +79,7 @@ class Attribution:
             return False
         folded = self._folded.get(listing.device)
         if folded is not None and folded.rows is listing.rows:
-            self._renew(listing, folded)
+            self._renew(listing, folded, is_same=True)
             return False
         old = self.rows.get(listing.device, {})
         before = {raw_pid: row for (raw_pid, _), row in old.items()}
@@ -90,8 +100,11 @@ class Attribution:
             rows=listing.rows,
             known_bytes=known_bytes if _is_complete(listing) else None,
             sizes=_sizes(rows.values()),
+            clients=frozenset(row.tenant for row in rows.values() if row.is_mps),
+            left_out={r.tenant: r.seen_at for r in rows.values() if r.seen_at is not None},
         )
-        if any(row.seen_at is not None for row in rows.values()):
+        self._shown[listing.device] = folded
+        if folded.left_out:
             self._folded.pop(listing.device, None)  # the next list decides about them
         else:
             self._folded[listing.device] = folded
@@ -141,14 +154,17 @@ class Attribution:
         """A process has ended: its pid may be another's on the next list, however alike that looks."""
         self._folded.clear()
 
-    def _renew(self, listing: Listing, folded: Folded) -> None:
+    def _renew(self, listing: Listing, folded: Folded, *, is_same: bool = False) -> None:
         """The same rows, or rows just folded, as of this list."""
         self._uses = None
+        self._uses_on.pop(listing.device, None)
         previous, self.listed_at[listing.device] = self.listed_at.get(listing.device), listing.at
         if folded.known_bytes is not None:
             self.unattributed[listing.device] = max(0, listing.used_bytes - folded.known_bytes)
         else:
             self.unattributed.pop(listing.device, None)
+        if is_same and listing.device in self._still:
+            return
         self._trace(listing, folded, previous)
 
     def _row(self, entry: ProcessUse, before: Row | None) -> Row | None:
@@ -176,17 +192,22 @@ class Attribution:
             self.doubtful = {d for d in self.doubtful if d[0] != listing.device or d[1] in listed}
 
     def _trace(self, listing: Listing, folded: Folded, previous: float | None) -> None:
-        start = listing.at - self.growth_window_s
+        device, start = listing.device, listing.at - self.growth_window_s
+        was_still, is_still = device in self._still, True
         # Who is new since the last list has grown from nothing.
         begun = [] if previous is None else [(previous, 0)]
         for tenant, (size, _) in folded.sizes.items():
-            points = self.traces.setdefault((tenant, listing.device), list(begun))
+            points = self.traces.setdefault((tenant, device), list(begun))
+            if was_still and previous is not None and points[-1][0] < previous:
+                points[-1] = (previous, points[-1][1])  # level until the list before this one
             if len(points) > 2 and points[-1][1] == points[-2][1] == size:
                 points[-1] = (listing.at, size)  # a plateau is its two ends
             else:
                 points.append((listing.at, size))
             while len(points) > MAX_POINTS or (len(points) > 2 and points[1][0] < start):
                 points.pop(0)
+            is_still = is_still and len(points) in (2, 3) and all(s == size for _, s in points)
+        (self._still.add if is_still else self._still.discard)(device)
 
     def keep_only(self, devices: list[Device]) -> None:
         """Forget devices that are no more."""
@@ -197,6 +218,9 @@ class Attribution:
             self.listed_at.pop(device, None)
             self.unattributed.pop(device, None)
             self._folded.pop(device, None)
+            self._shown.pop(device, None)
+            self._uses_on.pop(device, None)
+            self._still.discard(device)
         holding = {r.tenant for rows in self.rows.values() for r in rows.values()}
         for tenant in [t for t in self.facts_of if t not in holding]:
             del self.facts_of[tenant]
@@ -208,27 +232,38 @@ class Attribution:
         return self._uses
 
     def _summed(self) -> tuple[Use, ...]:
-        uses = []
-        for device, rows in self.rows.items():
-            folded = self._folded.get(device)
-            sizes = folded.sizes if folded is not None else _sizes(rows.values())
-            left_out = {r.tenant: r.seen_at for r in rows.values() if r.seen_at is not None}
-            clients = {r.tenant for r in rows.values() if r.is_mps}
-            for tenant, (used, unknown) in sizes.items():
-                points = self.traces.get((tenant, device), [])
-                uses.append(
-                    Use(
-                        tenant=tenant,
-                        device=device,
-                        used_bytes=used,
-                        listed_at=left_out.get(tenant, self.listed_at[device]),
-                        grown_bytes=points[-1][1] - points[0][1] if points else 0,
-                        growth_bytes_s=_rate(points),
-                        unknown_rows=unknown,
-                        is_mps=tenant in clients,
-                    )
-                )
+        uses: list[Use] = []
+        for device in self.rows:
+            on = self._uses_on.get(device)
+            if on is None:
+                on = self._uses_on[device] = self._summed_on(device)
+            uses += on
         return tuple(uses)
+
+    def _summed_on(self, device: DeviceId) -> list[Use]:
+        folded, at = self._shown[device], self.listed_at[device]
+        left_out, clients = folded.left_out, folded.clients
+        if device in self._still and not left_out and not clients:
+            return [
+                Use(tenant=t, device=device, used_bytes=used, listed_at=at, unknown_rows=unknown)
+                for t, (used, unknown) in folded.sizes.items()
+            ]
+        uses = []
+        for tenant, (used, unknown) in folded.sizes.items():
+            points = self.traces.get((tenant, device), [])
+            uses.append(
+                Use(
+                    tenant=tenant,
+                    device=device,
+                    used_bytes=used,
+                    listed_at=left_out.get(tenant, at),
+                    grown_bytes=points[-1][1] - points[0][1] if points else 0,
+                    growth_bytes_s=_rate(points),
+                    unknown_rows=unknown,
+                    is_mps=tenant in clients,
+                )
+            )
+        return uses
 
     def holder_of(self, device: DeviceId, raw_pid: int) -> TenantId | None:
         """Whose row a pid is on a device, by the newest list; None: nobody's, or not listed."""

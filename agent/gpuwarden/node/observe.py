@@ -98,6 +98,7 @@ class Observer:
         self._read_pressure(now)
         devices = self._devices(view)
         services = self._ask("services", lambda: self._ports.services.states(now)) or ()
+        probes = self._ask("services", lambda: self._ports.services.probes(now)) or ()
         standings = self._standings(memory)
         host = self._ask("host", lambda: self._ports.host.sample(now))
         boot_id = self._ask("host", self._ports.host.boot_id) or memory.boot_id
@@ -119,6 +120,7 @@ class Observer:
             kernel_forgery=kernel.forgery,
             named=self._named(view, kernel.records),
             services=tuple(services),
+            probes=tuple(probes),
             host=host,
             limits=limits,
             limiter=self._ports.limiter.name,

@@ -1,7 +1,6 @@
 """What people say to on-call: each word is in the journal before it counts."""
 
 from functools import partial
-from typing import Protocol
 
 from gpuwarden.clock import Clock
 from gpuwarden.config_oncall import OncallConfig
@@ -12,18 +11,11 @@ from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.oncall import Ack, Book, Entry, Matcher, Receipt, Silence
 from gpuwarden.node.notifier import Notifier
 from gpuwarden.policy.notify import due, people
+from gpuwarden.ports_operator import Audit
 
 ALL = "all"
 FOR_MAX_S = 90 * 86_400.0
 TEXT_MAX_CHARS = 400
-
-
-class Audit(Protocol):
-    """Where commands are written down."""
-
-    def audit(self, entry: Audited) -> None:
-        """On disk when this returns; ``Unavailable`` when it is not."""
-        ...
 
 
 class OncallDesk:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from gpuwarden.clock import Clock
 from gpuwarden.config import Config
 from gpuwarden.errors import Unavailable
-from gpuwarden.model.action import Action, Kind, Outcome, Result
+from gpuwarden.model.action import REPAIRS, Action, Kind, Outcome, Result
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.memory import Memory, Rung
 from gpuwarden.node.journal import Record
@@ -101,7 +101,7 @@ def resume(
     fails, the node runs without harm and keeps trying."""
     now, wall = clock.now(), clock.wall()
     again = [u for u in recovered.unsettled if _is_repeated(cfg, u, wall)]
-    lost = unknown([u for u in recovered.unsettled if u not in again], now, wall)
+    lost = left_open(ports, [u for u in recovered.unsettled if u not in again], now, wall)
     memory = resumed(recovered.memory, lost, now)
     known, told = archive.concluded(Archive(incidents=recovered.incidents), lost)
     node = Node(cfg, ports, clock, memory, known.incidents, [u.action for u in again])
@@ -116,22 +116,33 @@ def resume(
     return node
 
 
-def unknown(unsettled: Iterable[Unsettled], at: float, wall: float) -> tuple[Outcome, ...]:
-    """The outcomes to write down for what is unsettled."""
-    actions = [u.action for u in unsettled]
-    return tuple(
-        Outcome(
-            action=action.id,
-            kind=action.kind,
-            incident=action.incident,
-            tenant=action.target.tenant if action.target is not None else None,
-            device=action.device,
-            result=Result.UNKNOWN,
-            at=at,
-            wall=wall,
-            detail="the agent ended between intent and outcome",
-        )
-        for action in actions
+DOUBT = "the agent ended between intent and outcome"
+
+
+def left_open(
+    ports: Ports, unsettled: Iterable[Unsettled], at: float, wall: float
+) -> tuple[Outcome, ...]:
+    """The outcomes to write down for what is unsettled: of a repair's step the marks tell, else nobody knows."""
+    outcomes = []
+    for action in (u.action for u in unsettled):
+        is_done = ports.remedies.is_done(action.id) if action.kind in REPAIRS else None
+        result = {True: Result.DONE, False: Result.REFUSED, None: Result.UNKNOWN}[is_done]
+        told = {True: "done before it ended", False: "the agent ended before it began", None: DOUBT}
+        outcomes.append(_outcome(action, result, told[is_done], at, wall))
+    return tuple(outcomes)
+
+
+def _outcome(action: Action, result: Result, detail: str, at: float, wall: float) -> Outcome:
+    return Outcome(
+        action=action.id,
+        kind=action.kind,
+        incident=action.incident,
+        tenant=action.target.tenant if action.target is not None else None,
+        device=action.device,
+        result=result,
+        at=at,
+        wall=wall,
+        detail=detail,
     )
 
 

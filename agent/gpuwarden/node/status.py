@@ -9,9 +9,12 @@ from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Outcome, Result, Withheld
 from gpuwarden.model.decision import Decision, Incident, NoteKind
 from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.memory import Memory
 from gpuwarden.model.oncall import OncallState
+from gpuwarden.model.service import Fitness
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.model.status import AgentInfo, View
+from gpuwarden.policy import ready
 
 RECENT = 200
 
@@ -33,6 +36,7 @@ class Board:
 
     sources: Sources
     _view: View | None = None
+    _memory: Memory = field(default_factory=Memory)
     _fresh: threading.Condition = field(default_factory=threading.Condition)
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _recent: deque[Outcome] = field(default_factory=lambda: deque(maxlen=RECENT))
@@ -71,7 +75,7 @@ class Board:
             oncall=self.sources.oncall(),
         )
         with self._fresh:
-            self._view = view
+            self._view, self._memory = view, memory
             self._fresh.notify_all()
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
@@ -86,6 +90,14 @@ class Board:
         if self._view is None:
             raise Unavailable("the agent has not finished its first look yet")
         return self._view
+
+    def fitness(self, name: str, now: float) -> Fitness | None:
+        """Whether an instance may be sent work, as of the newest picture; ``None``: nobody is called so."""
+        with self._fresh:
+            view, memory = self._view, self._memory
+        if view is None:
+            raise Unavailable("the agent has not finished its first look yet")
+        return ready.judge(view.snapshot, memory, name, now)
 
     def wait_newer(self, serial: int, timeout_s: float) -> View | None:
         """The newest as soon as its serial is greater, or ``None`` when the time is over."""

@@ -32,6 +32,10 @@ _OF_BUDGET: Mapping[str, str] = {
         "healthy GPU is the quickest way out."
     ),
     "no-refuge": "No healthy GPU of this host has room for the protected tenant: move it to another host.",
+    "per-hour": (
+        "It was restarted as often as its budget allows and fails again: a restart does not cure it. Roll it "
+        "back to its last good version, or look for what it lacks."
+    ),
     "permit": "The fleet has given no leave to cordon the device: keep new work off it by hand.",
 }
 """Budgets that a person can do something about; the others pass by themselves."""
@@ -49,6 +53,10 @@ _OF_RULE: Mapping[str, str] = {
     "slo": (
         "Nobody on its GPU is accused: look at the service itself (its load, what it depends on), and "
         "with gpuwarden tenants at who else is there and grows."
+    ),
+    "probe": (
+        "Look at what the service says of itself (its own log, the address of its probe), at what it depends "
+        "on, and with gpuwarden ready NAME at what else speaks against it."
     ),
     "reserve": (
         "The device is fuller than its reserve allows: move a tenant to another GPU, or lower "

@@ -52,7 +52,7 @@ def decided(
         if old is not None:
             text = f"{held.kind}{_of_whom(held, old, snap)} withheld: {held.detail}"
             step = IncidentStep(
-                at=snap.at,
+                at=_moment(old, snap),
                 wall=snap.wall,
                 kind="withheld",
                 text=text,
@@ -63,7 +63,7 @@ def decided(
         old = changed.get(action.incident) or known.get(action.incident)
         if old is not None:
             step = IncidentStep(
-                at=snap.at,
+                at=_moment(old, snap),
                 wall=snap.wall,
                 kind=action.kind.value,
                 text=action.why,
@@ -173,7 +173,8 @@ def _merged(known: dict[IncidentId, Incident], changed: dict[IncidentId, Inciden
 
 def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot) -> Incident:
     incident = old or _opened(cfg, note, snap)
-    step = IncidentStep(at=snap.at, wall=snap.wall, kind=note.kind.value, text=note.text)
+    now = _moment(incident, snap)
+    step = IncidentStep(at=now, wall=snap.wall, kind=note.kind.value, text=note.text)
     incident = _stepped(incident, step)
     if note.used_bytes is not None and note.tenant == incident.tenant:
         incident = replace(incident, peak_bytes=max(incident.peak_bytes or 0, note.used_bytes))
@@ -188,7 +189,7 @@ def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot
     if note.kind is NoteKind.CLOSED:
         incident = replace(
             incident,
-            closed_at=snap.at,
+            closed_at=now,
             closed_wall=snap.wall,
             outcome=_outcome(incident),
         )
@@ -196,6 +197,13 @@ def _noted(cfg: Config, old: Incident | None, note: IncidentNote, snap: Snapshot
     if red and incident.closed_at is None:
         incident = replace(incident, harmed=tuple(dict.fromkeys((*incident.harmed, *red)))[:16])
     return incident
+
+
+def _moment(incident: Incident, snap: Snapshot) -> float:
+    """Now, on the clock an incident was opened by: one that outlasts a reboot goes on by wall time."""
+    if snap.at >= incident.opened_at:
+        return snap.at
+    return incident.opened_at + max(0.0, snap.wall - incident.opened_wall)
 
 
 def _who(incident: Incident, snap: Snapshot) -> tuple[tuple[str, str], ...]:
@@ -247,6 +255,7 @@ def _outcome(incident: Incident) -> str:
         ("stop", "tenant stopped"),
         ("kill", "tenant killed"),
         ("term", "tenant ended on request"),
+        ("restart-tenant", "service restarted"),
         ("throttle", "tenant throttled"),
     ):
         if kind in done:
@@ -274,9 +283,9 @@ def _close_lost(
             and incident.id not in changed
         ):
             text = "closed: it does not stand since the host or the agent started anew"
-            step = IncidentStep(at=snap.at, wall=snap.wall, kind=NoteKind.CLOSED.value, text=text)
             lasted_s = max(0.0, snap.wall - incident.opened_wall)
-            step = replace(step, at=incident.opened_at + lasted_s)
+            at = incident.opened_at + lasted_s
+            step = IncidentStep(at=at, wall=snap.wall, kind=NoteKind.CLOSED.value, text=text)
             ended = _stepped(incident, step)
             changed[incident.id] = replace(
                 ended, closed_at=step.at, closed_wall=snap.wall, outcome=_outcome(ended)

@@ -26,8 +26,10 @@ from gpuwarden.policy import (
     obey,
     pressure,
     prevent,
+    probe,
     quota,
     reserve,
+    restart,
     room,
     sight,
     slo,
@@ -60,6 +62,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("cordon", cordon.find),
     ("health", standing.find),
     ("arrival", arrival.find),
+    ("probe", probe.find),
 )
 """``health`` stands for the rules of ``policy.health``, each with a mode of its own."""
 
@@ -86,6 +89,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     lastresort.resort(desk, findings)
     answers = obey.obey(desk)
     repair.advance(desk, findings)
+    restart.heal(desk, findings)
     cordon.lift(desk)
     cordon.maintain(desk)
     paged = escalate.page(desk, findings)

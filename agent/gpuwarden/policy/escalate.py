@@ -34,12 +34,16 @@ def page(desk: Desk, findings: list[Finding]) -> dict[str, float]:
     locked = {f.device for f in findings if f.rule == "locked"}  # the last resort tells of those
     known = _known(desk, findings, paged)
     told = {f.device for f in findings if _topic(f) in known and f.device is not None}
+    resorted = {d for d in locked if d is not None and desk.device(d).last_resort != ""}
+    told |= resorted
     # The driver itself has named what is wrong there: what is polled of it afterwards says the same.
     signed = {f.device for f in findings if f.rule == "fault" and f.key in known} - {None}
     for finding in findings:
         if _topic(finding) in known or not _is_due(desk, finding, in_hand):
             continue
         if finding.fault and finding.device is not None and finding.device in locked:
+            if finding.device in resorted:  # told of, for as long as the fault stands
+                paged[_topic(finding)] = now
             continue
         paged[_topic(finding)] = now
         known.add(_topic(finding))

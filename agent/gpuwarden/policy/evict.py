@@ -7,7 +7,7 @@ from typing import TypedDict
 from gpuwarden.model.action import Kind
 from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.finding import Finding
-from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Case, Rung
 from gpuwarden.model.tenant import Tenant, Use
 from gpuwarden.policy import guard, ladder, telling, tombstone, victims
@@ -351,15 +351,21 @@ def reason_of(finding: Finding) -> str:
 
 
 def new_case(
-    desk: Desk, tenant: Tenant, finding: Finding, reason: str, *, is_emergency: bool
+    desk: Desk,
+    tenant: Tenant,
+    finding: Finding,
+    reason: str,
+    *,
+    is_emergency: bool,
+    incident: IncidentId | None = None,
 ) -> Case:
-    """A case on the first rung."""
+    """A case on the first rung; in the tenant's own incident where none is named."""
     now = desk.scene.snap.at
     device = finding.device
     if device is None:
         raise ValueError("a case needs the device of its finding")
     return Case(
-        incident=desk.incident(f"tenant/{tenant.id}", finding),
+        incident=incident or desk.incident(f"tenant/{tenant.id}", finding),
         tenant=tenant.id,
         device=device,
         rung=Rung.WATCH,

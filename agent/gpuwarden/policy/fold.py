@@ -6,10 +6,10 @@ from dataclasses import replace
 from gpuwarden.config import Config
 from gpuwarden.model.action import Kind
 from gpuwarden.model.device import Device
-from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.memory import DeviceMemory, Episode, Memory, episode_key
 from gpuwarden.model.tenant import Use
-from gpuwarden.policy import lockup
+from gpuwarden.policy import lockup, probe
 from gpuwarden.policy.health import watch
 from gpuwarden.policy.scene import Limits, Scene
 
@@ -22,6 +22,7 @@ def remember(cfg: Config, memory: Memory, scene: Scene) -> Memory:
     if memory.boot_id != snap.boot_id:
         memory = _reborn(cfg, memory, scene)
     memory = _rebased(memory, snap.at, snap.wall)
+    memory = probe.fold(cfg, memory, scene)
     if snap.at - memory.last_at > cfg.sampling.gap_s:
         memory = replace(memory, episodes=_unconfirmed(memory), devices=unbreached(memory.devices))
     return replace(
@@ -72,13 +73,29 @@ def _reborn(cfg: Config, memory: Memory, scene: Scene) -> Memory:
             if old.cordoned_by is not None or old.uncordon_owed is not None
         },
         health=watch.reborn(memory.health),
+        open_incidents=_going_on(memory),
+        paged=_told(memory, scene.snap.at),
         repairs={
             subject: replace(repair, since=scene.snap.at, opened_at=scene.snap.at)
             for subject, repair in memory.repairs.items()
         },
         mended=_mended_by_reboot(memory, scene.snap.wall),
         spent=memory.spent,
+        cares=probe.reborn(memory.cares, scene.snap.wall),
     )
+
+
+def _going_on(memory: Memory) -> dict[str, IncidentId]:
+    """Incidents of what a reboot does not end: a repair, of which it may be a step, and a cordon."""
+    kept = {repair.incident for repair in memory.repairs.values()}
+    kept |= {state.cordoned_by for state in memory.devices.values() if state.cordoned_by}
+    return {k: incident for k, incident in memory.open_incidents.items() if incident in kept}
+
+
+def _told(memory: Memory, at: float) -> dict[str, float]:
+    """Pages about what is being repaired: a reboot that does not help is no new reason to wake anybody, the
+    repair says what it has come to."""
+    return {key: at for key in memory.paged if any(subject in key for subject in memory.repairs)}
 
 
 def _mended_by_reboot(memory: Memory, wall: float) -> dict[str, tuple[float, ...]]:
@@ -121,7 +138,13 @@ def _rebased(memory: Memory, at: float, wall: float) -> Memory:
     spent = tuple((subject, step, w + jump) for subject, step, w in memory.spent)
     health = watch.moved(memory.health, jump)
     return replace(
-        memory, tombstones=stones, debts=debts, mended=mended, spent=spent, health=health
+        memory,
+        tombstones=stones,
+        debts=debts,
+        mended=mended,
+        spent=spent,
+        health=health,
+        cares=probe.moved(memory.cares, jump),
     )
 
 
@@ -263,6 +286,8 @@ def _devices(cfg: Config, memory: Memory, scene: Scene) -> dict[DeviceId, Device
     for device in scene.snap.devices:
         old = result.get(device.id)
         new = old or DeviceMemory(sight=device.sight, sight_since=scene.snap.at)
+        if device.pci and new.pci != device.pci:
+            new = replace(new, pci=device.pci)
         if new.sight is not device.sight:
             new = replace(new, sight=device.sight, sight_since=scene.snap.at)
         new = _fold_reserve(new, device, scene)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gpuwarden.config import Config
 from gpuwarden.model.action import HARMFUL, Kind
-from gpuwarden.model.ids import DeviceId, TenantId
+from gpuwarden.model.ids import CgroupId, DeviceId, TenantId
 from gpuwarden.model.memory import IN_FLIGHT, Case, Memory, Rung
 from gpuwarden.model.tenant import Tenant, TenantClass
 from gpuwarden.policy.scene import Scene
@@ -83,9 +83,9 @@ def permit(
             return Refusal(budget="cannot-act", detail=tenant.cannot_act)
         if not (tenant.is_described or has_begun):
             return Refusal(budget="undescribed", detail="its runtime has not described it yet")
-    inside = _inside(scene, case)
-    if inside is not None:
-        return Refusal(budget="nested", detail=f"{inside.name} lives inside it")
+    inside_it = inside(scene, case.tenant, case.target.cgroup)
+    if inside_it is not None:
+        return Refusal(budget="nested", detail=f"{inside_it.name} lives inside it")
     if kind is Kind.THROTTLE:
         is_seen = any(scene.is_claimable(u) for u in scene.uses_of(case.tenant))
         return None if is_seen else _STALE
@@ -99,15 +99,14 @@ def permit(
 _STALE = Refusal(budget="stale", detail="its size was read too long ago")
 
 
-def _inside(scene: Scene, case: Case) -> Tenant | None:
+def inside(scene: Scene, who: TenantId, group: CgroupId | None) -> Tenant | None:
     """Another tenant whose group lies inside the target's: what hits the one would hit the other."""
-    group = case.target.cgroup
     if group is None:
         return None
     above = group.path.rstrip("/") + "/"
     for tenant in scene.snap.tenants:
         inner = tenant.cgroup
-        if tenant.id != case.tenant and inner is not None and inner.path.startswith(above):
+        if tenant.id != who and inner is not None and inner.path.startswith(above):
             return tenant
     return None
 

@@ -14,7 +14,7 @@ QUIET_RULES = frozenset({"labels", "limits", "cordon"})
 OWN_RULES = frozenset({"quota", "tombstone", "pressure", "arrival"})
 """Rules whose findings belong to their tenant's own incident, whatever else happens."""
 
-JOINING = frozenset({"reserve", "locked", "slo", "sight", "unattributed", "fault"})
+JOINING = frozenset({"reserve", "locked", "slo", "sight", "unattributed", "fault", "probe"})
 """Rules whose findings belong to the incident of a tenant that stands accused on the device."""
 
 
@@ -84,10 +84,12 @@ def subject_of(desk: Desk, finding: Finding) -> str:
     devices: list[DeviceId] = []
     if finding.device is not None:
         devices = [finding.device]
-    elif finding.rule == "slo" and finding.tenant is not None:
+    elif finding.rule in ("slo", "probe") and finding.tenant is not None:
         devices = [u.device for u in desk.scene.uses_of(finding.tenant)]
     accused = [
-        c for c in desk.cases.values() if c.device in devices and not _is_older(desk, finding, c)
+        c
+        for c in desk.cases.values()
+        if c.device in devices and c.reason != "drain" and not _is_older(desk, finding, c)
     ]
     if accused and finding.rule in JOINING:
         first = min(accused, key=lambda c: (c.rung not in IN_FLIGHT, c.opened_at))
@@ -116,6 +118,7 @@ def _close_incidents(desk: Desk, joined: dict[str, str]) -> None:
     """An incident is over when no case and no claim stands in it any more."""
     standing = set(joined.values())
     repaired = {repair.incident for repair in desk.repairs.values()}
+    repaired |= {care.incident for care in desk.memory.cares.values() if care.incident is not None}
     cordons = {state.cordoned_by for state in desk.devices.values()}
     for subject, incident in list(desk.incidents.items()):
         kind, _, key = subject.partition("/")

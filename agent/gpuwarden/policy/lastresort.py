@@ -9,9 +9,11 @@ from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.finding import Finding
 from gpuwarden.model.ids import DeviceId, IncidentId
+from gpuwarden.model.repair import Phase, Step
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy import cordon, guard, incidents, lockup
 from gpuwarden.policy.desk import Desk, target_of
+from gpuwarden.policy.repair.report import WHAT_TO_DO
 
 RELOCATABLE = frozenset({"docker"})
 
@@ -92,6 +94,7 @@ def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
     _mark(desk, device.id, "relocate" if moved else "cordon")
     if not _cordon(desk, device, incident):
         desk.withheld.append(_no_cordon(desk, device, incident))
+    repaired = desk.repairs.get(str(device.id))
     users = [desk.scene.tenants.get(u.tenant) for u in desk.scene.uses_on(device.id)]
     stay = [t.name for t in users if t is not None and t.name not in moved]
     need = _reset_words(desk, device) + (f" (still there: {', '.join(stay[:8])})" if stay else "")
@@ -99,11 +102,17 @@ def _resort_once(desk: Desk, device: Device, finding: Finding) -> None:
         need += "; allow_protected_restart is off, so no protected tenant was moved"
     elif kept:
         need += f"; no healthy device has room for {', '.join(kept[:8])}"
+    if not (moved or kept) and repaired is not None and repaired.phase is Phase.HANDED_OVER:
+        return  # people have been told of it, and there is nothing to add
     _page(desk, device, incident, need)
 
 
 def _reset_words(desk: Desk, device: Device) -> str:
-    """Who resets the device, and what has to be true first."""
+    """Who resets the device, and what has to be true first; where no reset is among the remedies, what is."""
+    repair = desk.repairs.get(str(device.id))
+    if repair is not None and Step.RESET_GPU not in repair.ladder:
+        first = repair.ladder[0]
+        return WHAT_TO_DO[first].format(index=device.index)
     if guard.is_enforcing(desk.cfg, "repair") and "reset-gpu" in desk.cfg.repair.allow:
         command = f"nvidia-smi --gpu-reset -i {device.index}"
         return f"gpuwarden resets it by itself ({command}); it has to be empty first"

@@ -36,12 +36,18 @@ def fold(cfg: Config, old: DeviceMemory, device: Device, scene: Scene) -> Device
         )
     if old.locked_since is None or asks or device.sight is not Sight.OK:
         return old
-    services = services_on(scene, device.id)
-    if scene.snap.at - old.locked_since <= max([QUIET_S, *(_proof_s(cfg, s) for s in services)]):
+    if not is_proven(cfg, scene, device.id, old.locked_since):
         return old
-    if all(is_well(state) for state in services):
-        return replace(old, locked_since=None, locked_why="", last_resort="")
-    return old
+    return replace(old, locked_since=None, locked_why="", last_resort="")
+
+
+def is_proven(cfg: Config, scene: Scene, device: DeviceId, since: float) -> bool:
+    """Whether every service on a device has been seen to work since a moment; where there is none, nothing
+    has spoken against it for a while."""
+    services = services_on(scene, device)
+    if scene.snap.at - since <= max([QUIET_S, *(_proof_s(cfg, s) for s in services)]):
+        return False
+    return all(is_well(state) for state in services)
 
 
 def is_asking(cfg: Config, state: DeviceMemory, device: Device, now: float) -> bool:

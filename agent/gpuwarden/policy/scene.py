@@ -96,15 +96,8 @@ class Scene:
         limit_of, headroom, note = self.limits.get, self.headroom, self.noteworthy.append
         urgent_s = self.cfg.sampling.urgent_headroom_s
         near = 2 * self.cfg.sampling.list_trigger_bytes  # more room than this changes no trigger
-        loud = {}
-        for tenant, limit in self.limits.items():
-            loud[tenant] = min(limit.soft, limit.trip - near)
-        loud_of = loud.get
-        heard = [
-            use
-            for use in self.snap.uses
-            if use.used_bytes > loud_of(use.tenant, _NEVER) or use.growth_bytes_s > 0.0
-        ]
+        loud = min((min(lim.soft, lim.trip - near) for lim in self.limits.values()), default=_NEVER)
+        heard = [use for use in self.snap.uses if use.used_bytes > loud or use.growth_bytes_s > 0.0]
         for use in heard:
             used = use.used_bytes
             known = limit_of(use.tenant)

@@ -7,6 +7,8 @@ from gpuwarden.model.memory import Memory
 from gpuwarden.model.repair import Phase, Step
 from gpuwarden.policy.scene import Scene
 
+LET_GO_FOR = frozenset({Step.RESET_GPU, Step.RELOAD_DRIVER})
+"""Steps for which the agent lets go of every device."""
 LISTS_LATE = 5
 """So many regular lists missed in a row are no hiccup: nobody on the device is guarded."""
 
@@ -16,7 +18,10 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
     findings: list[Finding] = []
     if is_let_go(memory):
         return findings  # the agent has closed its own eyes, and the repair says so
+    is_opening = _is_opening(memory, scene.snap.at)
     for device in scene.snap.devices:
+        if is_opening and device.sight is Sight.BLIND:
+            continue
         if device.sight is Sight.OK and not _is_unlisted(cfg, memory, scene, device):
             continue
         reasons = [g.detail for g in scene.snap.gaps if g.subject == device.id and g.detail]
@@ -45,8 +50,18 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
 
 def is_let_go(memory: Memory) -> bool:
     """Whether a step is under way for which the agent lets go of every device."""
+    return any(r.phase is Phase.ACTING and r.step in LET_GO_FOR for r in memory.repairs.values())
+
+
+OPENS_WITHIN_S = 10.0
+"""How long after such a step the agent may take to see again: its child starts anew. The repair itself waits
+for that."""
+
+
+def _is_opening(memory: Memory, now: float) -> bool:
+    """Whether such a step has just been done, and the first look after it is still to come."""
     return any(
-        r.phase is Phase.ACTING and r.step in (Step.RESET_GPU, Step.RELOAD_DRIVER)
+        r.phase is Phase.VERIFYING and r.step in LET_GO_FOR and now - r.since <= OPENS_WITHIN_S
         for r in memory.repairs.values()
     )
 

@@ -14,6 +14,10 @@ from gpuwarden.policy import guard
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.ladder import Judgement
 
+NAMED_WITHIN_S = 0.2
+"""The driver tells a fault by an event, which names nobody, and by a line, which may name somebody else: so long
+the line is waited for before growth alone accuses."""
+
 
 def harmed_on(desk: Desk, device: DeviceId, findings: list[Finding]) -> str | None:
     """Which protected tenant is harmed on a device, and how, in words; ``None``: nobody is."""
@@ -89,19 +93,20 @@ def _accuse(
     tenant = desk.scene.tenants[finding.tenant] if finding.tenant is not None else None
     if tenant is None or finding.device is None or finding.scope in (None, Scope.APP):
         return
+    fault = desk.memory.faults.get(finding.key.removeprefix("fault "))
+    if fault is not None and tenant.id not in fault.tenants:  # by its growth alone
+        due = fault.first_at + NAMED_WITHIN_S
+        if desk.scene.snap.at < due:
+            desk.wakes.append(due)
+            return
     use = desk.scene.use_of(tenant.id, finding.device)
     is_guilty = use is not None and _may_convict(desk.cfg, tenant)
     if not is_guilty or harmed_on(desk, finding.device, findings) is None:
         return
     verdict = _noticed(True, True, False)
-    claim = replace(
-        finding,
-        used_bytes=use.used_bytes if use is not None else None,
-        limit_bytes=tenant.hard_bytes,
-    )
     old = said.get(tenant.id)
-    if old is None or _weight(verdict, claim) > _weight(*old):
-        said[tenant.id] = (verdict, claim)
+    if old is None or _weight(verdict, finding) > _weight(*old):
+        said[tenant.id] = (verdict, finding)
 
 
 @cache  # eight values

@@ -20,6 +20,7 @@ from gpuwarden.config_types import parse_bytes
 from gpuwarden.errors import GpuwardenError, Unavailable, Unsupported
 from gpuwarden.sim.control import Control, Rejected
 from gpuwarden.sim.driver.build import build, symbols
+from gpuwarden.sim.faults.command import fault
 from gpuwarden.sim.host import PROFILES, SimOptions
 from gpuwarden.sim.incident.command import incident
 from gpuwarden.sim.injections import INJECTIONS, Injection, Parameter
@@ -233,3 +234,4 @@ for _name, _injection in INJECTIONS.items():
     inject.add_command(_verb(_name, _injection))
 
 simulate.add_command(incident)
+simulate.add_command(fault)

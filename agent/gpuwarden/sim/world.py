@@ -26,14 +26,13 @@ from gpuwarden.sim.node.probe import SimProbe
 from gpuwarden.sim.node.process import Habit, Process
 from gpuwarden.sim.node.remedies import SimCommands, SimCordons, SimRemedies
 from gpuwarden.sim.node.senses import SimSenses
+from gpuwarden.sim.node.services import SimService, SimServices
 from gpuwarden.sim.node.surroundings import (
     AgentDied,
     SimBoard,
     SimHost,
     SimLimiter,
     SimPager,
-    SimService,
-    SimServices,
     SimSteps,
     SimWatchdog,
     SimWorkers,
@@ -82,6 +81,7 @@ class World:
         self.host = SimHost(self.clock)
         self.senses = SimSenses(self.clock, self.cards)
         self.services = SimServices(self.clock, self.cards)
+        self.docker.on_restart = lambda container: self.services.restarted(container.tenant)
         self.kernel_log = SimKernelLog(self.clock)
         self.pager = SimPager(self.ledger)
         self.board = SimBoard()
@@ -103,7 +103,7 @@ class World:
         self.restart_after_s: float | None = None
         """How long after its death the service manager starts the agent again; None: never."""
         self._make: Callable[[World], Agent] | None = None
-        self._workers = self._new_workers()
+        self._workers = SimWorkers(self.clock, self.docker.takes_s)
         self._ticked_at = -1e9
         self._growing = True
         self.began = self.clock.now()
@@ -161,8 +161,9 @@ class World:
         """A new process of the agent on the same node."""
         if self._make is None:
             raise RuntimeError("nobody said how an agent is made")
-        self._workers = self._new_workers()
+        self._workers = SimWorkers(self.clock, self.docker.takes_s)
         self.kernel_log.restart()
+        self.probe.resume()
         self.ledger.note("agent-starts", action="")
         try:
             self.agent = self._make(self)
@@ -173,10 +174,11 @@ class World:
         """The agent is killed, whatever it is doing."""
         self._bury(AgentDied("killed"))
 
-    def _order_reboot(self) -> None:
-        if not self._goes_down:
-            self._goes_down = True
+    def _order_reboot(self) -> bool:
+        is_first, self._goes_down = not self._goes_down, True
+        if is_first:
             self.clock.later(REBOOT_AFTER_S, self.reboot)
+        return is_first
 
     def reboot(self, down_s: float = 30.0) -> None:
         """The host goes down and comes up again: no process outlives it, the agent is started anew."""
@@ -189,7 +191,7 @@ class World:
         for card in self.cards.cards.values():
             card.heal("reboot")
         self.host.boot = f"boot-{int(self.host.boot.rpartition('-')[2]) + 1}"
-        self.probe.resume()
+        self.kernel_log.reboot()
         self.clock.later(down_s, self.boot_agent)
 
     def stop_agent(self, seconds: float) -> None:
@@ -286,10 +288,8 @@ class World:
         return process
 
     def service(self, name: str, *, needs_free_mib: int = 0) -> SimService:
-        """Watch a service; which tenant carries it is told by its label."""
-        made = SimService(name, needs_free_mib=needs_free_mib, since=self.clock.now())
-        self.services.services[name] = made
-        return made
+        """Watch a service, and probe it where the settings say so; its label tells who carries it."""
+        return self.services.add(name, needs_free_mib, self.config().service)
 
     def _allow(
         self,
@@ -372,15 +372,12 @@ class World:
 
     def _bury(self, end: AgentDied, *, is_restarted: bool = True) -> None:
         self.agent = None
-        self.crashes += 1
+        self.crashes += is_restarted  # a host that goes down takes it along
         self._workers.is_dead = True
         self.ledger.acting = ""
         self.ledger.note("agent-died", text=str(end), action="")
         if is_restarted and self.restart_after_s is not None:
             self.clock.later(self.restart_after_s, self.boot_agent)
-
-    def _new_workers(self) -> SimWorkers:
-        return SimWorkers(self.clock, self.docker.takes_s)
 
     # --- the truth ---
 

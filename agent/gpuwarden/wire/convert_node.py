@@ -29,6 +29,7 @@ from gpuwarden.wire.convert_kernel import (
     to_kernel_forgery,
     to_kernel_record,
 )
+from gpuwarden.wire.convert_service import from_probe, to_probe
 from gpuwarden.wire.fields import (
     from_cgroup,
     from_enum,
@@ -55,6 +56,7 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
         uses=[_to_use(use) for use in snapshot.uses],
         standings=[_to_standing(standing) for standing in snapshot.standings],
         events=[_to_event(event) for event in snapshot.events],
+        probes=[to_probe(reading) for reading in snapshot.probes],
         services=[_to_service(service) for service in snapshot.services],
         host=None if snapshot.host is None else _to_host(snapshot.host),
         limits=[_to_limit(limit) for limit in snapshot.limits],
@@ -92,6 +94,7 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         uses=tuple(_from_use(use) for use in message.uses),
         standings=tuple(_from_standing(standing) for standing in message.standings),
         events=tuple(_from_event(event) for event in message.events),
+        probes=tuple(from_probe(reading) for reading in message.probes),
         services=tuple(_from_service(service) for service in message.services),
         host=_from_host(message.host) if message.HasField("host") else None,
         limits=tuple(_from_limit(limit) for limit in message.limits),

@@ -58,6 +58,12 @@ def test_a_lost_device_is_not_here_a_blind_one_is_and_a_slice_is_none() -> None:
     assert found(gpu(0), gpu(1, sight=Sight.BLIND), piece, expected=2) == []
 
 
+def test_one_that_was_seen_and_is_lost_wakes_nobody_a_second_time() -> None:
+    lost = gpu(1, sight=Sight.LOST)
+    assert [c.severity for c in found(gpu(0), lost, expected=2)] == [Severity.WARNING]
+    assert [c.severity for c in found(gpu(0), lost, expected=3)] == [Severity.ERROR]
+
+
 def test_it_enters_and_leaves_slowly_and_is_told_once() -> None:
     ward = Ward(cfg=config(agent={"expected_devices": 2}))
 

@@ -19,7 +19,9 @@ from tests.policy.health.ward import ask, enters, leaves, sampled
         (3, "recovery-drain-p2p", Scope.LINK),
         (4, "recovery-drain-reset", Scope.GPU),
         (5, "recovery-imex", Scope.NODE),
-        (6, "recovery-other", Scope.GPU),
+        (6, "recovery-reset", Scope.GPU),
+        (7, "recovery-reboot", Scope.NODE),
+        (8, "recovery-other", Scope.GPU),
     ],
 )
 def test_each_number(action: int, fault: str, scope: Scope) -> None:

@@ -21,8 +21,11 @@ from gpuwarden.ports_host import Host
 DEVICE = Path("/dev/kmsg")
 
 
-def kernel_log(cfg: Config, host: Host, clock: Clock) -> KernelLog:
-    """The port; one that cannot be read now says so and is tried again."""
+def kernel_log(
+    cfg: Config, host: Host, clock: Clock, known: tuple[str, int] | None = None
+) -> KernelLog:
+    """The port; one that cannot be read now says so and is tried again. ``known``: a boot, and the newest of
+    its records that the journal knows was heard (-1: of none)."""
     if cfg.kmsg.source == "none":
         return NoKernelLog()
     try:
@@ -30,7 +33,10 @@ def kernel_log(cfg: Config, host: Host, clock: Clock) -> KernelLog:
     except Unavailable:
         boot_id = f"unknown, {clock.wall()}"  # then every start is one of a new boot
     return KernelLogFollower(
-        lambda sieve: find(cfg.kmsg, boot_id, clock, sieve), clock, PlaceFile(cfg.agent.state_dir)
+        lambda sieve: find(cfg.kmsg, boot_id, clock, sieve),
+        clock,
+        PlaceFile(cfg.agent.state_dir),
+        known[1] if known is not None and known[0] == boot_id else None,
     )
 
 

@@ -1,18 +1,21 @@
 """The ``KernelLog`` port: what the reading thread has found, and how far it was dealt with."""
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
 from gpuwarden.adapters.kmsg.inbox import Inbox
 from gpuwarden.adapters.kmsg.placefile import PlaceFile
 from gpuwarden.adapters.kmsg.reader import NAME, Find, Reader
+from gpuwarden.adapters.kmsg.source import Place
 from gpuwarden.clock import Clock
 from gpuwarden.model.kernel_record import KernelForgery
 from gpuwarden.model.snapshot import Gap, GapKind
 from gpuwarden.model.views import KernelView
 
+NUMBERED = frozenset({"kmsg", "simulated"})
+"""Sources whose places are numbers of records (``Ring``)."""
 LOSS_SHOWN_S = 60.0
 FORGERY_EVERY_S = 60.0
 SAVE_EVERY_S, SAVE_IDLE_S = 0.1, 30.0
@@ -43,10 +46,14 @@ class KernelLogFollower:
     after it.
     """
 
-    def __init__(self, find: Find, clock: Clock, file: PlaceFile) -> None:
+    def __init__(self, find: Find, clock: Clock, file: PlaceFile, heard: int | None = None) -> None:
+        """``heard``: the newest record of this boot that the journal knows was dealt with, -1 for none. What
+        follows it is read again, wherever the last agent was: it alone is remembered. ``None``: the place
+        in the file counts."""
         self._clock = clock
         self._file = file
-        self._saved = self._settled = self._drained = file.load()
+        self._saved = _rewound(file.load(), heard)
+        self._settled = self._drained = self._saved
         self._saved_at = clock.now()
         self._has_records = False
         self._lost_known = self._lost_shown = 0
@@ -86,7 +93,7 @@ class KernelLogFollower:
         return (self._reader.wake,)
 
     def counters(self) -> Mapping[tuple[str, str], int]:
-        counts = dataclasses.asdict(self._inbox.counts)
+        counts = asdict(self._inbox.counts)
         dropped = counts.pop("dropped")
         said = {(f"{NAME}_{name}", ""): count for name, count in counts.items()}
         said["dropped", NAME] = dropped
@@ -122,3 +129,12 @@ class KernelLogFollower:
         if forgery is not None:
             self._forgery_at = now
         return forgery
+
+
+def _rewound(place: Place | None, heard: int | None) -> Place | None:
+    """A place in a stream of numbered records, not beyond what was heard of it."""
+    if place is None or heard is None or place.source not in NUMBERED or not place.at.isdigit():
+        return place
+    if heard < 0:
+        return None
+    return replace(place, at=str(min(int(place.at), heard)))

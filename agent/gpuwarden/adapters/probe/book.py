@@ -24,6 +24,13 @@ _COUNTS_STAND_S = 10.0
 _FOREVER_S = float("inf")
 """Strings are told once a child; they stand until the next one tells them."""
 Decoder = Callable[[bytes], tuple[Mapping[str, float | str | None], Sequence[str]]]
+_FACTS: Mapping[int, Decoder] = {
+    layout.FACTS: decode.facts,
+    layout.GPM: decode.gpm,
+    layout.FIELDS: decode.fields,
+    layout.TEXTS: decode.texts,
+}
+"""Frames of slow facts, and what reads them."""
 
 
 class Book:
@@ -91,19 +98,15 @@ class Book:
         return self._known.get(device)
 
     def _frame(self, post: Post, frame: Frame) -> None:
+        decoded = _FACTS.get(frame.kind)
+        if decoded is not None:
+            self._facts(post, frame, decoded)
+            return
         match frame.kind:
             case layout.MEMORY:
                 self._memory(post, frame)
             case layout.LIST:
                 self._list(post, frame)
-            case layout.FACTS:
-                self._facts(post, frame, decode.facts)
-            case layout.GPM:
-                self._facts(post, frame, decode.gpm)
-            case layout.FIELDS:
-                self._facts(post, frame, decode.fields)
-            case layout.TEXTS:
-                self._facts(post, frame, decode.texts)
             case layout.PROCESS_UTILIZATION:
                 if (known := self._at(post, frame.ordinal)) is not None:
                     known.utilization = dict(decode.utilization(frame.payload))
@@ -175,29 +178,21 @@ class Book:
         known = self._at(post, frame.ordinal)
         if known is None:
             return
-        name = (frame.kind, frame.part)
-        old = known.facts.get(name)
-        failed: Sequence[tuple[str, int]] = ()
-        if old is not None and old.raw == frame.payload:
-            values, failed = old.values, old.failed
+        kind, part, _, at, payload = frame
+        until = at + (_STANDS * period_s(part) if kind != layout.TEXTS else _FOREVER_S)
+        self.details.pop(known.id, None)
+        facts = known.facts.get((kind, part))
+        if facts is not None and _is_same(kind, facts.raw, payload):
+            facts.at, facts.until = at, until
         else:
-            values, faults = decoded(frame.payload)
+            values, faults = decoded(payload)
             for fault in faults:
                 self.garbage(known.id, fault)
-            if frame.kind == layout.FACTS:
-                failed = decode.failures(frame.payload)
-        for symbol, code in failed:
+            failed = decode.failures(payload) if kind == layout.FACTS else ()
+            facts = FactSet(raw=payload, values=values, at=at, until=until, failed=failed)
+        known.take_facts(kind, part, facts)
+        for symbol, code in facts.failed:
             self.failed(symbol, code)
-        stands_s = _STANDS * period_s(frame.part) if frame.kind != layout.TEXTS else _FOREVER_S
-        facts = FactSet(
-            raw=frame.payload,
-            values=values,
-            at=frame.at,
-            until=frame.at + stands_s,
-            failed=failed,
-        )
-        known.take_facts(frame.kind, frame.part, facts)
-        self.details.pop(known.id, None)
 
     def _event(self, post: Post, frame: Frame) -> None:
         kind, data, _, _ = layout.EVENT_BODY.unpack(frame.payload)
@@ -335,3 +330,8 @@ class Book:
                     )
                 )
         return gaps
+
+
+def _is_same(kind: int, old: bytes, new: bytes) -> bool:
+    """Whether a frame of slow facts tells what the one before it told."""
+    return old == new or (kind == layout.FIELDS and decode.is_same_but_for_time(old, new))

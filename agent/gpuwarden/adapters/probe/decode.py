@@ -285,6 +285,15 @@ def fields(payload: bytes) -> tuple[dict[str, float | None], list[str]]:
     return values, faults
 
 
+def is_same_but_for_time(old: bytes, new: bytes) -> bool:
+    """Whether two FIELDS frames tell the same: the driver stamps each value anew with when it was read."""
+    if len(old) != len(new) or len(new) % layout.FIELD_VALUE.size:
+        return False
+    before, after = memoryview(old).cast("Q"), memoryview(new).cast("Q")
+    # Words of a record: id and scope, time stamp, latency, type and return code, value.
+    return before[4::5] == after[4::5] and before[3::5] == after[3::5] and before[::5] == after[::5]
+
+
 def texts(payload: bytes) -> tuple[dict[str, str | None], list[str]]:
     """Strings of a TEXTS frame by key, None where the driver has none; nothing in them is doubted."""
     values: dict[str, str | None] = {}

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gpuwarden.adapters.probe import layout
 from gpuwarden.errors import Unavailable
@@ -26,8 +27,7 @@ _MESSAGES_A_TURN = 256
 """Messages taken from one child in one drain: the rest waits for the next."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame of the child. ``at``: monotonic seconds of what it tells."""
 
     kind: int
@@ -226,7 +226,7 @@ def split(message: bytes) -> Iterator[Frame]:
             return
         payload = message[offset : offset + length]
         offset += length
-        yield Frame(kind=kind, part=part, ordinal=ordinal, at=at, payload=payload)
+        yield Frame(kind, part, ordinal, at, payload)
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

@@ -146,20 +146,30 @@ def _followed(fault: Fault, sign: Sign, recovery: int | None = None) -> Fault:
 
 
 def _again(fault: Fault, sign: Sign) -> Fault:
-    """The same once more; a greater sign of the same class stands for all from now on."""
-    greater = rank(sign) > rank(fault.root)
+    """The same once more; a greater sign of the same class stands for all from now on. A condition, told by
+    every look, keeps it up and is counted once."""
+    greater, is_known = rank(sign) > rank(fault.root), sign.code in _codes(fault)
     followers = _counted(fault.followers, fault.root.code) if greater else fault.followers
-    if not greater and sign.code != fault.root.code:
+    if not greater and sign.code != fault.root.code and not (sign.is_condition and is_known):
         followers = _counted(followers, sign.code)
     return replace(
         fault,
         root=sign if greater else fault.root,
         last_at=max(fault.last_at, sign.at),
         told_at=sign.at,
-        count=fault.count + 1,
+        count=fault.count if sign.is_condition and is_known else fault.count + 1,
         followers=followers,
         tenants=_named(fault.tenants, sign.tenant),
+        accused=_accused_again(fault, sign),
     )
+
+
+def _accused_again(fault: Fault, sign: Sign) -> TenantId | None:
+    """Whom a sign names counts for more than who grew: the driver's event, which names nobody, may have come
+    before the line."""
+    is_named = fault.accused in fault.tenants
+    is_news = sign.pid is not None and SCOPES.get(sign.scope, 0) > SCOPES["app"]
+    return sign.tenant if is_news and not is_named else fault.accused
 
 
 def _opened(
@@ -181,10 +191,11 @@ def _opened(
 
 
 def _accused(sign: Sign, scene: Scene) -> TenantId | None:
-    """Who set it off: whom the sign names, else the only one below protected that grew at the onset."""
+    """Who set it off: whom the sign names; where it names no process, the only one below protected that grew
+    at the onset. A process that is nobody's known speaks against nobody."""
     if SCOPES.get(sign.scope, 0) <= SCOPES["app"] or sign.device is None or sign.is_condition:
         return None
-    if sign.tenant is not None:
+    if sign.tenant is not None or sign.pid is not None:
         return sign.tenant
     grew = [
         use.tenant

@@ -7,7 +7,7 @@ from gpuwarden.model.finding import Finding
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.repair import Fault, FaultClass
 from gpuwarden.policy import lockup
-from gpuwarden.policy.fault import fold, signs
+from gpuwarden.policy.fault import fold, records, signs
 from gpuwarden.policy.scene import Scene
 
 BY_RECOVERY = frozenset(
@@ -19,6 +19,9 @@ BY_RECOVERY = frozenset(
 def remember(cfg: Config, memory: Memory, scene: Scene, findings: list[Finding]) -> Memory:
     """Memory with this look's signs folded in; the same object where nothing was said and nothing stood."""
     told = signs.of_look(cfg, memory, scene, findings)
+    heard = records.heard(memory, scene)
+    if heard != memory.kernel_heard:
+        memory = replace(memory, kernel_heard=heard)
     if not told and not memory.faults:
         return memory
     faults: dict[str, Fault] = {}
@@ -41,9 +44,21 @@ def _by_the_driver(cfg: Config, memory: Memory, scene: Scene, fault: Fault) -> F
         return fault
     if lockup.is_asking(cfg, state, device, scene.snap.at):
         return replace(fault, is_excused=False) if fault.is_excused else fault
-    if scene.snap.at - fault.last_at > settle_s(cfg) and state.locked_since is None:
+    if state.locked_since is None and (
+        scene.snap.at - fault.last_at > settle_s(cfg) or _works(cfg, scene, fault)
+    ):
         return None
     return fault if fault.is_excused else replace(fault, is_excused=True)
+
+
+def _works(cfg: Config, scene: Scene, fault: Fault) -> bool:
+    """Whether a device that had stopped has been seen to do work since, by a service on it: a lock-up that is
+    over need not wait for the driver's number to be read once more."""
+    device = fault.root.device
+    if device is None or fault.root.cls is not FaultClass.HANG:
+        return False
+    has_service = bool(lockup.services_on(scene, device))
+    return has_service and lockup.is_proven(cfg, scene, device, fault.last_at)
 
 
 def settle_s(cfg: Config) -> float:

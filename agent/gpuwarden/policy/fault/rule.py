@@ -1,6 +1,7 @@
 """Rule fault: what the driver, the kernel or a service said is wrong, one finding a cause."""
 
 from gpuwarden.model.finding import Finding, Scope, Severity
+from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.repair import NODE, Fault
 from gpuwarden.policy.scene import Scene
@@ -29,17 +30,32 @@ def _finding(fault: Fault, scene: Scene) -> Finding:
         )  # it is the application's, and nobody's to be woken for
     if not root.is_trusted or fault.is_excused:
         severity = min(severity, Severity.WARNING)
+    tenant = fault.accused if root.scope != "app" else next(iter(fault.tenants), None)
+    used, limit = _holds(tenant, root.device, scene)
     return Finding(
         rule="fault",
         key=f"fault {fault.key}",
         severity=severity,
         summary=_summary(fault, scene),
-        tenant=fault.accused if root.scope != "app" else next(iter(fault.tenants), None),
+        tenant=tenant,
         device=root.device,
         fault=str(root.cls),
         scope=Scope(root.scope) if root.scope in SCOPES else None,
         evidence=_evidence(fault, scene),
+        used_bytes=used,
+        limit_bytes=limit,
     )
+
+
+def _holds(
+    tenant: TenantId | None, device: DeviceId | None, scene: Scene
+) -> tuple[int | None, int | None]:
+    """What a tenant holds on a device, and may: a part of the cause, whoever is blamed for what."""
+    known = scene.tenants.get(tenant) if tenant is not None else None
+    if known is None or device is None:
+        return None, None
+    use = scene.use_of(known.id, device)
+    return (use.used_bytes if use is not None else None), known.hard_bytes
 
 
 def _summary(fault: Fault, scene: Scene) -> str:

@@ -12,7 +12,7 @@ from gpuwarden.model.kernel_record import KernelRecord, KernelTrust
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.repair import FaultClass, Sign
 from gpuwarden.policy import lockup, sight
-from gpuwarden.policy.fault import catalogue, classes, line_verdict, polled
+from gpuwarden.policy.fault import catalogue, classes, line_verdict, polled, records
 from gpuwarden.policy.scene import Scene
 
 RECOVERY_XID = 154
@@ -48,18 +48,25 @@ LINES = frozenset(
 def of_look(cfg: Config, memory: Memory, scene: Scene, findings: list[Finding]) -> list[Sign]:
     """Everything one look says; nothing on a quiet node."""
     told: list[Sign] = []
-    for record in scene.snap.kernel:
+    for record in records.unheard(memory, scene):
         if record.line is not None:
-            told.extend(_of_line(scene, record, record.line))
+            told.extend(_of_line(memory, scene, record, record.line))
     for event in scene.snap.events:
         told.extend(_of_event(memory, scene, event, told))
     if not sight.is_let_go(memory):
         for device in scene.snap.devices:
             told.extend(_of_device(cfg, memory, scene, device))
     for finding in findings:
-        if finding.fault:
+        if finding.fault and not _is_clearing(memory, finding):
             told.append(_of_finding(finding, scene.snap.at))
     return told
+
+
+def _is_clearing(memory: Memory, finding: Finding) -> bool:
+    """Whether a polled fault shows no more and is only waited for: its own probation, which is longer than a
+    step of a repair has to help, is no evidence against that step."""
+    sign = memory.health.signs.get(finding.key)
+    return sign is not None and sign.clear_since is not None
 
 
 def _of_event(memory: Memory, scene: Scene, event: DriverEvent, told: list[Sign]) -> Iterable[Sign]:
@@ -99,16 +106,11 @@ def _is_told(
     return False
 
 
-def said_at(record: KernelRecord) -> float:
-    """Monotonic seconds at which a line was printed: of an old one only the kernel's stamp tells that."""
-    if record.is_backlog and record.boot_us is not None:
-        return min(record.seen_at, record.boot_us / 1e6)
-    return record.seen_at
-
-
-def _of_line(scene: Scene, record: KernelRecord, line: KernelLine) -> Iterable[Sign]:
-    at = said_at(record)
-    device = device_at(scene, line.pci)
+def _of_line(
+    memory: Memory, scene: Scene, record: KernelRecord, line: KernelLine
+) -> Iterable[Sign]:
+    at = records.said_at(record)
+    device = records.device_at(memory, scene, line.pci)
     verdict = line_verdict.verdict(line)
     is_trusted = record.trust is not KernelTrust.UNTRUSTED
     if isinstance(line, XidLine):
@@ -312,29 +314,3 @@ def _sign(
 def _summary(code: int) -> str:
     row = catalogue.xid(code)
     return row.summary if row is not None else "a number the vendor has not published"
-
-
-def device_at(scene: Scene, pci: str | None) -> DeviceId | None:
-    """The device at an address, however it is written: ``0000:3b:00``, ``00000000:3B:00.0``."""
-    wanted = place_of(pci)
-    if wanted is None:
-        return None
-    for device in scene.snap.devices:
-        if device.parent is None and place_of(device.pci) == wanted:
-            return device.id
-    return None
-
-
-def place_of(pci: str | None) -> tuple[int, int, int] | None:
-    """Domain, bus and device of an address; ``None``: it is none."""
-    if pci is None:
-        return None
-    parts = pci.lower().removeprefix("pci:").partition(".")[0].split(":")
-    if not 2 <= len(parts) <= 3:
-        return None
-    try:
-        numbers = [int(part, 16) for part in parts]
-    except ValueError:
-        return None
-    domain = numbers[0] if len(numbers) == 3 else 0
-    return domain, numbers[-2], numbers[-1]

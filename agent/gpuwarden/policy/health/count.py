@@ -20,10 +20,12 @@ def _ask(look: HostLook) -> Iterator[Claim]:
     if expected is None or seen >= expected:
         return
     source = "expected" if told is not None else "on the PCI bus"
+    known = sum(1 for d in devices if d.parent is None)
     yield claim(
         look.cfg.health.count,
         "device-count",
-        Severity.ERROR,
+        # Of a device that was seen and is lost, rule ``sight`` tells: nobody is woken twice.
+        Severity.ERROR if known < expected else Severity.WARNING,
         f"{seen} GPUs are here, {expected} are {source}",
         scope=Scope.NODE,
         evidence=(

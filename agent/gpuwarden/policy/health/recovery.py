@@ -15,6 +15,8 @@ ACTIONS = {
     3: ("recovery-drain-p2p", "its peer-to-peer traffic drained", Scope.LINK),
     4: ("recovery-drain-reset", "to be drained and reset", Scope.GPU),
     5: ("recovery-imex", "its IMEX domain recovered", Scope.NODE),
+    6: ("recovery-reset", "a reset of its bus", Scope.GPU),
+    7: ("recovery-reboot", "a reboot of the whole system", Scope.NODE),
 }
 """Fault, words and scope of each number."""
 OTHER = "recovery-other"

@@ -34,6 +34,11 @@ BY_RULE: Mapping[str, Steps] = {
         "look for processes that have ended badly (ps -eo pid,stat,comm | grep -w Z) and for managed memory",
         "end the suspect by hand and see whether the bytes come back; else reset the GPU once it is empty",
     ),
+    "probe": (
+        "gpuwarden ready SERVICE: everything that speaks against it, its device included",
+        "gpuwarden explain INCIDENT: what its probe got, how often it was restarted, what was withheld",
+        "look at the service's own log (docker logs, journalctl -u), and roll it back if it is a new version",
+    ),
     "slo": (
         "gpuwarden status: which service is red, and since when",
         "gpuwarden tenants: who else is on its GPU, and who grows",
@@ -43,6 +48,11 @@ BY_RULE: Mapping[str, Steps] = {
         "gpuwarden explain INCIDENT: whose owner was ended again and again",
         "find who starts it (docker compose, cron, a scheduler, a unit) and have that stop",
         "give it the quota it needs, or wait: it is held until its window is over",
+    ),
+    "arrival": (
+        "gpuwarden explain INCIDENT: which device is cordoned, why, and what has started on it",
+        "find who starts it (docker compose, cron, a scheduler, a unit) and have it use another GPU",
+        "gpuwarden uncordon SUBJECT, if the device is well; cordon.refuse_containers = false lets all start",
     ),
     "pressure": (
         "gpuwarden tenants: which tenant stalls on its own host memory",

@@ -22,8 +22,10 @@ KIND_OF = {
     Step.REBOOT: Kind.REBOOT,
 }
 MAX_ATTEMPTS = 16
-BUSY_RETRY_S = 5.0
-"""A step that found somebody on its device waits at least so long before it is tried again."""
+FINAL = frozenset({"operator", "per-day"})
+"""Budgets that time alone does not give back: what is left is for people."""
+BUSY_RETRY_S, BUSY_RETRY_MAX_S = 5.0, 300.0
+"""A step that found somebody on its device waits at least so long before it is tried again, then longer."""
 
 
 def advance(desk: Desk, findings: list[Finding]) -> None:
@@ -93,12 +95,18 @@ def _move(desk: Desk, repair: Repair, faults: list[Fault], findings: list[Findin
     moved = replace(repair, phase=phase, since=now)
     if event in (Event.FAILED, Event.UNVERIFIED, Event.RECURRED):
         moved = _raised(desk, repair, moved, event, detail)
+    if event is Event.BUSY:
+        _refund(desk, repair)
+    if event is Event.VERIFIED:
+        moved = replace(moved, is_unsure=False)
     if phase is Phase.EMPTYING and event is Event.BEGUN:
         _take_out_of_use(desk, moved)
     if phase is Phase.ACTING:
         moved = _order(desk, moved)
     if phase is Phase.PROBATION:
         _mended(desk, moved, faults, event)
+    if event in (Event.FAILED, Event.UNVERIFIED) or phase is Phase.HANDED_OVER:
+        _keep_evidence(desk, repair, detail)
     if phase is Phase.HANDED_OVER:
         _take_out_of_use(desk, moved)
         report.hand_over(desk, moved, faults, findings, detail)
@@ -114,10 +122,10 @@ def _event(desk: Desk, repair: Repair, faults: list[Fault]) -> tuple[Event, str]
     now = desk.scene.snap.at
     standing = [f for f in faults if ladders.ladder_of(f, desk.cfg.repair.repeat_raises)]
     if repair.phase in (Phase.OPEN, Phase.EMPTYING, Phase.HANDED_OVER) and not standing:
-        is_well = not verify.failing(desk, repair, faults)
-        return (
-            (Event.CLEARED, "the fault does not stand any more") if is_well else (Event.NOTHING, "")
-        )
+        if verify.failing(desk, repair, faults):
+            return Event.NOTHING, ""
+        event = Event.UNTOUCHED if _is_untouched(desk, repair) else Event.CLEARED
+        return event, "the fault does not stand any more"
     if repair.phase is Phase.OPEN:
         return _may_begin(desk, repair)
     if repair.phase is Phase.EMPTYING:
@@ -126,6 +134,8 @@ def _event(desk: Desk, repair: Repair, faults: list[Fault]) -> tuple[Event, str]
         return _acted(desk, repair)
     if repair.phase is Phase.VERIFYING:
         against = verify.failing(desk, repair, faults)
+        if not against and repair.is_unsure and not verify.is_measured(repair, faults):
+            against = "whether it was done is not known, and nothing can tell"
         if not against:
             return Event.VERIFIED, ""
         due = repair.since + _verify_s(desk, repair)
@@ -138,6 +148,12 @@ def _event(desk: Desk, repair: Repair, faults: list[Fault]) -> tuple[Event, str]
         desk.wakes.append(due)
         return (Event.PASSED, "") if now >= due else (Event.NOTHING, "")
     return Event.NOTHING, ""
+
+
+def _is_untouched(desk: Desk, repair: Repair) -> bool:
+    """Whether it was never begun: nothing was tried, and its device, or the node, is in use as ever."""
+    state = desk.device(cordon.NODE_ITSELF if repair.device is None else repair.device)
+    return repair.phase is not Phase.EMPTYING and not repair.attempts and state.cordoned_by is None
 
 
 def _is_in_hand(desk: Desk, repair: Repair) -> bool:
@@ -174,7 +190,7 @@ def _may_begin(desk: Desk, repair: Repair) -> tuple[Event, str]:
     refusal = permit(desk, repair)
     if refusal is None:
         return Event.BEGUN, ""
-    if refusal.budget in ("operator", "per-day"):
+    if refusal.budget in FINAL:
         _withhold(desk, repair, refusal)
         return Event.LAST, refusal.detail
     _withhold(desk, repair, refusal)
@@ -205,10 +221,14 @@ def _is_ready(desk: Desk, repair: Repair) -> tuple[Event, str]:
     refusal = permit(desk, repair)
     if refusal is not None:  # the mode or a budget has changed since
         _withhold(desk, repair, refusal)
-        return Event.NOTHING, ""
-    last = repair.attempts[-1] if repair.attempts else None
-    if last is not None and last.result == "busy" and now - repair.since < BUSY_RETRY_S:
-        desk.wakes.append(repair.since + BUSY_RETRY_S)
+        is_final = refusal.budget in FINAL
+        return (Event.LAST, refusal.detail) if is_final else (Event.NOTHING, "")
+    refused = _refused(repair)
+    retry_at = repair.since + min(BUSY_RETRY_MAX_S, BUSY_RETRY_S * 2 ** (len(refused) - 1))
+    if refused and now < retry_at:
+        desk.wakes.append(retry_at)
+        if desk.scene.snap.wall - refused[0].wall >= desk.cfg.repair.drain_wait_s:
+            _say_overdue(desk, repair, ["somebody whom no list shows"], waited=True)
         return Event.NOTHING, ""
     if empty.needs_empty(repair):
         left = empty.left_on(desk, repair)
@@ -223,30 +243,70 @@ def _is_ready(desk: Desk, repair: Repair) -> tuple[Event, str]:
     return Event.READY, ""
 
 
-def _say_overdue(desk: Desk, repair: Repair, names: list[str]) -> None:
+def _refused(repair: Repair) -> list[Attempt]:
+    """The newest attempts in a row that found somebody on the device, oldest first."""
+    row: list[Attempt] = []
+    for attempt in reversed(repair.attempts):
+        if attempt.result != "refused" or attempt.step is not repair.step:
+            break
+        row.insert(0, attempt)
+    return row
+
+
+def _refund(desk: Desk, repair: Repair) -> None:
+    """A step that was refused has touched nothing: no budget counts it."""
+    spent = list(desk.memory.spent)
+    for index in range(len(spent) - 1, -1, -1):
+        if spent[index][:2] == (repair.subject, str(repair.step)):
+            del spent[index]
+            break
+    desk.memory = replace(desk.memory, spent=tuple(spent))
+
+
+def _say_overdue(desk: Desk, repair: Repair, names: list[str], *, waited: bool = False) -> None:
     due = repair.since + desk.cfg.repair.drain_wait_s
     if repair.is_overdue:
         return
-    if desk.scene.snap.at < due:
+    if not waited and desk.scene.snap.at < due:
         desk.wakes.append(due)
         return
-    desk.repairs[repair.subject] = replace(repair, is_overdue=True)
+    desk.repairs[repair.subject] = replace(desk.repairs[repair.subject], is_overdue=True)
     report.overdue(desk, repair, names)
+
+
+def _keep_evidence(desk: Desk, repair: Repair, detail: str) -> None:
+    """Order that what this step leaves is kept; a fault that is handed over untried is kept as it is."""
+    if not (guard.is_enforcing(desk.cfg, "repair") and desk.scene.snap.can_record):
+        return
+    if repair.phase is Phase.OPEN and repair.attempts:
+        return  # kept when that failed
+    tried = f"{repair.step}: {detail}" if repair.attempts else detail
+    desk.order(
+        Kind.KEEP_EVIDENCE,
+        repair.incident,
+        f"{repair.cls} fault of {report.subject_words(desk, repair)}; {tried}"[:300],
+        device=repair.device,
+        params=_params(desk, repair),
+    )
+
+
+def _params(desk: Desk, repair: Repair) -> list[tuple[str, str]]:
+    device = desk.scene.devices.get(repair.device) if repair.device is not None else None
+    params = [("subject", repair.subject)]
+    if device is not None:
+        params += [("index", str(device.index)), ("pci", device.pci or "")]
+    return params
 
 
 def _order(desk: Desk, repair: Repair) -> Repair:
     """Order the step; budgets count it from now on, whatever becomes of it."""
     snap = desk.scene.snap
-    device = desk.scene.devices.get(repair.device) if repair.device is not None else None
-    params = [("subject", repair.subject)]
-    if device is not None:
-        params += [("index", str(device.index)), ("pci", device.pci or "")]
     desk.order(
         KIND_OF[repair.step],
         repair.incident,
         f"{repair.cls} fault of {report.subject_words(desk, repair)}",
         device=repair.device,
-        params=params,
+        params=_params(desk, repair),
     )
     spent = (repair.subject, str(repair.step), snap.wall)
     desk.memory = replace(desk.memory, spent=(*desk.memory.spent, spent)[-256:])
@@ -276,7 +336,8 @@ def _acted(desk: Desk, repair: Repair) -> tuple[Event, str]:
         return Event.BUSY, last.detail
     if last.result:
         return Event.FAILED, last.detail
-    due = repair.since + deadline_s(desk, repair) + 10.0
+    # Behind what the step before it has left to be kept.
+    due = repair.since + deadline_s(desk, repair) + desk.cfg.repair.evidence_s + 10.0
     desk.wakes.append(due)
     return (Event.FAILED, "no answer") if desk.scene.snap.at >= due else (Event.NOTHING, "")
 
@@ -305,7 +366,9 @@ def _raised(desk: Desk, before: Repair, moved: Repair, event: Event, detail: str
     attempts = moved.attempts
     if attempts and event is not Event.RECURRED:
         attempts = (*attempts[:-1], replace(attempts[-1], result=word, detail=detail[:200]))
-    rung = before.rung if before.is_unsure else before.rung + 1
+    # What came back before anything was tried is no reason for more; nor is a step that may never have been.
+    is_same = before.is_unsure or not before.attempts
+    rung = before.rung if is_same else before.rung + 1
     return replace(
         moved,
         rung=min(rung, len(moved.ladder) - 1),

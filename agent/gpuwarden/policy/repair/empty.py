@@ -2,16 +2,17 @@
 
 from dataclasses import replace
 
-from gpuwarden.model.action import Kind
+from gpuwarden.model.action import Kind, Withheld
 from gpuwarden.model.device import Sight
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.ids import DeviceId
-from gpuwarden.model.memory import IN_FLIGHT, Rung
+from gpuwarden.model.memory import IN_FLIGHT, Case, Rung
 from gpuwarden.model.repair import FaultClass, Repair, Step
 from gpuwarden.model.tenant import Tenant
 from gpuwarden.policy import guard, ladder
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.evict import holdings, new_case
+from gpuwarden.policy.guard import Refusal
 from gpuwarden.policy.repair.permit import is_of_node
 
 RULE = "repair"
@@ -80,9 +81,7 @@ def _stop(desk: Desk, repair: Repair, tenant: Tenant) -> None:
     )
     case = desk.cases.get(tenant.id)
     if case is None:
-        case = replace(
-            new_case(desk, tenant, claim, "drain", is_emergency=False), incident=repair.incident
-        )
+        case = new_case(desk, tenant, claim, "drain", is_emergency=False, incident=repair.incident)
     stopped = replace(
         ladder.enter(case, Rung.STOPPED, desk.scene.snap.at),
         reason="drain",
@@ -91,7 +90,7 @@ def _stop(desk: Desk, repair: Repair, tenant: Tenant) -> None:
     )
     refusal = guard.permit(desk.cfg, desk.memory, desk.scene, stopped, Kind.STOP, desk.busy())
     if refusal is not None:
-        desk.cases[tenant.id] = desk.withhold(case, Kind.STOP, refusal)
+        _withhold(desk, repair, case, refusal)
         return
     desk.cases[tenant.id] = stopped
     desk.order(
@@ -102,3 +101,23 @@ def _stop(desk: Desk, repair: Repair, tenant: Tenant) -> None:
         device=case.device,
         params=(("grace_s", f"{case.grace_s:.3f}"),),
     )
+
+
+def _withhold(desk: Desk, repair: Repair, case: Case, refusal: Refusal) -> None:
+    """Said once for each budget. No case is kept: nothing is held against a tenant that has to wait its turn."""
+    mark = f"{Kind.STOP}/{refusal.budget}"
+    now = desk.repairs.get(repair.subject, repair)
+    if mark in now.withheld:
+        return
+    desk.repairs[repair.subject] = replace(now, withheld=(*now.withheld, mark)[-16:])
+    desk.withheld.append(
+        Withheld(
+            kind=Kind.STOP,
+            incident=repair.incident,
+            tenant=case.tenant,
+            device=case.device,
+            budget=refusal.budget,
+            detail=refusal.detail,
+        )
+    )
+    desk.touched.add(repair.incident)

@@ -75,6 +75,8 @@ def ladder_of(fault: Fault, repeat_raises: int) -> tuple[Step, ...]:
         start = own[0]
     later = [s for s in own if ORDER.index(s) > ORDER.index(start)]
     ladder = (start, *later) if start is Step.HAND_OVER or later else (start, Step.HAND_OVER)
+    if fault.root.device is None:  # a switch, or a device that nobody knows: there is none to reset
+        ladder = tuple(s for s in ladder if s is not Step.RESET_GPU)
     return ladder[min(fault.repairs // repeat_raises, len(ladder) - 1) :]
 
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 from gpuwarden.model.action import Kind
 from gpuwarden.model.fault import Topic
 from gpuwarden.model.finding import Finding
-from gpuwarden.model.repair import NODE, Fault, FaultClass, Phase, Repair, Step
+from gpuwarden.model.repair import NODE, Fault, FaultClass, Phase, Repair, Sign, Step
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.fault import fold
+from gpuwarden.policy.fault.rule import words
 from gpuwarden.policy.notify.topics import page_params, topic_of
 from gpuwarden.policy.repair.table import Event
 
@@ -78,7 +79,7 @@ def hand_over(
         desk.memory, paged={**desk.memory.paged, **dict.fromkeys(mine, desk.scene.snap.at)}
     )
     root = gravest
-    what = root.code if root is not None else str(repair.cls)
+    what = str(repair.cls) if root is None else _words(root)
     tried = ", ".join(f"{a.step} {a.result or 'begun'}" for a in repair.attempts[-4:]) or "nothing"
     device = desk.scene.devices.get(repair.device) if repair.device is not None else None
     index = str(device.index) if device is not None else "N"
@@ -88,6 +89,13 @@ def hand_over(
     if detail:
         summary += f" ({detail})"
     _page(desk, repair, "critical", summary, None if root is None else topic_of(root))
+
+
+def _words(root: Sign) -> str:
+    """What is wrong, as people say it."""
+    if root.is_condition:
+        return root.text or root.code
+    return f"{words(root.code)}, {root.text}" if root.text else words(root.code)
 
 
 def _has_paged_itself(desk: Desk, repair: Repair) -> bool:

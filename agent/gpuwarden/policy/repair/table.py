@@ -26,13 +26,17 @@ class Event(StrEnum):
     """It has been well for as long as probation takes."""
     CLEARED = "cleared"
     """The fault does not stand any more, without our doing."""
+    UNTOUCHED = "untouched"
+    """The same, and nothing was taken out of use or tried: there is nothing to watch."""
 
 
 TABLE: dict[tuple[Phase, Event], Phase] = {
     (Phase.OPEN, Event.BEGUN): Phase.EMPTYING,
     (Phase.OPEN, Event.LAST): Phase.HANDED_OVER,
     (Phase.OPEN, Event.CLEARED): Phase.PROBATION,
+    (Phase.OPEN, Event.UNTOUCHED): Phase.REST,
     (Phase.EMPTYING, Event.READY): Phase.ACTING,
+    (Phase.EMPTYING, Event.LAST): Phase.HANDED_OVER,
     (Phase.EMPTYING, Event.CLEARED): Phase.PROBATION,
     (Phase.ACTING, Event.DONE): Phase.VERIFYING,
     (Phase.ACTING, Event.FAILED): Phase.OPEN,
@@ -42,6 +46,7 @@ TABLE: dict[tuple[Phase, Event], Phase] = {
     (Phase.PROBATION, Event.PASSED): Phase.REST,
     (Phase.PROBATION, Event.RECURRED): Phase.OPEN,
     (Phase.HANDED_OVER, Event.CLEARED): Phase.PROBATION,
+    (Phase.HANDED_OVER, Event.UNTOUCHED): Phase.REST,
 }
 
 

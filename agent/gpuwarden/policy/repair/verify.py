@@ -1,7 +1,7 @@
 """Whether a step has helped: nothing is believed that has not been seen after it."""
 
 from gpuwarden.model.device import Device, Sight
-from gpuwarden.model.repair import Fault, Repair, Step
+from gpuwarden.model.repair import Fault, FaultClass, Repair, Step
 from gpuwarden.policy import lockup
 from gpuwarden.policy.desk import Desk
 
@@ -27,6 +27,14 @@ def failing(desk: Desk, repair: Repair, faults: list[Fault]) -> str:
     if device is None:
         return "the device is not there"
     return _device(desk, repair, device)
+
+
+def is_measured(repair: Repair, faults: list[Fault]) -> bool:
+    """Whether that nothing speaks against a repair proves its step: something that is read again and again
+    spoke for the fault before."""
+    if repair.is_polled or repair.cls is FaultClass.LOST:
+        return True
+    return any(fault.recovery > 0 or fault.root.is_condition for fault in faults)
 
 
 def _device(desk: Desk, repair: Repair, device: Device) -> str:

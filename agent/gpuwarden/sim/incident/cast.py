@@ -62,6 +62,8 @@ class Member:
     labels: tuple[tuple[str, str], ...] = ()
     restart: str = "no"
     """Docker's restart policy."""
+    device: int = 0
+    """The one it is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,14 +6,9 @@ Exit codes: 0 every bound held, 1 one was missed or the scene could not be set, 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -21,8 +16,9 @@ from rich.console import Console
 
 from gpuwarden.errors import GpuwardenError
 from gpuwarden.sim.incident.cast import Variant
-from gpuwarden.sim.incident.containers import docker_answers
+from gpuwarden.sim.incident.containers import docker_at
 from gpuwarden.sim.incident.fleet_play import play_fleet
+from gpuwarden.sim.incident.interrupt import terminated_as_interrupt
 from gpuwarden.sim.incident.judge import as_json
 from gpuwarden.sim.incident.report import show, show_many, summary
 from gpuwarden.sim.incident.scene import Scene
@@ -30,7 +26,6 @@ from gpuwarden.sim.incident.scene import Scene
 EXIT_PROBLEM = 1
 EXPLAIN_TIMEOUT_S = 10.0
 EXPLAIN_LINES = 120
-DEFAULT_DOCKER = "unix:///var/run/docker.sock"
 
 
 @click.command("incident")
@@ -83,14 +78,14 @@ def incident(
         is_persistent=lockup == "persistent",
         allows_restart=allow_protected_restart,
     )
-    address, reason = _docker(no_docker)
+    address, reason = docker_at(is_wanted=not no_docker)
     if address is None and not no_docker:
         click.echo(f"plain processes instead of containers: {reason}", err=True)
     console = Console()
     if nodes is not None:
-        with _terminated_as_interrupt():
+        with terminated_as_interrupt():
             sys.exit(_fleet(seed, variant, address, keep, nodes, None if is_json else console))
-    with _terminated_as_interrupt():
+    with terminated_as_interrupt():
         runs = []
         for number in range(seed, seed + count):
             words_width = None if is_json else console.width
@@ -162,30 +157,3 @@ def _explained(scene: Scene, incident: str, width: int) -> str:
         return f"explain: {error}"
     said = (done.stdout or done.stderr).rstrip()
     return "\n".join(["What `gpuwarden explain` says of it:", *said.splitlines()[:EXPLAIN_LINES]])
-
-
-def _docker(no_docker: bool) -> tuple[str | None, str]:
-    """Docker's address, or why there is none to use."""
-    if no_docker:
-        return None, "--no-docker"
-    if os.geteuid() != 0:
-        return None, "not root: the agent could not act on containers"
-    address = os.environ.get("DOCKER_HOST") or DEFAULT_DOCKER
-    if not address.startswith("unix:///"):
-        return None, f"DOCKER_HOST={address} is not a socket of this host"
-    reason = docker_answers(address)
-    return (None, f"no Docker: {reason}") if reason else (address, "")
-
-
-@contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """TERM unwinds like Ctrl-C, so that everything is taken away again."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from docker.models.containers import Container
 from gpuwarden.errors import Unavailable
 from gpuwarden.sim.control import Control
 from gpuwarden.sim.host import SimHost
-from gpuwarden.sim.incident.cast import Cast, Member, Role
+from gpuwarden.sim.incident.cast import Member, Role
 from gpuwarden.sim.incident.proc import cgroup_folders, life_of
 from gpuwarden.sim.incident.stage import READY_WITHIN_S, Fate, Player
 from gpuwarden.sim.incident.touches import Touches
 
 CALL_TIMEOUT_S = 20
+DEFAULT_DOCKER = "unix:///var/run/docker.sock"
 POLL_S = 0.02
 MARK = "simulated-by"
 """Label of every container of a run; one that the agent makes in its place inherits it."""
@@ -42,14 +44,33 @@ def docker_answers(address: str) -> str | None:
     return None
 
 
+def docker_at(*, is_wanted: bool) -> tuple[str | None, str]:
+    """Docker's address, or why there is none to use."""
+    if not is_wanted:
+        return None, "--no-docker"
+    if os.geteuid() != 0:
+        return None, "not root: the agent could not act on containers"
+    address = os.environ.get("DOCKER_HOST") or DEFAULT_DOCKER
+    if not address.startswith("unix:///"):
+        return None, f"DOCKER_HOST={address} is not a socket of this host"
+    reason = docker_answers(address)
+    return (None, f"no Docker: {reason}") if reason else (address, "")
+
+
 class ContainerStage:
     """Implements ``Stage``. Everything it makes carries ``token`` and goes again with ``close``."""
 
     has_containers = True
 
     def __init__(
-        self, host: SimHost, control: Control, cast: Cast, address: str, token: str
+        self,
+        host: SimHost,
+        control: Control,
+        members: Sequence[Member],
+        address: str,
+        token: str,
     ) -> None:
+        """``members``: everybody who may be started."""
         self._host = host
         self._control = control
         self._token = token
@@ -59,14 +80,13 @@ class ContainerStage:
         self._made: dict[str, Container] = {}
         self._docker = docker.DockerClient(base_url=address, timeout=CALL_TIMEOUT_S)
         try:
-            self._import(cast)
+            self._import(members)
         except BaseException:
             self.close()
             raise
 
-    def _import(self, cast: Cast) -> None:
+    def _import(self, members: Sequence[Member]) -> None:
         """One image of one static program, under every name and tag of the scene."""
-        members = (*cast.members, cast.passing)
         with self._translated("the image"):
             name = f"gpuwarden-incident:{self._token}"
             self._docker.api.import_image_from_data(
@@ -91,7 +111,10 @@ class ContainerStage:
                 [f"/app/{member.name}", *member.arguments],
                 name=f"{member.name}-{self._token}",
                 labels={**dict(member.labels), MARK: self._token},
-                environment={"GPUWARDEN_SIM_DIR": folder, "NVIDIA_VISIBLE_DEVICES": "0"},
+                environment={
+                    "GPUWARDEN_SIM_DIR": folder,
+                    "NVIDIA_VISIBLE_DEVICES": str(member.device),
+                },
                 volumes={folder: {"bind": folder, "mode": "ro"}},
                 network_mode="host" if member.role is Role.SERVICE else "none",
                 restart_policy=restart,
@@ -106,7 +129,7 @@ class ContainerStage:
         pid = int(container.attrs["State"]["Pid"])
         end = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < end:
-            held = self._held(str(container.id))
+            held = self._held(str(container.id), member.device)
             life = life_of(pid)
             if life is None:
                 said = container.logs(tail=3).decode(errors="replace").strip()
@@ -185,6 +208,11 @@ class ContainerStage:
             for container in found
         )
 
+    def dismiss(self, player: Player) -> None:
+        """``docker stop``."""
+        with self._translated(player.member.name):
+            self._made[player.member.name].stop(timeout=5)
+
     def close(self) -> None:
         """Remove containers and images; a frozen one is thawed first, or it could not die."""
         self._touches.close()
@@ -202,9 +230,9 @@ class ContainerStage:
         self._images.clear()
         self._docker.close()
 
-    def _held(self, container_id: str) -> dict[int, int]:
-        """Bytes on device 0 by process of one container, as the driver says."""
-        listed = self._control.request("processes", device=0)["processes"]
+    def _held(self, container_id: str, device: int) -> dict[int, int]:
+        """Bytes on a device by process of one container, as the driver says."""
+        listed = self._control.request("processes", device=device)["processes"]
         return {
             entry["pid"]: entry["bytes"]
             for entry in listed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import gpuwarden
 from gpuwarden.errors import Unavailable
+from gpuwarden.sim.host import SimHost
 
 SOURCES = Path(gpuwarden.__file__).resolve().parents[1]
 STOP_WITHIN_S = 8.0
@@ -22,6 +24,22 @@ def with_our_code(environ: Mapping[str, str]) -> dict[str, str]:
     """An environment in which ``python -m gpuwarden`` is this very program, however it was found."""
     before = environ.get("PYTHONPATH", "")
     return {**environ, "PYTHONPATH": f"{SOURCES}:{before}" if before else str(SOURCES)}
+
+
+def own_environ(host: SimHost) -> dict[str, str]:
+    """For a scene's agent and its clients: nothing of the caller's own agent reaches them."""
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GPUWARDEN_") and name != "NOTIFY_SOCKET"
+    }
+    return with_our_code(host.env(ours))
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return int(held.getsockname()[1])
 
 
 class Daemon:

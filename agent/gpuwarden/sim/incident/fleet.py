@@ -21,8 +21,7 @@ from typing import Any, Self
 
 from gpuwarden.errors import Unavailable
 from gpuwarden.sim.host import SimHost, SimOptions
-from gpuwarden.sim.incident.daemon import Daemon, with_our_code
-from gpuwarden.sim.incident.scene import free_port
+from gpuwarden.sim.incident.daemon import Daemon, free_port, with_our_code
 
 READY_S = 30.0
 VERB_S = 30.0

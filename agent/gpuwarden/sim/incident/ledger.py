@@ -5,9 +5,11 @@ Times are seconds of CLOCK_MONOTONIC as the driver process stamped them.
 
 from __future__ import annotations
 
-import re
+import json
 import socket
-from collections.abc import Iterable, Sequence
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,13 +92,39 @@ def newcomers(changes: Iterable[Change], known: AbstractSet[int], after: float) 
     return {c.pid for c in changes if c.at > after and c.pid not in known and c.held_bytes > 0}
 
 
-# 4,7,123456789,-;NVRM: Xid (PCI:0000:07:00): 119, pid=4711, name=backfill, Timeout after 6s of ...
-_XID = re.compile(r"\d+,\d+,(?P<us>\d+),-;NVRM: Xid \(PCI:[0-9a-f:.]+\): (?P<number>\d+),")
+READ_WITHIN_S = 20.0
 
 
-def xids(folder: Path) -> Sequence[tuple[float, int]]:
-    """When the driver reported which Xid, from its kernel log."""
-    found = []
+def xids(folder: Path, environ: Mapping[str, str]) -> Sequence[tuple[float, int]]:
+    """When the driver reported which Xid, from its kernel log, as ``gpuwarden debug kernel-log`` reads it."""
+    records = _records(folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "gpuwarden", "debug", "kernel-log"],
+        env=dict(environ),
+        input="".join(f"{record}\n" for record in records),
+        capture_output=True,
+        text=True,
+        timeout=READ_WITHIN_S,
+        check=False,
+    )
+    answers = done.stdout.splitlines()
+    if done.returncode or len(answers) != len(records):
+        raise Unavailable(f"the kernel log could not be read: {done.stderr[-300:]}")
+    return [
+        (_stamp_s(record), said["xid"])
+        for record, answer in zip(records, answers, strict=True)
+        if (said := json.loads(answer)) is not None and "xid" in said
+    ]
+
+
+def _stamp_s(record: str) -> float:
+    """When it was printed: ``4,7,123456789,-;NVRM: ...`` is second 123.456789."""
+    return int(record.split(",", 3)[2]) / 1e6
+
+
+def _records(folder: Path) -> list[str]:
+    """Every record the simulated log still has, one line each (what follows a record's first is details)."""
+    found: list[str] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as kmsg:
         kmsg.settimeout(2.0)
         try:
@@ -105,9 +133,7 @@ def xids(folder: Path) -> Sequence[tuple[float, int]]:
             kmsg.send(b"credit 4096")
             kmsg.settimeout(0.2)
             while record := kmsg.recv(8192):
-                match = _XID.match(record.decode(errors="replace"))
-                if match:
-                    found.append((int(match["us"]) / 1e6, int(match["number"])))
+                found.append(record.decode(errors="replace").partition("\n")[0])
         except TimeoutError:
             pass  # nothing more
         except OSError as error:

@@ -54,7 +54,7 @@ class PlainStage:
         program.symlink_to(self._host.built.workload)  # the link's name becomes the process's
         process = subprocess.Popen(
             [str(program), *member.arguments],
-            env={**self._host.env({}), "NVIDIA_VISIBLE_DEVICES": "0"},
+            env={**self._host.env({}), "NVIDIA_VISIBLE_DEVICES": str(member.device)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -91,6 +91,15 @@ class PlainStage:
     def is_successor(self, player: Player, pid: int) -> bool:
         """Nobody restarts a plain process."""
         return False
+
+    def dismiss(self, player: Player) -> None:
+        """End its process group, politely; it is gone when this returns."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(player.pid, signal.SIGTERM)
+        try:
+            self._running[player.member.name].wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired as error:
+            raise Unavailable(f"{player.member.name} does not end") from error
 
     def close(self) -> None:
         """End every process group and reap."""

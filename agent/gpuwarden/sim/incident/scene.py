@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,7 +17,7 @@ from gpuwarden.sim.control import Control
 from gpuwarden.sim.host import SimHost, SimOptions
 from gpuwarden.sim.incident.cast import SLO_LIMIT_S, Cast, Role, Variant, draw
 from gpuwarden.sim.incident.containers import ContainerStage
-from gpuwarden.sim.incident.daemon import Daemon, with_our_code
+from gpuwarden.sim.incident.daemon import Daemon, free_port, own_environ
 from gpuwarden.sim.incident.latency import LatencyWatch, red_spans
 from gpuwarden.sim.incident.ledger import Change, course, read_changes, xids
 from gpuwarden.sim.incident.plain import PlainStage
@@ -65,12 +63,6 @@ class Evidence:
     """Protected members that run in a new container, and the device they are on now."""
     fate: Fate
     """What became of the offender."""
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody uses."""
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
 
 
 def _is_calm(view: pb.View) -> bool:
@@ -170,17 +162,13 @@ class Scene:
         if self._docker is None:
             return PlainStage(self._host, self._folder)
         token = secrets.token_hex(4)
-        return ContainerStage(self._host, self._control, self.cast, self._docker, token)
+        members = (*self.cast.members, self.cast.passing)
+        return ContainerStage(self._host, self._control, members, self._docker, token)
 
     @property
     def environ(self) -> dict[str, str]:
         """For the scene's agent and its clients: nothing of the caller's own agent reaches them."""
-        ours = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("GPUWARDEN_") and name != "NOTIFY_SOCKET"
-        }
-        return with_our_code(self._host.env(ours))
+        return own_environ(self._host)
 
     def play(self) -> Evidence:
         """The whole incident. ``Unavailable`` when the scene could not be set."""
@@ -303,7 +291,7 @@ class Scene:
             service=service,
             has_containers=self._stage.has_containers,
             changes=tuple(changes),
-            xids=tuple(xids(self._host.folder)),
+            xids=tuple(xids(self._host.folder, self.environ)),
             spans=tuple(spans),
             noticed_at=self._watch.noticed_at,
             decided_at=self._watch.decided_at,

@@ -28,12 +28,12 @@ def config_text(cast: Cast, places: Places) -> str:
     lines = [
         "[agent]",
         'mode = "enforce"',
-        f"state_dir = {_text(places.state_dir)}",
-        f"run_dir = {_text(places.run_dir)}",
+        f"state_dir = {text(places.state_dir)}",
+        f"run_dir = {text(places.run_dir)}",
         f'metrics_listen = "127.0.0.1:{places.metrics_port}"',
         'log_format = "json"',
         "[kmsg]",
-        f"path = {_text(places.kmsg)}",
+        f"path = {text(places.kmsg)}",
         "[[oncall.webhook]]",
         f'url = "http://127.0.0.1:{places.page_port}/page"',
         "[ladder]",
@@ -42,21 +42,21 @@ def config_text(cast: Cast, places: Places) -> str:
         'class = "low"',
         'class_max = "normal"',
         "[docker]",
-        f"host = {_text(places.docker or 'unix:///nonexistent/docker.sock')}",
+        f"host = {text(places.docker or 'unix:///nonexistent/docker.sock')}",
     ]
     service = cast.of(Role.SERVICE)
     lines += [
         "[[service]]",
-        f"name = {_text(service.name)}",
+        f"name = {text(service.name)}",
         f'url = "http://127.0.0.1:{places.service_port}/metrics"',
         f'p99_max_s = "{int(SLO_LIMIT_S * 1000)}ms"',
     ]
     for member in (*cast.members, cast.passing):
-        lines += _entry(cast, member) if places.docker is None else _cap(member)
+        lines += named(cast, member) if places.docker is None else cap(member)
     return "\n".join(lines) + "\n"
 
 
-def _cap(member: Member) -> list[str]:
+def cap(member: Member) -> list[str]:
     """With containers labels speak, and the operator's map says whom it believes: only images he
     named may be protected."""
     if member.tenant_class != "protected":
@@ -64,26 +64,32 @@ def _cap(member: Member) -> list[str]:
     repository = member.image.rpartition(":")[0]
     return [
         "[[tenant]]",
-        f"match = {{ image = {_text(repository + ':*')} }}",
+        f"match = {{ image = {text(repository + ':*')} }}",
         'class = "protected"',
         f'memory_max = "{member.quota_bytes // MIB}MiB"',
     ]
 
 
-def _entry(cast: Cast, member: Member) -> list[str]:
-    """A plain process has no labels: the operator says everything, by the program's name."""
-    lines = [
-        "[[tenant]]",
-        f"match = {{ comm = {_text(member.name)} }}",
-        f"class = {_text(member.tenant_class)}",
-        f'memory = "{member.quota_bytes // MIB}MiB"',
-    ]
-    if member.role is Role.SERVICE:
-        lines.append(f"service = {_text(member.name)}")
+def named(cast: Cast, member: Member) -> list[str]:
+    """One of the scene as a plain process."""
+    lines = entry(member)
     if member.role is Role.OFFENDER and cast.variant.has_no_grace:
         lines.append('grace = "0s"')
     return lines
 
 
-def _text(value: object) -> str:
+def entry(member: Member) -> list[str]:
+    """A plain process has no labels: the operator says everything, by the program's name."""
+    lines = [
+        "[[tenant]]",
+        f"match = {{ comm = {text(member.name)} }}",
+        f"class = {text(member.tenant_class)}",
+        f'memory = "{member.quota_bytes // MIB}MiB"',
+    ]
+    if member.role is Role.SERVICE:
+        lines.append(f"service = {text(member.name)}")
+    return lines
+
+
+def text(value: object) -> str:
     return json.dumps(str(value))  # a JSON string of printable ASCII is a TOML basic string

@@ -67,6 +67,10 @@ class Stage(Protocol):
         """Whether ``pid`` runs in a container that took a player's place."""
         ...
 
+    def dismiss(self, player: Player) -> None:
+        """Its owner takes it away, as nobody but its owner would."""
+        ...
+
     def close(self) -> None:
         """Take everything away again; the second time does nothing."""
         ...

@@ -36,6 +36,7 @@ class Container:
     is_running: bool = False
     is_paused: bool = False
     is_stopped_by_hand: bool = False
+    is_being_restarted: bool = False
     restarts: int = 0
     started_at: float = 0.0
     recreate_s: float | None = None
@@ -75,6 +76,8 @@ class SimDocker:
         self.is_changed = False
         self.on_heir: Callable[[Container, Container], None] = lambda old, heir: None
         """Told when one container takes another's place."""
+        self.on_restart: Callable[[Container], None] = lambda container: None
+        """Told when one has been restarted as ordered."""
         kernel.on_exit.append(self._exited)
 
     # --- the world's side ---
@@ -179,6 +182,14 @@ class SimDocker:
         self._kernel.deliver(container.main, signal.SIGTERM)
         self._kernel.clock.later(grace_s, lambda: self._kill_all(container))
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        container = self._same(target)
+        if not container.is_running or container.is_paused:
+            raise Refused("it does not run")
+        self._kernel.ledger.note("restart-tenant", container.tenant, text=f"grace {grace_s:g} s")
+        container.is_being_restarted = True
+        self._kill_all(container)
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         for other in self.containers.values():
             if other.replaces is not None and other.replaces.tenant == target.tenant:
@@ -271,7 +282,9 @@ class SimDocker:
         group = container.group
         if group is not None and not self._kernel.members(group):
             self._clear(container)
-        if container.recreate_s is not None:
+        if container.is_being_restarted:
+            self._kernel.clock.later(RESTART_S, lambda: self._start_again(container))
+        elif container.recreate_s is not None:
             self._kernel.clock.later(container.recreate_s, lambda: self._recreate(container))
         elif container.restart in KEPT and not container.is_stopped_by_hand and not self._is_down():
             wait = RESTART_S * 2 ** min(container.restarts, 9)
@@ -292,6 +305,16 @@ class SimDocker:
         self._clear(container)
         self._start(container)
         self._kernel.ledger.note("restarted", container.tenant, action="")
+
+    def _start_again(self, container: Container) -> None:
+        """The second half of a restart: once nothing of the first life is left."""
+        if container.group is not None and self._kernel.members(container.group):
+            self._kernel.clock.later(RESTART_S, lambda: self._start_again(container))
+            return
+        container.is_being_restarted = False
+        self._clear(container)
+        self._start(container)
+        self.on_restart(container)
 
     def _recreate(self, container: Container) -> None:
         heir = replace_container(container)

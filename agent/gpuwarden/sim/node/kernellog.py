@@ -60,6 +60,15 @@ class SimKernelLog:
         self._next = self._settled
         self._told_at = -FORGERY_EVERY_S
 
+    def rewind(self, heard: int) -> None:
+        """An agent that knows of records up to a number reads what follows it again."""
+        self._next = min(self._next, heard + 1)
+
+    def reboot(self) -> None:
+        """Another kernel begins with an empty log."""
+        self.lines.clear()
+        self._next = self._settled = 0
+
     def drain(self, now: float) -> KernelView:
         if self.is_down:
             raise Unavailable("the kernel log cannot be read")

@@ -18,6 +18,7 @@ HARM = frozenset(
         "set-limit",
         "set-host-limits",
         "relocate",
+        "restart-tenant",
     }
 )
 """Effects on somebody else's processes. What the agent only notes (warn, cordon) has no effect here."""

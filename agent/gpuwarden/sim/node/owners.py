@@ -40,6 +40,9 @@ class SimManager:
         if grace_s > 0:
             self._kernel.clock.later(grace_s, lambda: self._kill(processes))
 
+    def restart(self, target: Target, grace_s: float) -> None:
+        raise Unsupported("only containers are restarted")
+
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
         raise Unsupported("only containers are moved")
 

@@ -19,11 +19,18 @@ class SimRemedies:
     cards: Cards
     probe: SimProbe
     ledger: Ledger
-    reboots: Callable[[], None]
+    reboots: Callable[[], bool]
+    """Has the host go down; False: it is on its way already."""
     broken: set[str] = field(default_factory=set)
     """Steps that fail."""
     absent: set[str] = field(default_factory=set)
     """Steps that are not possible here."""
+    kept: list[str] = field(default_factory=list)
+    """Incidents whose evidence was kept, oldest first."""
+    is_open: bool = False
+    """Somebody whom no list shows has every device open."""
+    marks: dict[str, bool] = field(default_factory=dict)
+    """Step -> whether it is marked as done; on disk."""
 
     def restart_services(self) -> str:
         self._try("restart-services")
@@ -31,28 +38,41 @@ class SimRemedies:
         return "nvidia-fabricmanager.service"
 
     def reset_gpu(self, subject: Subject) -> str:
-        self._try("reset-gpu", subject.device)
         card = self.cards.cards[subject.device] if subject.device is not None else None
         if card is None:
             raise Refused("no device is named")
-        if self.cards.holders(card.id) or not self.probe.is_paused:
+        if self.is_open or self.cards.holders(card.id) or not self.probe.is_paused:
             raise Refused("the device is in use")
+        self._try("reset-gpu", card.id)
         self._heal("reset-gpu", [card])
         return ""
 
     def reload_driver(self) -> str:
-        self._try("reload-driver")
         every = list(self.cards.cards.values())
-        if any(self.cards.holders(c.id) for c in every) or not self.probe.is_paused:
+        is_used = self.is_open or any(self.cards.holders(c.id) for c in every)
+        if is_used or not self.probe.is_paused:
             raise Refused("a device is in use")
+        self._try("reload-driver")
         self._heal("reload-driver", every)
         self.probe.epoch += 1
         return ""
 
     def reboot(self, reason: str) -> str:
-        self._try("reboot")
-        self.reboots()
+        if "reboot" in self.absent | self.broken or self.reboots():
+            self._try("reboot")
         return "in 60 s"
+
+    def keep_evidence(self, subject: Subject, incident: str, why: str) -> str:
+        if "keep-evidence" in self.broken:
+            raise Unavailable("the disk is full")
+        self.kept.append(incident)
+        return f"evidence/{incident}"
+
+    def mark(self, action: str, *, is_done: bool) -> None:
+        self.marks[action] = is_done
+
+    def is_done(self, action: str) -> bool | None:
+        return (self.marks[action] or None) if action in self.marks else False
 
     def _try(self, step: str, device: DeviceId | None = None) -> None:
         self.ledger.note(step, device=device)
@@ -88,10 +108,10 @@ class SimCordons:
     def uncordon(self, subject: Subject, incident: str, still: Sequence[str]) -> Mapping[str, str]:
         if self.is_down:
             raise Unavailable("slurm: no answer within 10 s")
-        self.held.pop(incident, None)
+        was_held = self.held.pop(incident, None) is not None
         if self.held or still:
             return {"slurm": "others stand"}
-        if not self.foreign:
+        if was_held and not self.foreign:
             self.ledger.note("resume", device=subject.device, text=incident)
         return {"slurm": "resumed"}
 

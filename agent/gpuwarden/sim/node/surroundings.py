@@ -10,7 +10,7 @@ from gpuwarden.model.decision import Decision, Incident
 from gpuwarden.model.device import Sight
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.oncall import Delivery, Page
-from gpuwarden.model.snapshot import Health, HostSample, LimitReading, ServiceState, Snapshot
+from gpuwarden.model.snapshot import HostSample, LimitReading, Snapshot
 from gpuwarden.sim.node.cards import Cards
 from gpuwarden.sim.node.clock import SimClock
 from gpuwarden.sim.node.containers import SimDocker
@@ -102,76 +102,6 @@ class SimHost:
 
     def boot_id(self) -> str:
         return self.boot
-
-
-@dataclass(slots=True, eq=False)
-class SimService:
-    """A service; red by itself when its device is locked up or has less free than it needs."""
-
-    name: str
-    needs_free_mib: int = 0
-    forced: Health | None = None
-    health: Health = Health.GREEN
-    since: float = 0.0
-    tenant: TenantId | None = None
-
-
-class SimServices:
-    """Implements ``ports.Services``."""
-
-    def __init__(self, clock: SimClock, cards: Cards) -> None:
-        self._clock = clock
-        self._cards = cards
-        self.services: dict[str, SimService] = {}
-
-    def step(self) -> bool:
-        """Measure; whether somebody's health changed."""
-        changed = False
-        for service in self.services.values():
-            health = service.forced or self._measured(service)
-            if health is not service.health:
-                service.health, service.since, changed = health, self._clock.now(), True
-        return changed
-
-    def states(self, now: float) -> Sequence[ServiceState]:
-        return [
-            ServiceState(
-                service=s.name,
-                tenant=s.tenant,
-                health=s.health,
-                since=s.since,
-                p99_s=None
-                if s.health is Health.UNKNOWN
-                else 0.1
-                if s.health is Health.GREEN
-                else 1.5,
-                limit_s=0.5,
-                at=now,
-            )
-            for s in self.services.values()
-        ]
-
-    def filenos(self) -> Sequence[int]:
-        return ()
-
-    def watch(self, tenants: Mapping[TenantId, str]) -> None:
-        for service in self.services.values():
-            carriers = sorted(t for t, name in tenants.items() if name == service.name)
-            service.tenant = carriers[0] if carriers else None
-
-    def close(self) -> None:
-        return
-
-    def _measured(self, service: SimService) -> Health:
-        if service.tenant is None:
-            return Health.UNKNOWN
-        for card in self._cards.cards.values():
-            if self._cards.kernel.bytes_of(service.tenant, card.id) == 0:
-                continue
-            free = card.total_bytes - self._cards.used_bytes(card)
-            if card.is_locked or free < service.needs_free_mib * 2**20:
-                return Health.RED
-        return Health.GREEN
 
 
 @dataclass(slots=True)

@@ -206,6 +206,8 @@ class _ActionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActionKind
     ACTION_KIND_RELOAD_DRIVER: _ActionKind.ValueType  # 20
     ACTION_KIND_REBOOT: _ActionKind.ValueType  # 21
     ACTION_KIND_DETACH: _ActionKind.ValueType  # 22
+    ACTION_KIND_RESTART_TENANT: _ActionKind.ValueType  # 23
+    ACTION_KIND_KEEP_EVIDENCE: _ActionKind.ValueType  # 24
 
 class ActionKind(_ActionKind, metaclass=_ActionKindEnumTypeWrapper):
     """Everything the agent can do to the world."""
@@ -233,6 +235,8 @@ ACTION_KIND_RESET_GPU: ActionKind.ValueType  # 19
 ACTION_KIND_RELOAD_DRIVER: ActionKind.ValueType  # 20
 ACTION_KIND_REBOOT: ActionKind.ValueType  # 21
 ACTION_KIND_DETACH: ActionKind.ValueType  # 22
+ACTION_KIND_RESTART_TENANT: ActionKind.ValueType  # 23
+ACTION_KIND_KEEP_EVIDENCE: ActionKind.ValueType  # 24
 Global___ActionKind: _TypeAlias = ActionKind  # noqa: Y015
 
 class _ActionResult:
@@ -388,6 +392,69 @@ class WatchResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
+
+@_typing.final
+class ReadyRequest(_message.Message):
+    """Asks about one instance: a service's name, a tenant's, or (the beginning of) its id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadyRequest: _TypeAlias = ReadyRequest  # noqa: Y015
+
+@_typing.final
+class ReadyResponse(_message.Message):
+    """Whether it may be sent work, as of the newest look. NOT_FOUND: nobody is called so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    IS_FIT_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    name: _builtins.str
+    is_fit: _builtins.bool
+    service: _builtins.str
+    """Empty where it belongs to no service that is watched."""
+    tenant: _builtins.str
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Everything that speaks against it."""
+
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+        name: _builtins.str = ...,
+        is_fit: _builtins.bool = ...,
+        service: _builtins.str = ...,
+        tenant: _builtins.str | None = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tenant", b"_tenant", "tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tenant", b"_tenant", "is_fit", b"is_fit", "name", b"name", "reasons", b"reasons", "schema_version", b"schema_version", "service", b"service", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__tenant: _TypeAlias = _typing.Literal["tenant"]  # noqa: Y015
+    _WhichOneofArgType__tenant: _TypeAlias = _typing.Literal["_tenant", b"_tenant"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant) -> _WhichOneofReturnType__tenant | None: ...
+
+Global___ReadyResponse: _TypeAlias = ReadyResponse  # noqa: Y015
 
 @_typing.final
 class IncidentsRequest(_message.Message):
@@ -851,6 +918,7 @@ class Snapshot(_message.Message):
     GUESTS_FIELD_NUMBER: _builtins.int
     COMMANDS_FIELD_NUMBER: _builtins.int
     PERMITS_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     at: _builtins.float
     wall: _builtins.float
     boot_id: _builtins.str
@@ -906,6 +974,8 @@ class Snapshot(_message.Message):
     def permits(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedText]:
         """What the fleet has given leave for: kind of action, and device or node."""
 
+    @_builtins.property
+    def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeReading]: ...
     def __init__(
         self,
         *,
@@ -933,10 +1003,11 @@ class Snapshot(_message.Message):
         guests: _abc.Iterable[Global___Guest] | None = ...,
         commands: _abc.Iterable[Global___Command] | None = ...,
         permits: _abc.Iterable[Global___NamedText] | None = ...,
+        probes: _abc.Iterable[Global___ProbeReading] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "driver", b"driver", "host", b"host", "kernel_forgery", b"kernel_forgery", "surroundings", b"surroundings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "commands", b"commands", "devices", b"devices", "driver", b"driver", "events", b"events", "gaps", b"gaps", "guests", b"guests", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "permits", b"permits", "services", b"services", "standings", b"standings", "surroundings", b"surroundings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "commands", b"commands", "devices", b"devices", "driver", b"driver", "events", b"events", "gaps", b"gaps", "guests", b"guests", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "permits", b"permits", "probes", b"probes", "services", b"services", "standings", b"standings", "surroundings", b"surroundings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__driver: _TypeAlias = _typing.Literal["driver"]  # noqa: Y015
     _WhichOneofArgType__driver: _TypeAlias = _typing.Literal["_driver", b"_driver"]  # noqa: Y015
@@ -1529,6 +1600,68 @@ class DriverEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pid) -> _WhichOneofReturnType__pid | None: ...
 
 Global___DriverEvent: _TypeAlias = DriverEvent  # noqa: Y015
+
+@_typing.final
+class ProbeReading(_message.Message):
+    """What the probe of a service has said last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    IS_WELL_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    EVERY_S_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    kind: _builtins.str
+    """http or healthcheck."""
+    tenant: _builtins.str
+    is_well: _builtins.bool
+    since: _builtins.float
+    failures: _builtins.int
+    """In a row."""
+    limit: _builtins.int
+    """So many are a claim."""
+    every_s: _builtins.float
+    at: _builtins.float
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        tenant: _builtins.str | None = ...,
+        is_well: _builtins.bool | None = ...,
+        since: _builtins.float = ...,
+        failures: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        every_s: _builtins.float = ...,
+        at: _builtins.float | None = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_is_well", b"_is_well", "_tenant", b"_tenant", "at", b"at", "is_well", b"is_well", "tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_is_well", b"_is_well", "_tenant", b"_tenant", "at", b"at", "detail", b"detail", "every_s", b"every_s", "failures", b"failures", "is_well", b"is_well", "kind", b"kind", "limit", b"limit", "service", b"service", "since", b"since", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__at: _TypeAlias = _typing.Literal["at"]  # noqa: Y015
+    _WhichOneofArgType__at: _TypeAlias = _typing.Literal["_at", b"_at"]  # noqa: Y015
+    _WhichOneofReturnType__is_well: _TypeAlias = _typing.Literal["is_well"]  # noqa: Y015
+    _WhichOneofArgType__is_well: _TypeAlias = _typing.Literal["_is_well", b"_is_well"]  # noqa: Y015
+    _WhichOneofReturnType__tenant: _TypeAlias = _typing.Literal["tenant"]  # noqa: Y015
+    _WhichOneofArgType__tenant: _TypeAlias = _typing.Literal["_tenant", b"_tenant"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__at) -> _WhichOneofReturnType__at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_well) -> _WhichOneofReturnType__is_well | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant) -> _WhichOneofReturnType__tenant | None: ...
+
+Global___ProbeReading: _TypeAlias = ProbeReading  # noqa: Y015
 
 @_typing.final
 class ServiceState(_message.Message):

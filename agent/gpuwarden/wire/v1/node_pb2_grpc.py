@@ -61,6 +61,11 @@ class NodeServiceStub:
                 request_serializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandRequest.SerializeToString,
                 response_deserializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandResponse.FromString,
                 _registered_method=True)
+        self.Ready = channel.unary_unary(
+                '/gpuwarden.wire.v1.NodeService/Ready',
+                request_serializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyRequest.SerializeToString,
+                response_deserializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -104,6 +109,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Ready(self, request, context):
+        """Whether an instance may be sent work.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +143,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.Command,
                     request_deserializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandRequest.FromString,
                     response_serializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandResponse.SerializeToString,
+            ),
+            'Ready': grpc.unary_unary_rpc_method_handler(
+                    servicer.Ready,
+                    request_deserializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyRequest.FromString,
+                    response_serializer=gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -270,6 +287,33 @@ class NodeService:
             '/gpuwarden.wire.v1.NodeService/Command',
             gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandRequest.SerializeToString,
             gpuwarden_dot_wire_dot_v1_dot_node__pb2.CommandResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Ready(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpuwarden.wire.v1.NodeService/Ready',
+            gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyRequest.SerializeToString,
+            gpuwarden_dot_wire_dot_v1_dot_node__pb2.ReadyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,8 @@ class NodeServiceStub:
     """Asks the agent to do something. The answer comes when it has been decided and is on disk; what has to be
     told to others then follows.
     """
+    Ready: _grpc.UnaryUnaryMultiCallable[_node_pb2.ReadyRequest, _node_pb2.ReadyResponse]
+    """Whether an instance may be sent work."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -73,6 +75,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Asks the agent to do something. The answer comes when it has been decided and is on disk; what has to be
     told to others then follows.
     """
+    Ready: _aio.UnaryUnaryMultiCallable[_node_pb2.ReadyRequest, _node_pb2.ReadyResponse]  # type: ignore[assignment]
+    """Whether an instance may be sent work."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """The node's own API, served on a unix socket. Anyone who may open the socket may read; Command is for
@@ -120,5 +124,13 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks the agent to do something. The answer comes when it has been decided and is on disk; what has to be
         told to others then follows.
         """
+
+    @_abc_1.abstractmethod
+    def Ready(
+        self,
+        request: _node_pb2.ReadyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ReadyResponse, _abc.Awaitable[_node_pb2.ReadyResponse]]:
+        """Whether an instance may be sent work."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

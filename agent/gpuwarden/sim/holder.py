@@ -1,4 +1,4 @@
-"""A process that holds simulated device memory and then misbehaves: ``holder.py SOCKET zombie|stuck FIFO``.
+"""A process that holds simulated device memory and then misbehaves: ``holder.py SOCKET zombie``, ``... stuck FIFO``.
 
 ``zombie``: the one that allocated ends and is not reaped, while another keeps its connection open.
 ``stuck``: it waits in the kernel, without a signal reaching it, until somebody opens the FIFO.
