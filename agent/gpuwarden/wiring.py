@@ -1,7 +1,5 @@
 """Puts the agent together: configuration, ports, API, metrics; then lives until told to stop."""
 
-import ctypes
-import gc
 import os
 import socket
 from collections.abc import Mapping
@@ -24,7 +22,7 @@ from gpuwarden.adapters.limiter_audit import AuditedLimiter
 from gpuwarden.adapters.metrics_page import PageOptions
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
-from gpuwarden.adapters.own_cost import OwnCost
+from gpuwarden.adapters.own_cost import OwnCost, cuda_words, give_back_start_up_memory
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
 from gpuwarden.adapters.remedies import HostRemedies
@@ -41,6 +39,7 @@ from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config import Config
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.log import configure_log, get_log
+from gpuwarden.model.fleet import no_fleet
 from gpuwarden.model.status import AgentInfo
 from gpuwarden.node.journal import FileJournal, Reading, read
 from gpuwarden.node.life import live
@@ -52,7 +51,7 @@ from gpuwarden.node.sent_log import SentLog
 from gpuwarden.node.status import Board, Sources
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
-from gpuwarden.ports import KernelLog, Ports, Steps, no_fleet
+from gpuwarden.ports import KernelLog, Ports, Steps
 from gpuwarden.reload import Reloader
 
 if TYPE_CHECKING:
@@ -165,7 +164,7 @@ def run_agent(
         parts.fleet.start()
     get_log().info("agent_started", mode=cfg.agent.mode, version=gpuwarden.__version__)
     parts.notify.ready(f"{cfg.agent.mode}: started")
-    _give_back_start_up_memory()
+    give_back_start_up_memory()
     try:
         live(parts.node, clock, wakeups, reloader)
     finally:
@@ -174,14 +173,6 @@ def run_agent(
         parts.close()
         wakeups.close()
     return EXIT_OK
-
-
-def _give_back_start_up_memory() -> None:
-    """What reading the configuration and the imports freed goes back to the kernel (glibc only)."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def build(
@@ -364,7 +355,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             limiter=node.ports.limiter.name,
             driver_version=parts.probe.driver_version,
             nvml_version=parts.probe.nvml_version,
-            cuda_version=_version(parts.probe.cuda_version),
+            cuda_version=cuda_words(parts.probe.cuda_version),
             journal_ok=not fault,
             degraded=tuple(degraded),
         )
@@ -399,11 +390,6 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         },
         oncall=lambda: parts.notifier.state,
     )
-
-
-def _version(cuda: int) -> str:
-    """13040 is CUDA 13.4; empty: not told."""
-    return f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else ""
 
 
 def _no_sources() -> Sources:

@@ -194,3 +194,8 @@ class Leave:
 
     is_required: bool = False
     permits: tuple[tuple[str, str], ...] = ()
+
+
+def no_fleet(now: float) -> Leave:
+    """A node alone needs nobody's leave."""
+    return Leave()
