@@ -126,36 +126,20 @@ def test_a_stream_that_falls_silent_is_ended(tmp_path: Path) -> None:
         assert centre.line("n1").ended() is Code.DEADLINE_EXCEEDED
 
 
+def device(name: str = "GPU-0", **more: Any) -> pb.DeviceSample:
+    return pb.DeviceSample(id=name, sight=node.SIGHT_OK, **more)
+
+
 BAD: dict[str, dict[str, Any]] = {
     "sequence goes back": {"samples": [sample(2), sample(1)]},
     "event goes back": {"events": [event(5), event(5)]},
     "event zero": {"events": [event(0)]},
     "no body": {"events": [pb.FleetEvent(sequence=1, wall=1.7e9)]},
-    "nan": {"samples": [sample(1, cpu_ratio=math.nan)]},
     "infinite": {"samples": [sample(1, wall=math.inf)]},
     "mode": {"samples": [sample(1, mode="chaos")]},
-    "used beyond total": {
-        "samples": [
-            sample(
-                1,
-                devices=[pb.DeviceSample(id="G", sight=node.SIGHT_OK, total_bytes=1, used_bytes=2)],
-            )
-        ]
-    },
-    "same device twice": {
-        "samples": [sample(1, devices=[pb.DeviceSample(id="G", sight=node.SIGHT_OK)] * 2)]
-    },
     "no sight": {"samples": [sample(1, devices=[pb.DeviceSample(id="G")])]},
-    "tenant on no device": {"samples": [sample(1, tenants=[pb.TenantSample(device=5)])]},
     "severity": {"samples": [sample(1, findings=[pb.FindingSample(rule="x")])]},
-    "too many devices": {
-        "samples": [
-            sample(
-                1,
-                devices=[pb.DeviceSample(id=f"G{n}", sight=node.SIGHT_OK) for n in range(200)],
-            )
-        ]
-    },
+    "too many devices": {"samples": [sample(1, devices=[device(f"G{n}") for n in range(200)])]},
     "empty submessages": {"samples": [sample(1, tenants=[pb.TenantSample()] * 600)]},
     "too many samples": {"samples": [sample(n) for n in range(1, 70)]},
     "ask of another kind": {"asks": [pb.PermitAsk(id="a", kind="kill", subject="node")]},
@@ -165,6 +149,30 @@ BAD: dict[str, dict[str, Any]] = {
     "incident without id": {"events": [event(1, node.Incident(rule="x"))]},
     "long text": {"events": [event(1, incident(summary="x" * 5000))]},
 }
+SHOWN: dict[str, dict[str, Any]] = {
+    "nan": {"samples": [sample(1, cpu_ratio=math.nan)]},
+    "nan of a device": {"samples": [sample(1, devices=[device(power_w=math.nan)])]},
+    "used beyond total": {"samples": [sample(1, devices=[device(total_bytes=1, used_bytes=2)])]},
+    "same device twice": {"samples": [sample(1, devices=[device(), device()])]},
+    "device without id": {"samples": [sample(1, devices=[device("")])]},
+    "tenant on no device": {"samples": [sample(1, tenants=[pb.TenantSample(device=5)])]},
+    "tenant beyond all bytes": {
+        "samples": [sample(1, tenants=[pb.TenantSample(used_bytes=2**60)])]
+    },
+    "long name": {"samples": [sample(1, tenants=[pb.TenantSample(name="x" * 300)])]},
+}
+
+
+@pytest.mark.parametrize("what", SHOWN)
+def test_what_no_node_would_say_is_shown_to_nobody(centre: Centre, what: str) -> None:
+    line, query = centre.line("n1"), centre.query()
+    line.batch(**SHOWN[what], events=[event(1)])
+    line.until_acked(1)
+    for _ in range(centre.cfg.ingest.malformed_max):
+        (said,) = query.Nodes(pb.NodesRequest(with_sample=True)).nodes
+        assert not said.HasField("sample")
+    assert centre.parts.ingest.streams.malformed == 1
+    line.close()
 
 
 @pytest.mark.parametrize("what", BAD)

@@ -178,7 +178,7 @@ class Ingest(FleetServiceServicer):
             raise Refused("expected a batch")
         batch = message.batch
         convert.check_batch(batch)
-        asks = tuple(convert.from_ask(ask) for ask in batch.asks)
+        asks = tuple([convert.from_ask(ask) for ask in batch.asks])
         events, last_event = [], 0
         for each in batch.events:
             told = convert.from_event(each, last_event)
@@ -190,9 +190,9 @@ class Ingest(FleetServiceServicer):
             for older in batch.samples[:-1]:
                 last_sample = check.rising("sample.sequence", last_sample, older.sequence)
             newest = batch.samples[-1]
-            report = convert.from_sample(newest, last_sample, stream.device_ids)
+            report = convert.from_sample(newest, last_sample)
             last_sample = report.sequence
-            stream.newest, stream.device_ids = newest, convert.device_ids(newest)
+            stream.newest, stream.is_shown = newest, False
         stream.samples_seen = last_sample
         stream.events_seen = max(stream.events_seen, last_event)
         node = stream.greeting.node
@@ -321,6 +321,22 @@ class Ingest(FleetServiceServicer):
     def _soon(self, call: Callable[..., None], *values: Any) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *values)
+
+    def shown(self, node: str) -> pb.Sample | None:
+        """A node's newest sample for people, once the rest of it was looked at as well."""
+        stream = self.streams.by_node.get(node)
+        if stream is None or stream.newest is None:
+            return None
+        if not stream.is_shown:
+            try:
+                convert.check_shown(stream.newest)
+            except Refused as refused:
+                get_log().warning("sample_refused", node=node, reason=str(refused))
+                stream.newest = None
+                self.streams.blame(stream, self._clock.now(), str(refused))
+                return None
+            stream.is_shown = True
+        return stream.newest
 
     def end_all(self) -> None:
         """Nodes are told that this aggregator stops: they come back to the next."""

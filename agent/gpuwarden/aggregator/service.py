@@ -102,8 +102,7 @@ class FleetQuery(FleetQueryServiceServicer):
         )
 
     def _node(self, standing: NodeStanding, *, with_sample: bool) -> pb.FleetNode:
-        stream = self._ingest.streams.by_node.get(standing.greeting.node)
-        sample = stream.newest if with_sample and stream is not None else None
+        sample = self._ingest.shown(standing.greeting.node) if with_sample else None
         return convert.to_node(standing, self._clock.now(), sample)
 
     async def FleetIncidents(

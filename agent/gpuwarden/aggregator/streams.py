@@ -30,7 +30,8 @@ class Stream:
     has_news: bool = False
     malformed: int = 0
     newest: pb.Sample | None = None
-    device_ids: tuple[str, ...] = ()
+    is_shown: bool = False
+    """Whether all of ``newest`` was looked at: only then may people see it."""
     directives: deque[pb.Directive] = field(default_factory=lambda: deque(maxlen=DIRECTIVES_MAX))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     end: str = ""
