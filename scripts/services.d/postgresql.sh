@@ -4,10 +4,10 @@
 # Where the user postgres may go, whoever owns this clone; a socket's address is short there, too.
 POSTGRESQL_DIR=/tmp/gpuwarden-postgresql-$(printf %s "$ROOT" | sha256sum | cut -c1-12)
 
-postgresql_bin() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1; }
+postgresql_bin() { printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1; }
 
 postgresql_lacks() {
-    [ -n "$(postgresql_bin)" ] && id postgres >/dev/null 2>&1 ||
+    [ -x "$(postgresql_bin)/postgres" ] && id postgres >/dev/null 2>&1 ||
         echo "postgresql is not installed (apt-get install postgresql)"
 }
 

@@ -35,6 +35,7 @@ AT_A_NODE = {
     f"{_NODES_OWN}/Watch": _CENTRE,
     f"{_NODES_OWN}/Incidents": _CENTRE,
     f"{_NODES_OWN}/Explain": _CENTRE,
+    f"{_NODES_OWN}/Ready": _CENTRE,
 }
 """Over the network a node is asked by its aggregator alone, and obeys only orders on the stream it opened."""
 
