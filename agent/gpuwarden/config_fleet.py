@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gpuwarden.config_addresses import ListenAddress
 from gpuwarden.config_types import Bytes, Seconds, Section
 
 MIB = 2**20
+EVERYWHERE = frozenset({"0.0.0.0", "[::]", "*"})
 
 
 class FleetConfig(Section):
@@ -41,3 +42,13 @@ class FleetConfig(Section):
     ] = ("cordon",)
     local_window_s: Seconds = 3600.0
     local_after_s: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> "FleetConfig":
+        host = (self.listen or "").rpartition(":")[0]
+        if host in EVERYWHERE and self.advertise is None:
+            raise ValueError(
+                f"advertise: missing; {self.listen} is every address of this host, and none that the "
+                "aggregator could ask: say HOST:PORT"
+            )
+        return self
