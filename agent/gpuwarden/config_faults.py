@@ -1,6 +1,5 @@
 """What is wrong with a setting, in one line: file, line, path, what was expected, what was there."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -124,6 +123,8 @@ _EXPECTED: Mapping[str, str] = {
 
 def _hint(place: Place, root: type[BaseModel]) -> str:
     """The nearest key that is known there, or the table where this very key belongs."""
+    import difflib  # for mistakes alone: a third of a MiB that the agent need not hold
+
     word = str(place[-1])
     known = _keys(_model_at(place[:-1], root))
     near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)

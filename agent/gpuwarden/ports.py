@@ -319,8 +319,8 @@ class Remedies(Protocol):
         ...
 
     def mark(self, action: str, *, is_done: bool) -> None:
-        """Write down, for an agent after this one, that a step begins or has been taken. ``Unavailable`` when
-        that cannot be written: then the step must not begin."""
+        """Write down, for an agent after this one, that a step begins or has been tried to its end; one mark,
+        the newest. ``Unavailable`` when that cannot be written: then the step must not begin."""
         ...
 
     def is_done(self, action: str) -> bool | None:

@@ -153,12 +153,13 @@ def test_what_is_withheld_is_said_once_and_no_case_comes_and_goes() -> None:
 
 
 def test_nobody_else_goes_for_bytes_that_are_stuck() -> None:
-    stuck, its_use = low("stuck", 30_000, cls=NORMAL)
+    stuck, its_use = low("stuck", 50_000, cls=NORMAL)  # the other one alone would be enough
     room = Room((stuck, its_use), low("a", 40_000))
     room.story.mem = remembering(case(stuck, Rung.STUCK, since=NOW))
     room.look = {"standings": (standing(stuck),)}
     room.step(300)
     assert room.goes() == []
+    assert room.story.times(Kind.TERM) == []
     assert rung_of(room.story.mem, stuck) is Rung.STUCK
 
 

@@ -299,9 +299,17 @@ class Actor:
         """A step of a repair with its marks: whether it was taken can seldom be measured afterwards."""
 
         def take(action: Action) -> Old:
-            self._ports.remedies.mark(action.id, is_done=False)
-            words = step(action)
-            self._ports.remedies.mark(action.id, is_done=True)
+            mark = self._ports.remedies.mark
+            mark(action.id, is_done=False)
+            try:
+                words = step(action)
+            except (Refused, Unsupported):
+                mark("", is_done=False)  # nothing was done: an agent after this one may try
+                raise
+            except Unavailable:
+                mark(action.id, is_done=True)  # tried to its end: what came of it will be measured
+                raise
+            mark(action.id, is_done=True)
             return {"said": words} if words else {}
 
         return take

@@ -11,7 +11,7 @@ from gpuwarden.policy import cordon, guard, incidents
 from gpuwarden.policy.desk import Desk
 from gpuwarden.policy.fault.remember import BY_RECOVERY, settle_s
 from gpuwarden.policy.guard import Refusal
-from gpuwarden.policy.repair import empty, ladders, report, verify
+from gpuwarden.policy.repair import empty, evidence, ladders, report, verify
 from gpuwarden.policy.repair.permit import must_wait, permit
 from gpuwarden.policy.repair.table import Event, step
 from gpuwarden.policy.repair.withdraw import take_out_of_use
@@ -107,7 +107,7 @@ def _move(desk: Desk, repair: Repair, faults: list[Fault], findings: list[Findin
     if phase is Phase.PROBATION:
         _mended(desk, moved, faults, event)
     if event in (Event.FAILED, Event.UNVERIFIED) or phase is Phase.HANDED_OVER:
-        _keep_evidence(desk, repair, detail)
+        evidence.keep(desk, repair, detail)
     if phase is Phase.HANDED_OVER:
         take_out_of_use(desk, moved)
         report.hand_over(desk, moved, faults, findings, detail)
@@ -275,30 +275,6 @@ def _say_overdue(desk: Desk, repair: Repair, names: list[str], *, waited: bool =
     report.overdue(desk, repair, names)
 
 
-def _keep_evidence(desk: Desk, repair: Repair, detail: str) -> None:
-    """Order that what this step leaves is kept; a fault that is handed over untried is kept as it is."""
-    if not (guard.is_enforcing(desk.cfg, "repair") and desk.scene.snap.can_record):
-        return
-    if repair.phase is Phase.OPEN and repair.attempts:
-        return  # kept when that failed
-    tried = f"{repair.step}: {detail}" if repair.attempts else detail
-    desk.order(
-        Kind.KEEP_EVIDENCE,
-        repair.incident,
-        f"{repair.cls} fault of {report.subject_words(desk, repair)}; {tried}"[:300],
-        device=repair.device,
-        params=_params(desk, repair),
-    )
-
-
-def _params(desk: Desk, repair: Repair) -> list[tuple[str, str]]:
-    device = desk.scene.devices.get(repair.device) if repair.device is not None else None
-    params = [("subject", repair.subject)]
-    if device is not None:
-        params += [("index", str(device.index)), ("pci", device.pci or "")]
-    return params
-
-
 def _order(desk: Desk, repair: Repair) -> Repair:
     """Order the step; budgets count it from now on, whatever becomes of it."""
     snap = desk.scene.snap
@@ -307,7 +283,7 @@ def _order(desk: Desk, repair: Repair) -> Repair:
         repair.incident,
         f"{repair.cls} fault of {report.subject_words(desk, repair)}",
         device=repair.device,
-        params=_params(desk, repair),
+        params=evidence.place(desk, repair),
     )
     spent = (repair.subject, str(repair.step), snap.wall)
     desk.memory = replace(desk.memory, spent=(*desk.memory.spent, spent)[-256:])

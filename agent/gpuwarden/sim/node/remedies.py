@@ -69,6 +69,7 @@ class SimRemedies:
         return f"evidence/{incident}"
 
     def mark(self, action: str, *, is_done: bool) -> None:
+        self.marks.clear()  # one file, replaced as a whole
         self.marks[action] = is_done
 
     def is_done(self, action: str) -> bool | None:
