@@ -109,3 +109,19 @@ def test_who_makes_room_is_part_of_the_repair_and_accused_of_nothing() -> None:
     assert "over: nothing is held against it any more" not in said
     assert [s.action for s in incident.steps if s.kind == "withheld"].count("one-per-device") <= 1
     assert len(world.ledger.of("stop")) == 2
+
+
+def test_what_the_driver_has_named_is_not_told_again_by_what_is_polled_of_it() -> None:
+    world = node({"agent": {"mode": "observe"}})
+    sick = world.cards.cards[card(0)]
+    sick.recovery_action = None  # a driver that does not tell
+    sick.tell("errors", ecc_uncorrected_volatile_total=0)
+    world.run_for(70)
+    world.probe.event("xid", card(0), 48)
+    expect(world, by=100, pages=1)
+    sick.tell("errors", ecc_uncorrected_volatile_total=2)
+    world.run_for(100)
+    decided = world.board.decision
+    assert decided is not None
+    assert {"ecc", "fault"} <= {finding.rule for finding in decided.findings}
+    assert len(world.ledger.of("page")) == 1
