@@ -31,7 +31,7 @@ class Card:
     """The probe has found out that it hangs."""
     is_lost: bool = False
     is_there: bool = True
-    recovery_action: int = 0
+    recovery_action: int | None = 0
     locked_by: TenantId | None = None
     """Whose doing it is that it does no work; free again when the culprit is gone, if ``heals``."""
     is_locked: bool = False
