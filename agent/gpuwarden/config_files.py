@@ -156,7 +156,7 @@ def _syntax_fault(label: str, message: str) -> str:
     if not mark:
         return f"{label}: not TOML: {shown(message, is_quoted=False)}"
     words = where.rstrip(")").replace(",", "").split()
-    if len(words) == 4 and words[1].isdigit() and words[3].isdigit():
+    if len(words) == 4 and words[1].isdecimal() and words[3].isdecimal():
         return f"{label}:{words[1]}:{words[3]}: not TOML: {text}"
     lines = "the end of the file" if where.startswith("end") else where.rstrip(")")
     return f"{label}: not TOML: {text} (at {lines})"

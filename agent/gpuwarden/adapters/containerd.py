@@ -166,7 +166,7 @@ class Containerd:
         # redis    4711     RUNNING
         for line in (self._in(found.namespace, "tasks", "list") or "").splitlines():
             fields = line.split()
-            if len(fields) == 3 and fields[0] == found.id and fields[1].isdigit():
+            if len(fields) == 3 and fields[0] == found.id and fields[1].isdecimal():
                 return int(fields[1]), fields[2]
         return 0, ""
 

@@ -209,4 +209,4 @@ def _wall(stamp: str | None) -> float | None:
     except ValueError:
         return None
     digits = fraction[:6]
-    return moment.timestamp() + (float(f"0.{digits}") if digits.isdigit() else 0.0)
+    return moment.timestamp() + (float(f"0.{digits}") if digits.isdecimal() else 0.0)

@@ -145,7 +145,7 @@ class GpuTasks:
             return
         folder = f"{self._proc}/{stat.pid}/task"
         for name in _names(folder, _MAX_THREADS):
-            if name.isdigit() and int(name) != stat.pid:
+            if name.isdecimal() and int(name) != stat.pid:
                 thread = parse_stat(_read(f"{folder}/{name}/stat"))
                 if thread is not None and thread.state == "D":
                     yield int(name)

@@ -63,7 +63,7 @@ class ProcessGroups:
 
     def _signal(self, processes: ProcFs, target: Target, signum: int) -> Sequence[Pid]:
         """Signal the members that still are this tenant's; those hit."""
-        pgrp = int(key_of(target.tenant)) if key_of(target.tenant).isdigit() else 0
+        pgrp = int(key_of(target.tenant)) if key_of(target.tenant).isdecimal() else 0
         if not target.tenant.startswith("pgrp:") or pgrp <= 1:
             raise Refused(f"{target.tenant} is no process group to act on")
         hit: list[Pid] = []

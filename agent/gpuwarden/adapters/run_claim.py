@@ -46,7 +46,7 @@ class RunClaim:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
-            raise _running(holder if holder.isdigit() else "unknown", self.run_dir) from error
+            raise _running(holder if holder.isdecimal() else "unknown", self.run_dir) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode("ascii"), 0)
 

@@ -218,7 +218,7 @@ class Actor:
         if target.cgroup is None:
             members = set(target.pids)
             pgrp = target.tenant.partition(":")[2].partition("@")[0]
-            if target.runtime == "pgrp" and pgrp.isdigit():
+            if target.runtime == "pgrp" and pgrp.isdecimal():
                 members.update(ports.processes.group(int(pgrp)))
             return sorted(members)
         found = []
@@ -367,7 +367,7 @@ def _subject(action: Action) -> Subject:
     index = params.get("index", "")
     return Subject(
         device=None if action.device == NODE else action.device,
-        index=int(index) if index.isdigit() else None,
+        index=int(index) if index.isdecimal() else None,
         pci=params.get("pci", ""),
     )
 

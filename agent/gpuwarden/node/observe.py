@@ -354,7 +354,7 @@ def _group(ports: Ports, target: Target) -> tuple[Pid, ...]:
     """Live members of a bare process group, by its tenant's name ``pgrp:<id>@<start>``. The number of a
     group that is over may be another's by now."""
     pgrp = target.tenant.partition(":")[2].partition("@")[0]
-    members = ports.processes.group(int(pgrp)) if pgrp.isdigit() else ()
+    members = ports.processes.group(int(pgrp)) if pgrp.isdecimal() else ()
     found = [(pid, ports.processes.facts(pid.pid)) for pid in members]
     return tuple(
         pid for pid, facts in found if facts is not None and ports.tenant_of(facts) == target.tenant

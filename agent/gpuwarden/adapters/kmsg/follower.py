@@ -133,7 +133,7 @@ class KernelLogFollower:
 
 def _rewound(place: Place | None, heard: int | None) -> Place | None:
     """A place in a stream of numbered records, not beyond what was heard of it."""
-    if place is None or heard is None or place.source not in NUMBERED or not place.at.isdigit():
+    if place is None or heard is None or place.source not in NUMBERED or not place.at.isdecimal():
         return place
     if heard < 0:
         return None

@@ -94,7 +94,7 @@ def _key(sign: Sign) -> str:
 def recovery_number(sign: Sign) -> int | None:
     """The driver's recovery number, where the sign tells one (Xid 154, field 230)."""
     head, _, number = sign.code.partition(" ")
-    return int(number) if head == "recovery" and number.isdigit() else None
+    return int(number) if head == "recovery" and number.isdecimal() else None
 
 
 def _leader(cfg: Config, faults: Iterable[Fault], sign: Sign) -> Fault | None:

@@ -41,7 +41,7 @@ def _ask(look: HostLook) -> Iterator[Claim]:
 def _of_library(version: str) -> str | None:
     """``13.580.95.05`` -> ``580.95.05``: the CUDA generation goes before the driver's version."""
     generation, dot, rest = version.partition(".")
-    return rest if dot and generation.isdigit() and len(generation) <= 2 and "." in rest else None
+    return rest if dot and generation.isdecimal() and len(generation) <= 2 and "." in rest else None
 
 
 JUDGES = (HostJudge("mismatch", _ask, {"driver-mismatch": ("scene.snap.driver", "surroundings")}),)

@@ -88,7 +88,7 @@ def _evidence(incident: Incident) -> tuple[tuple[str, str], ...]:
     if incident.harmed:
         pairs.append(("harmed", cut(", ".join(incident.harmed), LINE_MAX_CHARS)))
     for name, text in incident.evidence:
-        if name.endswith("_bytes") and text.isdigit():
+        if name.endswith("_bytes") and text.isdecimal():
             name, text = name.removesuffix("_bytes"), size(int(text))
         pairs.append((cut(name.replace("_", " "), 60), cut(text, LINE_MAX_CHARS)))
     return tuple(pairs[:EVIDENCE_MAX])

@@ -34,7 +34,7 @@ _OF_CLASS: Mapping[FaultClass, Topic] = {
 def topic_of(sign: Sign) -> Topic:
     """By its code where that tells, else by its class."""
     head, _, number = sign.code.partition(" ")
-    if head == "xid" and number.isdigit():
+    if head == "xid" and number.isdecimal():
         return topic_of_xid(int(number))
     return _OF_CODE.get(head, _OF_CLASS[sign.cls])
 
