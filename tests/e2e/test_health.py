@@ -133,8 +133,9 @@ def test_boards_that_fall_ill_and_get_well(
     story = shown(agent, "explain", mine[0].id)
     assert "uncorrected ECC errors" in story
     assert "remap" in story
+    # All but the remap, which waits for the next reset; what was found last is told a moment later.
+    agent.until("they are told of", lambda: len(agent.diary.actions(Kind.PAGE)) == 4)
     pages = agent.diary.actions(Kind.PAGE)
-    assert len(pages) == 4  # all but the remap, which waits for the next reset
     assert agent.diary.actions(*HARMFUL) == []
     host.control("remap", device=0, pending=0)
     host.control("reset", device=0)
