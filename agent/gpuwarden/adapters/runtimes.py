@@ -10,23 +10,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from gpuwarden.adapters.cgroupfs import CgroupFs
-from gpuwarden.adapters.containerd import ADDRESS, Containerd
-from gpuwarden.adapters.cri import Cri
-from gpuwarden.adapters.cri_door import doors
 from gpuwarden.adapters.describer import Describer
 from gpuwarden.adapters.docker_client import DockerDoor
 from gpuwarden.adapters.docker_events import DockerEvents
 from gpuwarden.adapters.docker_gpus import GpuContainers
-from gpuwarden.adapters.dockerd import Docker
 from gpuwarden.adapters.firstof import FirstOf, OnlyWhere
-from gpuwarden.adapters.lxc import Lxc
+from gpuwarden.adapters.late import Late
 from gpuwarden.adapters.mps import MpsServers
 from gpuwarden.adapters.mps_control import MpsControl
 from gpuwarden.adapters.nested import ByCgroup, ByPlace
 from gpuwarden.adapters.pgrp import ProcessGroups
-from gpuwarden.adapters.podman import Podman
 from gpuwarden.adapters.procfs import ProcFs
-from gpuwarden.adapters.slurm import Slurm
 from gpuwarden.adapters.systemd import Systemd
 from gpuwarden.adapters.tenancy import spelled
 from gpuwarden.adapters.tool import Tool
@@ -182,10 +176,43 @@ def _adapters(
     def open_proc() -> ProcFs:
         return ProcFs(cgroups)
 
-    docker = Docker(door, cgroups)
-    cri = Cri(doors(cfg.cri, clock), cgroups)
-    address = environ.get("CONTAINERD_ADDRESS", ADDRESS)
-    pods = FirstOf((cri, Containerd(tool("ctr"), clock, cgroups, address=address)))
+    def cri_alone() -> Runtime:
+        from gpuwarden.adapters.cri import Cri
+        from gpuwarden.adapters.cri_door import doors
+
+        return Cri(doors(cfg.cri, clock), cgroups)
+
+    def cri_or_containerd() -> Runtime:
+        from gpuwarden.adapters.containerd import ADDRESS, Containerd
+
+        address = environ.get("CONTAINERD_ADDRESS", ADDRESS)
+        return FirstOf((cri, Containerd(tool("ctr"), clock, cgroups, address=address)))
+
+    def podman() -> Runtime:
+        from gpuwarden.adapters.podman import Podman
+
+        return Podman(tool("podman", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"), cgroups)
+
+    def slurm() -> Runtime:
+        from gpuwarden.adapters.slurm import Slurm
+
+        squeue, scancel, scontrol = (
+            tool(name, "SLURM_CONF") for name in ("squeue", "scancel", "scontrol")
+        )
+        return Slurm(squeue, scancel, clock, scontrol)
+
+    def lxc() -> Runtime:
+        from gpuwarden.adapters.lxc import Lxc
+
+        return Lxc(tool("lxc-info"), tool("lxc-stop"))
+
+    def dockerd() -> Runtime:
+        from gpuwarden.adapters.dockerd import Docker
+
+        return Docker(door, cgroups)
+
+    docker = Late(dockerd)
+    cri, pods = Late(cri_alone), Late(cri_or_containerd)
     pods_of_docker = OnlyWhere(docker, door.is_there, f"no Docker at {door.socket_path}")
     systemd = Systemd(tool("systemctl"), clock, cgroups)
     groups = ProcessGroups(clock, timeout_s, open_proc)
@@ -193,17 +220,12 @@ def _adapters(
         "docker": docker,
         "ecs": docker,
         "unknown": docker,
-        "podman": Podman(tool("podman", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"), cgroups),
+        "podman": Late(podman),
         "containerd": pods,
         "crio": cri,
         "kubernetes": FirstOf((pods, pods_of_docker)),
-        "slurm": Slurm(
-            tool("squeue", "SLURM_CONF"),
-            tool("scancel", "SLURM_CONF"),
-            clock,
-            tool("scontrol", "SLURM_CONF"),
-        ),
-        "lxc": Lxc(tool("lxc-info"), tool("lxc-stop")),
+        "slurm": Late(slurm),
+        "lxc": Late(lxc),
         "systemd-service": systemd,
         "systemd-scope": systemd,
         "nspawn": systemd,

@@ -13,13 +13,10 @@ import os
 import re
 import stat
 import threading
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
-
-from pydantic import TypeAdapter
 
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.action import Outcome
@@ -27,6 +24,7 @@ from gpuwarden.model.audit import Audited
 from gpuwarden.model.decision import Decision, Incident
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.snapshot import Snapshot
+from gpuwarden.node.lines import Lines, checked
 
 SCHEMA = 1
 SEGMENT_BYTES = 16 * 2**20
@@ -49,57 +47,19 @@ class Record:
     audit: Audited | None = None
 
 
-CODEC: TypeAdapter[Record] = TypeAdapter(Record)
-
-
-def encode(record: Record) -> bytes:
-    """A record as its line."""
-    try:
-        body = CODEC.dump_json(record, exclude_defaults=True)
-    except ValueError:
-        # A cgroup may be named by bytes that are no UTF-8; as escapes they come back as they were.
-        said = CODEC.dump_python(record, mode="json", exclude_defaults=True)
-        body = json.dumps(said, separators=(",", ":")).encode("ascii")
-    return b"%08x " % zlib.crc32(body) + body + b"\n"
-
-
-def decode(line: bytes) -> Record | None:
-    """The record of a line, or ``None`` when it does not check."""
-    body = _body(line)
-    if body is None:
-        return None
-    for parse in (CODEC.validate_json, _with_any_text):
-        try:
-            return parse(body)
-        except (ValueError, RecursionError):
-            continue
-    return None
-
-
-def _with_any_text(body: bytes) -> Record:
-    return CODEC.validate_python(json.loads(body))
+LINES = Lines(Record)
+encode, decode = LINES.encode, LINES.decode
 
 
 def is_newer(line: bytes) -> bool:
     """Whether a whole line says that it follows a schema this program does not know."""
-    body = _body(line)
+    body = checked(line)
     try:
         said = json.loads(body) if body is not None else None
     except (ValueError, RecursionError):
         return False
     schema = said.get("schema") if isinstance(said, dict) else None
     return isinstance(schema, int) and schema > SCHEMA
-
-
-def _body(line: bytes) -> bytes | None:
-    """The JSON of a line whose sum is right."""
-    if len(line) < 10 or not line.endswith(b"\n") or line[8:9] != b" ":
-        return None
-    body = line[9:-1]
-    try:
-        return body if int(line[:8], 16) == zlib.crc32(body) else None
-    except ValueError:
-        return None
 
 
 @dataclass(slots=True)

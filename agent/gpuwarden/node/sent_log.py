@@ -6,21 +6,18 @@ skipped and counted. What was written is synced before anybody is told that it i
 """
 
 import contextlib
-import json
 import os
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import TypeAdapter
-
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.oncall import Book, Entry, Flap, Silence, SinkBook
 from gpuwarden.node.journal import Disk, RealDisk
+from gpuwarden.node.lines import Lines
 
 SCHEMA = 1
 SEGMENT_BYTES = 4 * 2**20
@@ -47,31 +44,14 @@ class SentRecord:
     dropped_wall: float = 0.0
 
 
-CODEC: TypeAdapter[SentRecord] = TypeAdapter(SentRecord)
-
-
-def encode(record: SentRecord) -> bytes:
-    """A record as its line."""
-    try:
-        body = CODEC.dump_json(record, exclude_defaults=True)
-    except ValueError:  # names of strangers may hold what UTF-8 cannot say
-        said = CODEC.dump_python(record, mode="json", exclude_defaults=True)
-        body = json.dumps(said, separators=(",", ":")).encode("ascii")
-    return b"%08x " % zlib.crc32(body) + body + b"\n"
+LINES = Lines(SentRecord)
+encode = LINES.encode
 
 
 def decode(line: bytes) -> SentRecord | None:
     """The record of a line; ``None`` when it does not check, or is of a schema nobody here knows."""
-    if len(line) < 10 or not line.endswith(b"\n") or line[8:9] != b" ":
-        return None
-    body = line[9:-1]
-    try:
-        if int(line[:8], 16) != zlib.crc32(body):
-            return None
-        record = CODEC.validate_python(json.loads(body))
-    except (ValueError, RecursionError):
-        return None
-    return record if record.schema <= SCHEMA else None
+    record = LINES.decode(line)
+    return record if record is not None and record.schema <= SCHEMA else None
 
 
 def applied(book: Book, record: SentRecord) -> Book:
