@@ -19,6 +19,8 @@ from gpuwarden.policy.decide import decide
 from gpuwarden.ports import Ports
 
 JOURNAL_RETRY_S = 1.0
+BEAT_S = 1.25
+"""Longest time between two ticks: longer than the probe's beat of a second, which wakes the loop at rest."""
 
 
 class Node:
@@ -112,10 +114,10 @@ class Node:
         self._conclude(self.actor.act(actions))
 
     def next_due(self, now: float) -> float:
-        """When the next tick is due if nothing wakes the loop before: a beat a second; the first, now."""
+        """When the next tick is due if nothing wakes the loop before: a beat; the first, now."""
         if self.last is None:
             return now
-        wake, beat = self.last.wake_at, now + 1.0
+        wake, beat = self.last.wake_at, now + BEAT_S
         return beat if wake is None else max(now, min(beat, wake))
 
     def _intend(self, snapshot: Snapshot, decision: Decision) -> Decision:

@@ -8,16 +8,50 @@ import time
 
 from gpuwarden.adapters.probe import layout
 
+HELD_S = 1.2
+"""Held frames wait for the next message no longer than this; the fast thread's beat is a second."""
+HELD_MAX = 1024
+
 
 class Channel:
-    """The frame socket, shared by the child's threads. A full socket drops and says so."""
+    """The frame socket, shared by the child's threads. A full socket drops and says so.
+
+    Each message wakes the agent up. What tells nothing new is held and goes out with the next message:
+    at rest that is the fast thread's beat, so the agent is woken once a second, not once a thread.
+    """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._lock = threading.Lock()
+        self._held: list[bytes] = []
+        self._held_since = 0.0
+
+    def later(self, frames: list[bytes]) -> bool:
+        """Hand over the frames with the next message; False when something was not taken."""
+        now = time.monotonic()
+        with self._lock:
+            if not self._held:
+                self._held_since = now
+            is_late = now - self._held_since > HELD_S
+            if len(self._held) + len(frames) > HELD_MAX and not is_late:
+                return False
+            if not is_late:
+                self._held += frames
+                return True
+        return self.send(frames)
 
     def send(self, frames: list[bytes]) -> bool:
-        """Hand over the frames in as few messages as fit; False when something was not taken."""
+        """Hand over the frames in as few messages as fit, what was held first; False when something
+        was not taken."""
+        with self._lock:
+            held, self._held = self._held, []
+        if self._send([*held, *frames]):
+            return True
+        with self._lock:
+            self._held = [*held, *self._held][:HELD_MAX]
+        return False
+
+    def _send(self, frames: list[bytes]) -> bool:
         message: list[bytes] = []
         size = 0
         for frame in frames:

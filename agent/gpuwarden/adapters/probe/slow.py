@@ -59,6 +59,9 @@ class SlowLoop:
         self._gpus: int | None = None
         self._deep = {n: float("-inf") for n, handle in enumerate(handles) if _is_whole(handle)}
         """When each GPU was last asked what takes long."""
+        self._rows: dict[int, bytes] = {}
+        """What each device's last regular list said beside its memory."""
+        self._is_first = True
         self.gone: tuple[int, int] | None = None
 
     def run(self) -> None:
@@ -82,6 +85,7 @@ class SlowLoop:
                     if every_s == SLOW_S:
                         self.pass_deep(now)
                     due[every_s] = max(due[every_s] + every_s, now + every_s / 2)
+            self._is_first = False
             self._marks.finish(now)
             wait_s = min(list_due, *due.values()) - time.monotonic()
             for fd, _ in poller.poll(max(0.0, wait_s * 1000.0)):
@@ -89,8 +93,10 @@ class SlowLoop:
                     return
 
     def lists(self, now: float) -> None:
-        """The regular list of every device, unless it was listed within the gap; sent as one."""
+        """The regular list of every device, unless it was listed within the gap; sent as one, and at once
+        where one has other rows than before."""
         frames: list[bytes] = []
+        is_news = False
         notes: list[tuple[int, float, int]] = []
         for ordinal, handle in enumerate(self._handles):
             if not handle.is_open or handle.flags & layout.IS_MIG_PARENT:
@@ -102,12 +108,16 @@ class SlowLoop:
             if memory is None:
                 continue
             payload = self._lister.read(handle, ordinal, memory, is_full=True)
+            rows = payload[layout.MEMORY_RECORD.size :]
+            is_news |= self._rows.get(ordinal) != rows
+            self._rows[ordinal] = rows
             frames.append(self._frame(layout.LIST, ordinal, payload, at))
             notes.append((ordinal, at, layout.MEMORY_RECORD.unpack(memory)[5]))
-        if self._channel.send(frames):
+        if (self._channel.send if is_news else self._channel.later)(frames):
             for note in notes:
                 self._listed.note(*note)
         else:
+            self._rows.clear()
             self._marks.dropped += 1
 
     def _read_memory(self, ordinal: int) -> bytes | None:
@@ -148,7 +158,7 @@ class SlowLoop:
                 frames.append(self._frame(layout.PROCESS_UTILIZATION, ordinal, samples, at))
             if every_s == MEDIUM_S and (measured := self._gpm.read(ordinal)):
                 frames.append(self._frame(layout.GPM, ordinal, measured, at, every_s))
-        if not self._channel.send(frames):
+        if not (self._channel.send if self._is_first else self._channel.later)(frames):
             self._marks.dropped += 1
 
     def pass_deep(self, now: float) -> None:
@@ -202,7 +212,7 @@ class SlowLoop:
         at: float = 0.0,
         part: int = layout.SLOW,
     ) -> bool:
-        if self._channel.send([self._frame(kind, ordinal, payload, at, part)]):
+        if self._channel.later([self._frame(kind, ordinal, payload, at, part)]):
             return True
         self._marks.dropped += 1
         return False
