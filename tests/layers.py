@@ -59,8 +59,10 @@ LAYERS: dict[str, Layer] = {
     "commands": Layer(own=ALL),  # the verbs: the CLI in more than one file
     "wiring": Layer(own=ALL),
     "reload": Layer(own=ALL),  # a part of wiring
+    "fleet_wiring": Layer(own=ALL),  # a part of wiring
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),
+    "aggregator.own": Layer(own=ALL),  # a part of wiring
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
@@ -68,6 +70,7 @@ LAYERS: dict[str, Layer] = {
     "ports": Layer(
         own=frozenset({"model", "ports_host", "ports_oncall", "ports_operator"}), third=NOTHING
     ),
+    "ports_fleet": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_operator": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_host": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_oncall": Layer(own=frozenset({"model"}), third=NOTHING),
@@ -79,6 +82,7 @@ LAYERS: dict[str, Layer] = {
                 "config_types",
                 "config_addresses",
                 "config_cordon",
+                "config_fleet",
                 "config_health",
                 "config_oncall",
                 "config_rules",
@@ -86,6 +90,8 @@ LAYERS: dict[str, Layer] = {
             }
         )
     ),
+    "config_fleet": Layer(own=frozenset({"config_types", "config_addresses"})),
+    "config_aggregator": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_cordon": Layer(own=frozenset({"config_types"})),
     "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_rules": Layer(own=NOTHING),
@@ -105,6 +111,7 @@ LAYERS: dict[str, Layer] = {
             {
                 "model",
                 "config",
+                "config_fleet",
                 "config_health",
                 "config_services",
                 "config_types",
@@ -116,7 +123,17 @@ LAYERS: dict[str, Layer] = {
         is_pure=True,
     ),
     "policy.fleet": Layer(
-        own=frozenset({"model", "config", "config_types", "policy", "evaluate", "evaluate.fast"}),
+        own=frozenset(
+            {
+                "model",
+                "config",
+                "config_aggregator",
+                "config_types",
+                "policy",
+                "evaluate",
+                "evaluate.fast",
+            }
+        ),
         third=NUMERIC | SKETCHES,
         is_pure=True,
     ),
@@ -130,12 +147,14 @@ LAYERS: dict[str, Layer] = {
         own=frozenset(
             {
                 "ports",
+                "ports_fleet",
                 "ports_host",
                 "ports_oncall",
                 "ports_operator",
                 "model",
                 "config",
                 "config_cordon",
+                "config_fleet",
                 "config_services",
                 "config_types",
                 "config_oncall",
@@ -172,6 +191,7 @@ LAYERS: dict[str, Layer] = {
                 "model",
                 "wire",
                 "config",
+                "config_fleet",
                 "config_types",
                 "config_oncall",
                 "errors",
@@ -189,6 +209,7 @@ LAYERS: dict[str, Layer] = {
                 "model",
                 "wire",
                 "config",
+                "config_aggregator",
                 "config_types",
                 "errors",
                 "clock",

@@ -147,9 +147,9 @@ def _journald() -> str | None:
 
 
 def _postgres() -> str | None:
-    if shutil.which("postgres") or list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
-        return None
-    return "no PostgreSQL server (Debian: apt-get install postgresql)"
+    if "GPUWARDEN_TEST_POSTGRES" not in services_environment():
+        return "no private PostgreSQL (scripts/services up postgresql)"
+    return None
 
 
 def _kubernetes() -> str | None:

@@ -13,6 +13,10 @@ import gpuwarden
 
 VERBS: Mapping[str, str] = {
     "agent": "gpuwarden.commands.agent:agent",
+    "aggregator": "gpuwarden.commands.aggregator:aggregator",
+    "enroll": "gpuwarden.commands.enroll:enroll",
+    "fleet": "gpuwarden.commands.fleet:fleet",
+    "audit": "gpuwarden.commands.audit:audit",
     "status": "gpuwarden.commands.status:status",
     "gpus": "gpuwarden.commands.gpus:gpus",
     "tenants": "gpuwarden.commands.tenants:tenants",

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from gpuwarden.config_addresses import ListenAddress, UnixUrl
 from gpuwarden.config_cordon import CordonConfig
+from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.config_health import HealthConfig
 from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.config_rules import Rules
@@ -303,7 +304,7 @@ class KmsgConfig(Section):
 AT_START = (
     *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
     *("agent.metrics_processes", "agent.journal_max_bytes", "agent.operator_gids"),
-    *("nvml", "docker", "cri", "kmsg", "service"),
+    *("nvml", "docker", "cri", "kmsg", "service", "fleet"),
     *("cordon.slurm", "cordon.kubernetes", "cordon.exec"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
     *(f"health.{key}" for key in ("root", "surroundings_every_s", "clock_events")),
@@ -334,6 +335,7 @@ class Config(Section):
     fault: FaultConfig = FaultConfig()
     repair: RepairConfig = RepairConfig()
     cordon: CordonConfig = CordonConfig()
+    fleet: FleetConfig = FleetConfig()
     rules: Rules = Rules()
     default: DefaultPolicy = DefaultPolicy()
     tenant: tuple[TenantPolicy, ...] = ()

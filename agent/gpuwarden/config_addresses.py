@@ -24,6 +24,11 @@ _WEB = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?(?:/[A-Za-z0-9._~/%-]{0,480})?\Z"
 )
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
+# postgresql://gpuwarden@db.example:5432/fleet?sslmode=verify-full; a password in it would be a secret
+_DATABASE = re.compile(
+    r"postgres(?:ql)?://(?:[A-Za-z0-9._~-]{1,63}@)?[A-Za-z0-9._~:\[\]-]{0,253}"
+    r"/[A-Za-z0-9._~-]{0,63}(?:\?(?!.*password)[A-Za-z0-9._~=&/%-]{1,480})?\Z"
+)
 # credential:pagerduty-key (systemd: LoadCredential=pagerduty-key:/etc/gpuwarden/pagerduty-key)
 _CREDENTIAL = re.compile(r"credential:(?P<name>[A-Za-z0-9_][A-Za-z0-9._-]{0,127})\Z")
 # file:/etc/gpuwarden/slack-url
@@ -80,6 +85,17 @@ def parse_web(value: object) -> str:
     )
 
 
+def parse_database(value: object) -> str:
+    """An address of PostgreSQL without a password, or where one lies that has one."""
+    patterns = (_CREDENTIAL, _SECRET_FILE, _DATABASE)
+    if isinstance(value, str) and any(pattern.match(value) for pattern in patterns):
+        return value
+    raise ValueError(
+        "expected an address such as postgresql://gpuwarden@db.example/fleet without a password, or where "
+        f"one lies, {SECRET_FORM}; got (hidden)"
+    )
+
+
 def parse_hook(value: object) -> str:
     """Where the address of a webhook lies, for it is a password as well; on this host, the address."""
     if isinstance(value, str):
@@ -131,6 +147,7 @@ ListenAddress = Annotated[str, _before(parse_listen)]
 UnixUrl = Annotated[str, _before(parse_unix_url)]
 SecretRef = Annotated[str, _before(parse_secret)]
 WebAddress = Annotated[str, _before(parse_web)]
+DatabaseAddress = Annotated[str, _before(parse_database)]
 HookAddress = Annotated[str, _before(parse_hook)]
 Moment = Annotated[float, _before(parse_moment)]
 TimeOfDay = Annotated[str, _before(parse_time_of_day)]

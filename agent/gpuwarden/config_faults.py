@@ -12,14 +12,16 @@ from gpuwarden.toml_places import Path as Place
 
 SHOWN_MAX_CHARS = 60
 SECRET_KEYS = frozenset(
-    {"url", "urls", "heartbeat_url", "proxy", "routing_key", "secret", "token", "password"}
+    {"url", "urls", "heartbeat_url", "proxy", "routing_key", "secret", "token", "password", "store"}
 )
 """What stands there by mistake may be the secret itself: it is not written to the log."""
 
 
-def fault_texts(error: ValidationError, origins: Mapping[Place, str]) -> list[str]:
+def fault_texts(
+    error: ValidationError, origins: Mapping[Place, str], root: type[BaseModel] = Config
+) -> list[str]:
     """One line a mistake, in the order in which a reader meets them in the files."""
-    return [_fault(detail, origins) for detail in error.errors(include_url=False)]
+    return [_fault(detail, origins, root) for detail in error.errors(include_url=False)]
 
 
 def shown(value: object, *, is_quoted: bool = True) -> str:
@@ -39,10 +41,10 @@ def shown(value: object, *, is_quoted: bool = True) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _fault(detail: ErrorDetails, origins: Mapping[Place, str]) -> str:
+def _fault(detail: ErrorDetails, origins: Mapping[Place, str], root: type[BaseModel]) -> str:
     place: Place = detail["loc"]
     origin = _origin(place, origins)
-    return f"{origin}{_dotted(place)}: {_expectation(detail)}"
+    return f"{origin}{_dotted(place)}: {_expectation(detail, root)}"
 
 
 def _origin(place: Place, origins: Mapping[Place, str]) -> str:
@@ -64,11 +66,11 @@ def _dotted(place: Place) -> str:
     return text
 
 
-def _expectation(detail: ErrorDetails) -> str:
+def _expectation(detail: ErrorDetails, root: type[BaseModel]) -> str:
     kind, place = detail["type"], detail["loc"]
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key {shown(str(place[-1]))}{_hint(place)}"
+        return f"unknown key {shown(str(place[-1]))}{_hint(place, root)}"
     if kind == "missing":
         return "missing; this key must be said"
     if kind == "value_error":
@@ -119,16 +121,16 @@ _EXPECTED: Mapping[str, str] = {
 }
 
 
-def _hint(place: Place) -> str:
+def _hint(place: Place, root: type[BaseModel]) -> str:
     """The nearest key that is known there, or the table where this very key belongs."""
     import difflib  # for mistakes alone: a third of a MiB that the agent need not hold
 
     word = str(place[-1])
-    known = _keys(_model_at(place[:-1]))
+    known = _keys(_model_at(place[:-1], root))
     near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     if near:
         return f' (did you mean "{near[0]}"?)'
-    for name, info in Config.model_fields.items():
+    for name, info in root.model_fields.items():
         if word in _keys(_model_of(info.annotation)):
             return f' (did you mean "{name}.{word}"?)'
     return ""
@@ -140,8 +142,8 @@ def _keys(model: type[BaseModel] | None) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
 
 
-def _model_at(place: Place) -> type[BaseModel] | None:
-    model: type[BaseModel] | None = Config
+def _model_at(place: Place, root: type[BaseModel]) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = root
     for key in place:
         if isinstance(key, int) or model is None:
             continue

@@ -11,9 +11,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gpuwarden.config import Config
 from gpuwarden.config_faults import fault_texts, shown
@@ -28,15 +28,18 @@ ENV_PREFIX = "GPUWARDEN_"
 ADDING_ARRAYS = frozenset({"tenant", "service"})
 
 
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class Loaded(Generic[Kind]):
     """A valid configuration and where each of its values was said.
 
     ``origins`` maps a path (``("quota", "soft_hold_s")``) to ``agent.toml:12``, ``env NAME`` or a
     flag; a value that is not in it is a default. ``files`` were read, in order.
     """
 
-    config: Config
+    config: Kind
     origins: Mapping[Place, str]
     files: tuple[Path, ...]
 
@@ -56,27 +59,40 @@ def load(
     *,
     environ: Mapping[str, str],
     flags: Mapping[str, object] | None = None,
-) -> Loaded:
+) -> Loaded[Config]:
     """The configuration of this host; raises ``ConfigError`` listing every mistake.
 
     ``path`` None means the usual place, where a missing main file means defaults; a file named
     outright must exist. Drop-ins lie in ``conf.d`` beside the main file. ``flags`` maps a dotted
     path (``agent.mode``) to a value and wins over everything; its origin is ``flag``.
     """
-    main = DEFAULT_PATH if path is None else path
+    return load_as(
+        Config, DEFAULT_PATH if path is None else path, "conf.d", path is not None, environ, flags
+    )
+
+
+def load_as(
+    model: type[Kind],
+    main: Path,
+    drop_ins: str,
+    is_required: bool,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object] | None = None,
+) -> Loaded[Kind]:
+    """The same for a file of any kind, with its drop-ins in a folder of that name beside it."""
     gathered = _Gathered()
-    _read_into(gathered, main, main.name, is_required=path is not None)
-    for drop_in in _drop_ins(gathered, main.parent / "conf.d"):
-        _read_into(gathered, drop_in, f"conf.d/{drop_in.name}", is_required=True)
+    _read_into(gathered, main, main.name, is_required=is_required)
+    for drop_in in _drop_ins(gathered, main.parent / drop_ins):
+        _read_into(gathered, drop_in, f"{drop_ins}/{drop_in.name}", is_required=True)
     for name, text in sorted(environ.items()):
         _read_variable(gathered, name, text)
     for dotted, value in (flags or {}).items():
         _put(gathered, tuple(dotted.split(".")), value, "flag")
     config = None
     try:
-        config = Config.model_validate(gathered.tree)
+        config = model.model_validate(gathered.tree)
     except ValidationError as error:
-        gathered.faults += fault_texts(error, gathered.origins)
+        gathered.faults += fault_texts(error, gathered.origins, model)
     if gathered.faults or config is None:
         raise ConfigError(tuple(gathered.faults))
     return Loaded(config=config, origins=gathered.origins, files=tuple(gathered.files))

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gpuwarden.model.action import Action, Outcome, Target
 from gpuwarden.model.decision import Decision, Incident, ProbePlan
+from gpuwarden.model.fleet import Leave, no_fleet
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.owner import CgroupOwner, GpuContainer, ProcessFacts, RuntimeFacts
@@ -283,9 +284,7 @@ class Journal(Protocol):
     """Intent before harm, outcome after it; fsynced."""
 
     def intend(self, before: Memory, snapshot: Snapshot, decision: Decision) -> None:
-        """On disk when this returns; raises ``Unavailable`` when it is not (then nothing
-        harmful runs).
-        """
+        """On disk when this returns; ``Unavailable`` when it is not: then nothing harmful runs."""
         ...
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None: ...
@@ -397,3 +396,4 @@ class Ports:
     steps: Steps
     tenant_of: Callable[[ProcessFacts], TenantId]
     """Names the tenant of a process."""
+    leave: Callable[[float], Leave] = no_fleet  # what the fleet lets this node do at a time

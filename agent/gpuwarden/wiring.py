@@ -1,12 +1,11 @@
 """Puts the agent together: configuration, ports, API, metrics; then lives until told to stop."""
 
-import ctypes
-import gc
 import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gpuwarden
 from gpuwarden import config_files
@@ -23,7 +22,7 @@ from gpuwarden.adapters.limiter_audit import AuditedLimiter
 from gpuwarden.adapters.metrics_page import PageOptions
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
-from gpuwarden.adapters.own_cost import OwnCost
+from gpuwarden.adapters.own_cost import OwnCost, cuda_words, give_back_start_up_memory
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
 from gpuwarden.adapters.remedies import HostRemedies
@@ -40,6 +39,7 @@ from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config import Config
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.log import configure_log, get_log
+from gpuwarden.model.fleet import no_fleet
 from gpuwarden.model.status import AgentInfo
 from gpuwarden.node.journal import FileJournal, Reading, read
 from gpuwarden.node.life import live
@@ -53,6 +53,9 @@ from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
 from gpuwarden.ports import KernelLog, Ports, Steps
 from gpuwarden.reload import Reloader
+
+if TYPE_CHECKING:
+    from gpuwarden.fleet_wiring import FleetParts
 
 EXIT_OK = 0
 EXIT_PROBLEM = 1
@@ -80,9 +83,12 @@ class Parts:
     api: NodeApi
     metrics: MetricsServer
     node: Node
+    fleet: "FleetParts | None"
 
     def close(self) -> None:
         """Readers first, then the journal, then the probe (politely)."""
+        if self.fleet is not None:
+            self.fleet.close()
         self.api.stop()
         self.commands.close()
         self.metrics.stop()
@@ -147,15 +153,18 @@ def run_agent(
             parts.kernel_log.filenos,
             parts.workers.filenos,
             parts.commands.filenos,
+            *(() if parts.fleet is None else (parts.fleet.desk.filenos,)),
         )
     )
     wakeups.catch_signals()
     parts.metrics.start()
     parts.api.start()
     parts.notifier.start()
+    if parts.fleet is not None:
+        parts.fleet.start()
     get_log().info("agent_started", mode=cfg.agent.mode, version=gpuwarden.__version__)
     parts.notify.ready(f"{cfg.agent.mode}: started")
-    _give_back_start_up_memory()
+    give_back_start_up_memory()
     try:
         live(parts.node, clock, wakeups, reloader)
     finally:
@@ -164,14 +173,6 @@ def run_agent(
         parts.close()
         wakeups.close()
     return EXIT_OK
-
-
-def _give_back_start_up_memory() -> None:
-    """What reading the configuration and the imports freed goes back to the kernel (glibc only)."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def build(
@@ -214,6 +215,7 @@ def build(
     )
     board = Board(sources=_no_sources())
     commands = CommandQueue(journal, clock)
+    fleet = _fleet(cfg, board, commands, clock)
     ports = Ports(
         probe=probe,
         processes=ProcFs(cgroups),
@@ -234,6 +236,7 @@ def build(
         workers=workers,
         steps=steps or NoSteps(),
         tenant_of=tenant_id,
+        leave=no_fleet if fleet is None else fleet.desk.leave,
     )
     node = resume(
         cfg,
@@ -279,7 +282,17 @@ def build(
         api=api,
         metrics=metrics,
         node=node,
+        fleet=fleet,
     )
+
+
+def _fleet(cfg: Config, board: Board, commands: CommandQueue, clock: Clock) -> "FleetParts | None":
+    """A node alone does not even load what one in a fleet needs."""
+    if cfg.fleet.aggregator is None:
+        return None
+    from gpuwarden.fleet_wiring import build_fleet
+
+    return build_fleet(cfg.fleet, board, commands, clock)
 
 
 def _outfit(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Outfit:
@@ -328,6 +341,8 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             settings = ", ".join(reloader.waiting)
             degraded.append(f"the configuration has changed; a restart puts in force: {settings}")
         degraded += parts.notifier.complaints
+        if parts.fleet is not None:
+            degraded += parts.fleet.complaints()
         return AgentInfo(
             version=gpuwarden.__version__,
             pid=os.getpid(),
@@ -340,7 +355,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
             limiter=node.ports.limiter.name,
             driver_version=parts.probe.driver_version,
             nvml_version=parts.probe.nvml_version,
-            cuda_version=_version(parts.probe.cuda_version),
+            cuda_version=cuda_words(parts.probe.cuda_version),
             journal_ok=not fault,
             degraded=tuple(degraded),
         )
@@ -360,6 +375,8 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         counts.update(parts.notifier.counters())
         counts.update(parts.probe.counters())
         counts.update(parts.kernel_log.counters())
+        if parts.fleet is not None:
+            counts.update(parts.fleet.counters())
         return counts
 
     return Sources(
@@ -373,11 +390,6 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         },
         oncall=lambda: parts.notifier.state,
     )
-
-
-def _version(cuda: int) -> str:
-    """13040 is CUDA 13.4; empty: not told."""
-    return f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else ""
 
 
 def _no_sources() -> Sources:

@@ -104,7 +104,7 @@ def test_environment_wins_over_files_and_flags_over_both(tmp_path: Path) -> None
         "GPUWARDEN_SOCKET": "/not/a/setting",
         "PATH": "/bin",
     }
-    loaded: Loaded = load(path, environ=environ, flags={"agent.mode": "enforce"})
+    loaded: Loaded[Config] = load(path, environ=environ, flags={"agent.mode": "enforce"})
     assert loaded.config.quota.warmup_s == 0.25
     assert loaded.config.ladder.throttle_cpu_cores == 0.5
     assert loaded.config.rules.quota.mode == "off"

@@ -159,7 +159,7 @@ FAULTS: tuple[Mutant, ...] = (
     Mutant(
         name="repair without the fleet's permit",
         file=f"{REPAIR}/permit.py",
-        old="    if not desk.scene.snap.fleet_permit:",
+        old="    if not desk.scene.snap.has_leave(step.value, repair.device or NODE):",
         new="    if False:",
     ),
     Mutant(
@@ -195,7 +195,7 @@ FAULTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="a device is used while it is repaired",
-        file=f"{REPAIR}/advance.py",
+        file=f"{REPAIR}/withdraw.py",
         old="    cordon.take(desk, place, repair.incident, why)",
         new="    return",
     ),

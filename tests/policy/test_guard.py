@@ -156,6 +156,10 @@ class TestDeviceActions:
     def test_a_cordon_needs_the_fleets_leave(self) -> None:
         assert budget(Kind.CORDON) is None
         assert budget(Kind.CORDON, fleet_permit=False) == "permit"
+        mine, other = ("cordon", device_id(0)), ("cordon", device_id(1))
+        assert budget(Kind.CORDON, fleet_permit=False, permits=(mine,)) is None
+        assert budget(Kind.CORDON, fleet_permit=False, permits=(other,)) == "permit"
+        assert budget(Kind.CORDON, fleet_permit=False, permits=(("reboot", mine[1]),)) == "permit"
 
     def test_a_relocation_needs_the_operators(self) -> None:
         assert budget(Kind.RELOCATE) == "operator"

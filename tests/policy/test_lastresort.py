@@ -139,7 +139,8 @@ class TestWithoutLeave:
         assert "permit" in budgets(story.looks[0])
         again = {"gpus": [gpu(0, recovery_action=1)], "tenants": [SERVE], "uses": [use(SERVE, 10)]}
         story.see(NOW + 1, fleet_permit=False, **again)  # type: ignore[arg-type]
-        story.see(NOW + 2, **again)  # type: ignore[arg-type]
+        leave = {"fleet_permit": False, "permits": (("cordon", device_id(0)),)}
+        story.see(NOW + 2, **leave, **again)  # type: ignore[arg-type]
         assert story.times(Kind.CORDON) == [NOW + 2]
 
     def test_nothing_harmful_when_it_cannot_be_written_down(self) -> None:

@@ -46,6 +46,11 @@ TOTALS: Mapping[str, Total] = {
     "incidents": Total(
         metric="incidents_total", help="Incidents opened and closed.", labels=("event",)
     ),
+    "fleet": Total(
+        metric="fleet_events_total",
+        help="The connection to the aggregator: connects, failures, permits, renewals and the like.",
+        labels=("event",),
+    ),
     "driver_events": Total(
         metric="driver_events_total",
         help="Events the driver reported, by kind and code.",

@@ -11,6 +11,7 @@ import click
 from pydantic import BaseModel, BeforeValidator
 
 from gpuwarden.commands.output import EXIT_PROBLEM, Out, Styled, answers, end, jsonable
+from gpuwarden.config import Config
 from gpuwarden.config_files import DEFAULT_PATH, Loaded, load
 from gpuwarden.config_types import parse_bytes
 from gpuwarden.errors import ConfigError
@@ -78,7 +79,7 @@ def show(out: Out, path: Path | None, has_origin: bool) -> None:
     out.show(as_toml(loaded, has_origin=has_origin))
 
 
-def as_toml(loaded: Loaded, *, has_origin: bool) -> list[str]:
+def as_toml(loaded: Loaded[Config], *, has_origin: bool) -> list[str]:
     """The whole configuration as lines of TOML that can be read back."""
     lines: list[str] = []
     origins = loaded.origins if has_origin else None
@@ -154,7 +155,7 @@ def _is_size(metadata: list[Any], annotation: Any) -> bool:
     return any(isinstance(rule, BeforeValidator) and rule.func is parse_bytes for rule in rules)
 
 
-def _said(loaded: Loaded) -> dict[Place, str]:
+def _said(loaded: Loaded[Config]) -> dict[Place, str]:
     """Origins of values, without those of the tables around them."""
     tables = {place[:end] for place in loaded.origins for end in range(1, len(place))}
     return {place: origin for place, origin in loaded.origins.items() if place not in tables}

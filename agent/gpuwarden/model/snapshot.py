@@ -139,4 +139,10 @@ class Snapshot:
     can_record: bool = True
     """Whether the journal can be written: without it nothing harmful is decided."""
     fleet_permit: bool = True
-    """False while a fleet policy demands a permit that has not been given."""
+    """False while the fleet demands a permit for each harmful action on the node."""
+    permits: tuple[tuple[str, str], ...] = ()
+    """What it has given leave for: kind of action, and device or ``node``."""
+
+    def has_leave(self, kind: str, subject: str) -> bool:
+        """Whether the fleet lets this be done now."""
+        return self.fleet_permit or (kind, subject) in self.permits

@@ -9,6 +9,7 @@ from gpuwarden.config import Config
 from gpuwarden.errors import Refused, Unavailable, Unsupported
 from gpuwarden.model.action import Target
 from gpuwarden.model.device import Device, Sight
+from gpuwarden.model.fleet import Leave
 from gpuwarden.model.health import Surroundings
 from gpuwarden.model.ids import CgroupId, DeviceId, Pid, TenantId
 from gpuwarden.model.kernel_line import SxidLine
@@ -103,6 +104,7 @@ class Observer:
         boot_id = self._ask("host", self._ports.host.boot_id) or memory.boot_id
         limits = tuple(self._ask("limiter", self._ports.limiter.readings) or ())
         unseen = self._ask("runtimes", self._ports.runtimes.gaps) or ()
+        leave = self._ask("leave", lambda: self._ports.leave(now)) or Leave(is_required=True)
         gaps = (*view.gaps, *kernel.gaps, *unseen, *self._gaps)
         return Snapshot(
             at=now,
@@ -127,6 +129,8 @@ class Observer:
             driver=view.driver,
             surroundings=self._surroundings(view),
             can_record=not journal_fault,
+            fleet_permit=not leave.is_required,
+            permits=leave.permits,
             guests=self._guests(memory, now),
             commands=tuple(self._ask("commands", self._ports.commands.drain) or ()),
         )

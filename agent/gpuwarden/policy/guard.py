@@ -65,7 +65,8 @@ def permit(
     if not scene.snap.can_record:
         return Refusal(budget="journal", detail="the intent cannot be written down")
     if kind is Kind.CORDON:
-        return None if scene.snap.fleet_permit else Refusal(budget="permit", detail="no permit")
+        has_leave = scene.snap.has_leave(kind.value, case.device)
+        return None if has_leave else Refusal(budget="permit", detail="no permit")
     if kind is Kind.RELOCATE:
         allowed = cfg.ladder.allow_protected_restart
         return (

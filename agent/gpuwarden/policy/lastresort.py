@@ -121,7 +121,8 @@ def _reset_words(desk: Desk, device: Device) -> str:
 
 def _cordon(desk: Desk, device: Device, incident: IncidentId) -> bool:
     """Order the cordon unless it may not be; then it is tried again while the device stays locked."""
-    if not (desk.scene.snap.fleet_permit and desk.scene.snap.can_record):
+    snap = desk.scene.snap
+    if not (snap.has_leave(Kind.CORDON.value, device.id) and snap.can_record):
         return False
     cordon.take(desk, device.id, incident, f"GPU {device.index} stays locked up")
     return True

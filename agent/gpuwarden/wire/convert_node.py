@@ -67,6 +67,7 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
             for device, size in snapshot.unattributed
         ],
         has_fleet_permit=snapshot.fleet_permit,
+        permits=to_pairs(snapshot.permits),
         can_record=snapshot.can_record,
         driver=None if snapshot.driver is None else to_driver(snapshot.driver),
         surroundings=None
@@ -101,6 +102,7 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         gaps=tuple(_from_gap(gap) for gap in message.gaps),
         unattributed=tuple((DeviceId(entry.device), entry.bytes) for entry in message.unattributed),
         fleet_permit=message.has_fleet_permit,
+        permits=from_pairs(message.permits),
         can_record=message.can_record,
         driver=from_driver(known(message, "driver")),
         surroundings=from_surroundings(known(message, "surroundings")),

@@ -14,6 +14,7 @@ from gpuwarden.policy.guard import Refusal
 from gpuwarden.policy.repair import empty, evidence, ladders, report, verify
 from gpuwarden.policy.repair.permit import must_wait, permit
 from gpuwarden.policy.repair.table import Event, step
+from gpuwarden.policy.repair.withdraw import take_out_of_use
 
 KIND_OF = {
     Step.RESTART_SERVICES: Kind.RESTART_SERVICES,
@@ -100,7 +101,7 @@ def _move(desk: Desk, repair: Repair, faults: list[Fault], findings: list[Findin
     if event is Event.VERIFIED:
         moved = replace(moved, is_unsure=False)
     if phase is Phase.EMPTYING and event is Event.BEGUN:
-        _take_out_of_use(desk, moved)
+        take_out_of_use(desk, moved)
     if phase is Phase.ACTING:
         moved = _order(desk, moved)
     if phase is Phase.PROBATION:
@@ -108,7 +109,7 @@ def _move(desk: Desk, repair: Repair, faults: list[Fault], findings: list[Findin
     if event in (Event.FAILED, Event.UNVERIFIED) or phase is Phase.HANDED_OVER:
         evidence.keep(desk, repair, detail)
     if phase is Phase.HANDED_OVER:
-        _take_out_of_use(desk, moved)
+        take_out_of_use(desk, moved)
         report.hand_over(desk, moved, faults, findings, detail)
     desk.note(moved.incident, NoteKind.RUNG, report.text_of(desk, moved, event, detail))
     if phase is Phase.REST:
@@ -353,21 +354,6 @@ def _raised(desk: Desk, before: Repair, moved: Repair, event: Event, detail: str
         withheld=(),
         is_overdue=False,
     )
-
-
-def _take_out_of_use(desk: Desk, repair: Repair) -> None:
-    """Cordon the device (or, for the node, all of it) unless that is withheld; it holds until verified."""
-    if not report.is_cordoned_for(repair):
-        return
-    place = cordon.NODE_ITSELF if repair.device is None else repair.device
-    if desk.device(place).cordoned_by is not None:
-        return
-    if not guard.is_enforcing(desk.cfg, "repair"):
-        return
-    if not (desk.scene.snap.fleet_permit and desk.scene.snap.can_record):
-        return
-    why = f"{repair.cls} fault of {report.subject_words(desk, repair)}"
-    cordon.take(desk, place, repair.incident, why)
 
 
 def _mended(desk: Desk, repair: Repair, faults: list[Fault], event: Event) -> None:

@@ -22,7 +22,7 @@ def permit(desk: Desk, repair: Repair) -> Refusal | None:
         return Refusal(budget="operator", detail=f"repair.allow does not name {step}")
     if not desk.scene.snap.can_record:
         return Refusal(budget="journal", detail="the intent cannot be written down")
-    if not desk.scene.snap.fleet_permit:
+    if not desk.scene.snap.has_leave(step.value, repair.device or NODE):
         return Refusal(budget="permit", detail="no permit")
     return _over_budget(cfg, desk.memory.spent, repair, desk.scene.snap.wall)
 

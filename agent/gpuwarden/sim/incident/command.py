@@ -17,6 +17,7 @@ from rich.console import Console
 from gpuwarden.errors import GpuwardenError
 from gpuwarden.sim.incident.cast import Variant
 from gpuwarden.sim.incident.containers import docker_at
+from gpuwarden.sim.incident.fleet_play import play_fleet
 from gpuwarden.sim.incident.interrupt import terminated_as_interrupt
 from gpuwarden.sim.incident.judge import as_json
 from gpuwarden.sim.incident.report import show, show_many, summary
@@ -45,6 +46,12 @@ EXPLAIN_LINES = 120
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True)
 @click.option("--count", type=click.IntRange(1, 1000), default=1, help="Seeds from SEED on.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON object instead of tables.")
+@click.option(
+    "--fleet",
+    "nodes",
+    type=click.IntRange(2, 16),
+    help="So many agents under one aggregator; the incident is on one of them.",
+)
 @click.option("--no-docker", is_flag=True, help="Plain processes even where Docker is at hand.")
 @click.option(
     "--keep",
@@ -60,6 +67,7 @@ def incident(
     count: int,
     is_json: bool,
     no_docker: bool,
+    nodes: int | None,
     keep: Path | None,
 ) -> None:
     """Play the incident of that night: a low-class job overruns its quota of GPU memory and locks the
@@ -74,6 +82,9 @@ def incident(
     if address is None and not no_docker:
         click.echo(f"plain processes instead of containers: {reason}", err=True)
     console = Console()
+    if nodes is not None:
+        with terminated_as_interrupt():
+            sys.exit(_fleet(seed, variant, address, keep, nodes, None if is_json else console))
     with terminated_as_interrupt():
         runs = []
         for number in range(seed, seed + count):
@@ -101,6 +112,34 @@ def _one(
             return run, _explained(scene, which, words_width) if words_width else ""
     except GpuwardenError as error:
         raise click.ClickException(f"seed {seed}: {error}") from error
+
+
+def _fleet(
+    seed: int,
+    variant: Variant,
+    address: str | None,
+    keep: Path | None,
+    nodes: int,
+    console: Console | None,
+) -> int:
+    """The same on one node of a fleet: exit status."""
+    try:
+        play = play_fleet(seed, variant, address, keep, nodes)
+    except GpuwardenError as error:
+        raise click.ClickException(f"seed {seed}: {error}") from error
+    missed = [*play.run["missed"], *play.faults]
+    if console is None:
+        click.echo(json.dumps({**play.run, "fleet": nodes, "missed": missed}, indent=2))
+        return EXIT_PROBLEM if missed else 0
+    show(console, play.run)
+    for words, said in play.shown:
+        console.print(f"\n$ gpuwarden fleet {words}", markup=False, highlight=False)
+        console.print(said.rstrip(), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n$ gpuwarden fleet explain", markup=False, highlight=False)
+    console.print(play.explained.rstrip(), markup=False, highlight=False, soft_wrap=True)
+    for fault in play.faults:
+        console.print(f"MISSED: {fault}", markup=False, highlight=False)
+    return EXIT_PROBLEM if missed else 0
 
 
 def _explained(scene: Scene, incident: str, width: int) -> str:

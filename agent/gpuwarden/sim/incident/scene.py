@@ -78,10 +78,18 @@ class Scene:
     """Holds what one run started; ``close`` (or leaving the ``with`` block) takes it all away."""
 
     def __init__(
-        self, seed: int, variant: Variant, *, docker: str | None, keep: Path | None
+        self,
+        seed: int,
+        variant: Variant,
+        *,
+        docker: str | None,
+        keep: Path | None,
+        more_settings: str = "",
     ) -> None:
+        """``more_settings``: further tables of the agent's configuration."""
         self._stack = contextlib.ExitStack()
         self._docker = docker
+        self._more_settings = more_settings
         self._folder = Path(tempfile.mkdtemp(prefix="gpuwarden-incident-"))
         self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self._folder.chmod(0o755)
@@ -134,7 +142,7 @@ class Scene:
             docker=self._docker,
         )
         config = folder / "agent.toml"
-        config.write_text(config_text(self.cast, places), encoding="utf-8")
+        config.write_text(config_text(self.cast, places) + self._more_settings, encoding="utf-8")
         self.config = config
         self._daemon = Daemon(config, folder / "agent.log", self.environ)
         self._stage = self._make_stage()

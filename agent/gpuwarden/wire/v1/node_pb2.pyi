@@ -917,13 +917,14 @@ class Snapshot(_message.Message):
     KERNEL_FORGERY_FIELD_NUMBER: _builtins.int
     GUESTS_FIELD_NUMBER: _builtins.int
     COMMANDS_FIELD_NUMBER: _builtins.int
+    PERMITS_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
     at: _builtins.float
     wall: _builtins.float
     boot_id: _builtins.str
     limiter: _builtins.str
     has_fleet_permit: _builtins.bool
-    """False while a fleet policy demands a permit that was not given."""
+    """False while the fleet demands a permit for each harmful action on the node."""
     can_record: _builtins.bool
     """False while the journal cannot be written: nothing harmful is done then."""
     kernel_log: Global___KernelTrust.ValueType
@@ -970,6 +971,10 @@ class Snapshot(_message.Message):
         """What operators have asked for since the tick before."""
 
     @_builtins.property
+    def permits(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedText]:
+        """What the fleet has given leave for: kind of action, and device or node."""
+
+    @_builtins.property
     def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeReading]: ...
     def __init__(
         self,
@@ -997,11 +1002,12 @@ class Snapshot(_message.Message):
         kernel_forgery: Global___KernelForgery | None = ...,
         guests: _abc.Iterable[Global___Guest] | None = ...,
         commands: _abc.Iterable[Global___Command] | None = ...,
+        permits: _abc.Iterable[Global___NamedText] | None = ...,
         probes: _abc.Iterable[Global___ProbeReading] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "driver", b"driver", "host", b"host", "kernel_forgery", b"kernel_forgery", "surroundings", b"surroundings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "commands", b"commands", "devices", b"devices", "driver", b"driver", "events", b"events", "gaps", b"gaps", "guests", b"guests", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "probes", b"probes", "services", b"services", "standings", b"standings", "surroundings", b"surroundings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "commands", b"commands", "devices", b"devices", "driver", b"driver", "events", b"events", "gaps", b"gaps", "guests", b"guests", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "permits", b"permits", "probes", b"probes", "services", b"services", "standings", b"standings", "surroundings", b"surroundings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__driver: _TypeAlias = _typing.Literal["driver"]  # noqa: Y015
     _WhichOneofArgType__driver: _TypeAlias = _typing.Literal["_driver", b"_driver"]  # noqa: Y015

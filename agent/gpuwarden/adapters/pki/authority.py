@@ -1,0 +1,256 @@
+"""A small certificate authority on the ``cryptography`` library: P-256, short-lived, one identity a certificate."""
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from gpuwarden.adapters.pki.names import Credentials, replace_file, uri_of
+from gpuwarden.errors import Refused, Unavailable
+from gpuwarden.model.fleet import Identity, Role
+
+ROOT_YEARS = 10
+SKEW = timedelta(minutes=5)
+"""How much earlier a certificate holds than it is made: clocks differ."""
+REQUEST_MAX_BYTES = 8 * 1024
+_PEM = serialization.Encoding.PEM
+SERVING = frozenset({Role.NODE, Role.AGGREGATOR})
+"""Who may show a certificate as a server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A certificate and until when it holds."""
+
+    certificate_pem: bytes
+    serial: int
+    not_before_wall: float
+    not_after_wall: float
+
+
+class Authority:
+    """Signs for one trust domain. Its key never leaves the folder it was made in."""
+
+    def __init__(
+        self, key: ec.EllipticCurvePrivateKey, root: x509.Certificate, domain: str
+    ) -> None:
+        self._key = key
+        self._root = root
+        self.domain = domain
+        self.root_pem = root.public_bytes(_PEM)
+        self.root_der = root.public_bytes(serialization.Encoding.DER)
+
+    @classmethod
+    def open(cls, folder: Path, domain: str, wall: float) -> "Authority":
+        """The one in the folder; made when there is none. ``Unavailable`` when it cannot be read."""
+        key_path, root_path = folder / "authority-key.pem", folder / "authority.pem"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not key_path.exists() and not root_path.exists():
+                key, root = _make_root(domain, wall)
+                replace_file(key_path, _key_pem(key), 0o600)
+                replace_file(root_path, root.public_bytes(_PEM), 0o644)
+                return cls(key, root, domain)
+            loaded = serialization.load_pem_private_key(key_path.read_bytes(), None)
+            root = x509.load_pem_x509_certificate(root_path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{folder}: the authority cannot be read: {error}") from error
+        if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+            raise Unavailable(f"{key_path}: expected an elliptic curve key")
+        if loaded.public_key() != root.public_key():
+            raise Unavailable(
+                f"{folder}: key and certificate of the authority do not belong together"
+            )
+        return cls(loaded, root, domain)
+
+    def issue(
+        self,
+        request_der: bytes,
+        identity: Identity,
+        *,
+        ttl_s: float,
+        wall: float,
+        names: tuple[str, ...] = (),
+    ) -> Issued:
+        """A certificate for the key of a request and for this identity; whatever else the request asks for
+        is left out. ``Refused`` when the request is not signed by its key, or that is not P-256."""
+        public = _requested_key(request_der)
+        begin = datetime.fromtimestamp(wall, UTC).replace(microsecond=0)
+        end = min(begin + timedelta(seconds=ttl_s), self._root.not_valid_after_utc)
+        uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
+        others = [_name(each) for each in names]
+        if identity.role in SERVING:
+            uses.append(ExtendedKeyUsageOID.SERVER_AUTH)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, identity.name[:64])]))
+            .issuer_name(self._root.subject)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begin - SKEW)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName(
+                    [x509.UniformResourceIdentifier(uri_of(self.domain, identity)), *others]
+                ),
+                critical=False,
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+        return Issued(
+            certificate_pem=certificate.public_bytes(_PEM),
+            serial=certificate.serial_number,
+            not_before_wall=begin.timestamp(),
+            not_after_wall=certificate.not_valid_after_utc.timestamp(),
+        )
+
+    def credentials(
+        self, identity: Identity, *, ttl_s: float, wall: float, names: tuple[str, ...] = ()
+    ) -> Credentials:
+        """A new key and its certificate, for somebody on this very host."""
+        key_pem, request_der = make_request(identity.name)
+        issued = self.issue(request_der, identity, ttl_s=ttl_s, wall=wall, names=names)
+        return Credentials(
+            identity=identity,
+            domain=self.domain,
+            key_pem=key_pem,
+            certificate_pem=issued.certificate_pem,
+            authorities_pem=self.root_pem,
+            not_before_wall=issued.not_before_wall,
+            not_after_wall=issued.not_after_wall,
+        )
+
+
+def make_request(name: str) -> tuple[bytes, bytes]:
+    """A new key as PEM, and a request for it as DER."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]))
+        .sign(key, hashes.SHA256())
+    )
+    return _key_pem(key), request.public_bytes(serialization.Encoding.DER)
+
+
+def accepted(
+    key_pem: bytes, certificate_pem: bytes, authorities_pem: bytes, domain: str, identity: Identity
+) -> Credentials:
+    """What an aggregator sent, once it is for our key, by an authority that came with it, and for us."""
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        roots = x509.load_pem_x509_certificates(authorities_pem)
+        key = serialization.load_pem_private_key(key_pem, None)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise Refused(f"the certificate that was sent cannot be read: {error}") from error
+    if certificate.public_key() != key.public_key():
+        raise Refused("the certificate that was sent is for another key")
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if uris != [uri_of(domain, identity)]:
+        raise Refused(f"the certificate that was sent is for {', '.join(uris)}")
+    if not any(_has_signed(root, certificate) for root in roots):
+        raise Refused("the certificate that was sent is by another authority")
+    return Credentials(
+        identity=identity,
+        domain=domain,
+        key_pem=key_pem,
+        certificate_pem=certificate_pem,
+        authorities_pem=authorities_pem,
+        not_before_wall=(certificate.not_valid_before_utc + SKEW).timestamp(),
+        not_after_wall=certificate.not_valid_after_utc.timestamp(),
+    )
+
+
+def domain_of(root_der: bytes) -> str:
+    """The trust domain that an authority speaks for; ``Refused`` when it is none."""
+    try:
+        names = x509.load_der_x509_certificate(root_der).subject
+        return str(names.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value)
+    except (ValueError, IndexError) as error:
+        raise Refused(f"not an authority of a fleet: {error}") from error
+
+
+def pem_of(root_der: bytes) -> bytes:
+    """An authority as PEM."""
+    return x509.load_der_x509_certificate(root_der).public_bytes(_PEM)
+
+
+def _has_signed(root: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _make_root(domain: str, wall: float) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    begin = datetime.fromtimestamp(wall, UTC).replace(microsecond=0)
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, domain),
+            x509.NameAttribute(NameOID.COMMON_NAME, "gpuwarden fleet authority"),
+        ]
+    )
+    root = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin - SKEW)
+        .not_valid_after(begin + timedelta(days=365 * ROOT_YEARS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return key, root
+
+
+def _requested_key(request_der: bytes) -> ec.EllipticCurvePublicKey:
+    if len(request_der) > REQUEST_MAX_BYTES:
+        raise Refused("the certificate request is too large")
+    try:
+        request = x509.load_der_x509_csr(request_der)
+        public, is_signed = request.public_key(), request.is_signature_valid
+    except (ValueError, TypeError) as error:
+        raise Refused("the certificate request cannot be read") from error
+    if not is_signed:
+        raise Refused("the certificate request is not signed by its own key")
+    if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
+        raise Refused("the certificate request is not for a P-256 key")
+    return public
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def _name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

@@ -1,0 +1,338 @@
+"""The connection to the aggregator: one thread writes down what is news, one keeps the stream open.
+
+Events wait on disk and never for samples; samples wait in memory, and the oldest go first. What is not
+acknowledged is sent again. Reconnects wait a random time up to a bound that doubles (full jitter).
+"""
+
+import contextlib
+import random
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+from gpuwarden.adapters.pki.files import OwnCertificate
+from gpuwarden.adapters.pki.names import AGGREGATOR_NAME
+from gpuwarden.adapters.uplink_news import News, fitted
+from gpuwarden.adapters.uplink_spool import DiskSpool
+from gpuwarden.adapters.view_source import ViewSource
+from gpuwarden.clock import Clock
+from gpuwarden.config_fleet import FleetConfig
+from gpuwarden.errors import GpuwardenError, Refused, Unavailable
+from gpuwarden.log import get_log
+from gpuwarden.ports_fleet import FleetDesk
+from gpuwarden.wire import convert_fleet_node as convert
+from gpuwarden.wire.v1 import fleet_pb2 as pb
+from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceStub
+
+LOOK_S = 0.1
+RING = 64
+MESSAGE_BYTES = 160 * 1024
+EVENTS_A_MESSAGE = 64
+ASK_AGAIN_S = 5.0
+BACKOFF_MIN_S, BACKOFF_MAX_S = 1.0, 60.0
+SETTLED_S = 30.0
+"""A stream that held for so long was a good one: the next failure starts from the shortest wait."""
+FIRST_ACK_S = 10.0
+CHANNEL_OPTIONS = (
+    ("grpc.ssl_target_name_override", AGGREGATOR_NAME),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+    # Far above the 10 s that the aggregator allows: clocks jitter (reliability research 1, gRPC Python).
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_reconnect_backoff_ms", 10_000),
+    ("grpc.max_receive_message_length", 256 * 1024),
+)
+
+
+class Uplink:
+    """Start it once the board has pictures; ``close`` ends both threads."""
+
+    def __init__(
+        self,
+        cfg: FleetConfig,
+        source: ViewSource,
+        desk: FleetDesk,
+        spool: DiskSpool,
+        certificate: OwnCertificate,
+        clock: Clock,
+    ) -> None:
+        self._cfg = cfg
+        self._source = source
+        self._desk = desk
+        self._spool = spool
+        self._certificate = certificate
+        self._clock = clock
+        self._chance = random.Random()
+        self._stop = threading.Event()
+        self._has_seen = threading.Event()
+        """A picture: before it there is nothing to tell, not even which boot this is."""
+        self._wake = threading.Condition()
+        self._samples: deque[pb.Sample] = deque(maxlen=RING)
+        self._has_events = True
+        self._session: _Session | None = None
+        self._threads = [
+            threading.Thread(target=self._scribe, name="gpuwarden-news", daemon=True),
+            threading.Thread(target=self._attend, name="gpuwarden-uplink", daemon=True),
+        ]
+        self.samples_dropped = 0
+        self.connects = 0
+        self.failures = 0
+        self.rejected = 0
+        self.fault = "not connected yet"
+        """Why the aggregator is not reached; empty: it is."""
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        session = self._session
+        if session is not None:
+            session.end()
+        with self._wake:
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join(5.0)
+
+    def counters(self) -> dict[tuple[str, str], int]:
+        return {
+            ("fleet", "connects"): self.connects,
+            ("fleet", "failures"): self.failures,
+            ("fleet", "events_rejected"): self.rejected,
+            ("dropped", "fleet_events"): self._spool.dropped,
+            ("dropped", "fleet_samples"): self.samples_dropped,
+        }
+
+    def _scribe(self) -> None:
+        """Write down what is news, and take a sample in its time."""
+        news, serial, sampled_at = News(), 0, float("-inf")
+        wanted: set[str] = set()
+        while not self._stop.is_set():
+            view = self._source.wait_newer(serial, 1.0)
+            self._spool.flush()
+            self._write_down_answers()
+            if view is None:
+                continue
+            serial = view.serial
+            self._desk.look(view)
+            self._has_seen.set()
+            events = list(news.of(view))
+            for event in events:
+                self._spool.append(event.SerializeToString())
+            is_due = self._clock.now() - sampled_at >= self._cfg.sample_every_s
+            if is_due:
+                sampled_at = self._clock.now()
+                self._keep(convert.to_sample(view, 0, len(self._desk.asks())))
+            before, wanted = wanted, {ask.id for ask in self._desk.asks()}
+            if events or not wanted <= before:
+                with self._wake:
+                    self._has_events = True
+                    self._wake.notify_all()
+            self._certificate.look_after(self._clock.wall())
+            self._stop.wait(LOOK_S)
+
+    def _write_down_answers(self) -> None:
+        for order, is_done, said, incident in self._desk.answered():
+            event = convert.to_order_event(
+                order, is_done, said, incident, self._clock.now(), self._clock.wall()
+            )
+            self._spool.append(fitted(event).SerializeToString())
+            with self._wake:
+                self._has_events = True
+                self._wake.notify_all()
+
+    def _keep(self, sample: pb.Sample) -> None:
+        with self._wake:
+            if len(self._samples) == RING:
+                self.samples_dropped += 1
+            self._samples.append(sample)
+
+    def _attend(self) -> None:
+        """Keep a stream open."""
+        wait_s = BACKOFF_MIN_S
+        while not (self._has_seen.wait(1.0) or self._stop.is_set()):
+            pass
+        while not self._stop.is_set():
+            begun = self._clock.now()
+            try:
+                self._converse()
+                self.fault = "the aggregator ended the stream"
+            except grpc.RpcError as error:
+                self.fault = f"{error.code().name}: {error.details()}"
+                if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                    self._let_go()
+            except GpuwardenError as error:
+                self.fault = str(error)
+            except Exception as error:  # noqa: BLE001  the boundary: the next try starts afresh
+                self.fault = f"internal error: {error!r}"
+            self._desk.linked(False)
+            if self._stop.is_set():
+                return
+            self.failures += 1
+            lasted_s = self._clock.now() - begun
+            log = get_log().info if lasted_s >= SETTLED_S else get_log().warning
+            log("uplink_down", reason=self.fault[:400], lasted_s=round(lasted_s))
+            wait_s = BACKOFF_MIN_S if lasted_s >= SETTLED_S else min(BACKOFF_MAX_S, wait_s * 2)
+            self._stop.wait(self._chance.uniform(0.0, wait_s))
+
+    def _let_go(self) -> None:
+        """The aggregator cannot read what it is sent: without the first of it, the rest may pass."""
+        first = self._spool.take(0, 1, MESSAGE_BYTES)
+        if first:
+            self.rejected += 1
+            self._spool.acknowledge(first[0][0])
+
+    def _converse(self) -> None:
+        """One stream, from its hello to its end; raises what ended it."""
+        if self._cfg.aggregator is None:
+            raise Unavailable("fleet.aggregator is not set")
+        own = self._certificate.read()
+        credentials = grpc.ssl_channel_credentials(
+            own.authorities_pem, own.key_pem, own.certificate_pem
+        )
+        with grpc.secure_channel(self._cfg.aggregator, credentials, CHANNEL_OPTIONS) as channel:
+            session = self._session = _Session()
+            call: Any = FleetServiceStub(channel).Attend(self._outgoing(session))
+            session.call = call
+            try:
+                for response in call:
+                    self._take(session, response)
+                    if self._certificate.is_newer_than(own):
+                        return  # speak under the new one
+            finally:
+                session.end()
+                with self._wake:
+                    self._wake.notify_all()
+
+    def _take(self, session: "_Session", response: pb.AttendResponse) -> None:
+        if response.HasField("ack"):
+            ack = response.ack
+            if ack.log_id == self._spool.log_id:
+                if not session.is_acked:
+                    self.connects += 1
+                    self.fault = ""
+                    self._desk.linked(True)
+                    get_log().info("uplink_up", events_upto=ack.events_upto)
+                self._spool.acknowledge(ack.events_upto)
+                with self._wake:
+                    session.acked(ack.events_upto, ack.window)
+                    self._has_events = True  # perhaps: there is room for more now
+                    self._wake.notify_all()
+        if response.HasField("directive"):
+            self._heed(response.directive)
+
+    def _heed(self, directive: pb.Directive) -> None:
+        """What the fleet wants; from an aggregator that was replaced, nothing."""
+        now, node = self._clock.now(), self._certificate.name
+        try:
+            epoch = convert.accepted_epoch(directive.epoch, self._spool.epoch())
+            permits = [convert.from_permit(p, node, epoch, now) for p in directive.permits]
+            denials = [convert.from_refusal(r, node) for r in directive.refusals]
+            orders = [convert.from_order(order, now) for order in directive.orders]
+        except Refused as refused:
+            get_log().error("directive_refused", reason=str(refused))
+            return
+        self._spool.see_epoch(epoch)
+        self._desk.receive(permits, denials, is_required=directive.is_permit_required)
+        for order in orders:
+            if self._spool.is_new_order(order.id):
+                self._desk.order(order)
+
+    def _outgoing(self, session: "_Session") -> Iterator[pb.AttendRequest]:
+        """What gRPC sends, taken by a thread of its own."""
+        greeting = self._desk.greeting(self._spool.log_id, self._spool.epoch())
+        yield pb.AttendRequest(hello=convert.to_hello(greeting))
+        with self._wake:
+            self._wake.wait_for(lambda: session.is_acked or session.is_over, FIRST_ACK_S)
+        asked: tuple[frozenset[str], float] = (frozenset(), float("-inf"))
+        batched_at, sequence = self._clock.now(), 0
+        while not session.is_over and session.is_acked:
+            now = self._clock.now()
+            batch = pb.Batch(
+                events_dropped=self._spool.dropped, samples_dropped=self.samples_dropped
+            )
+            size = self._put_events(session, batch)
+            if self._is_batch_due(now, batched_at):
+                batched_at = now
+                sequence = self._put_samples(batch, sequence, MESSAGE_BYTES - size)
+            asks = self._desk.asks()
+            names = frozenset(ask.id for ask in asks)
+            if asks and (names != asked[0] or now - asked[1] >= ASK_AGAIN_S):
+                asked = (names, now)
+                batch.asks.extend(convert.to_asks(asks))
+            if batch.events or batch.samples or batch.asks:
+                yield pb.AttendRequest(batch=batch)
+                continue
+            with self._wake:
+                self._wake.wait_for(lambda: session.is_over or self._has_events, 1.0)
+
+    def _put_events(self, session: "_Session", batch: pb.Batch) -> int:
+        with self._wake:
+            room = session.room()
+            self._has_events = False
+        size = 0
+        for sequence, payload in (
+            self._spool.take(session.sent, min(EVENTS_A_MESSAGE, room), MESSAGE_BYTES)
+            if room > 0
+            else ()
+        ):
+            event = batch.events.add()
+            event.ParseFromString(payload)
+            event.sequence = sequence
+            session.sent = sequence
+            size += len(payload)
+        return size
+
+    def _is_batch_due(self, now: float, batched_at: float) -> bool:
+        with self._wake:
+            many = len(self._samples)
+        return many >= self._cfg.batch_samples or (
+            many > 0 and now - batched_at >= self._cfg.batch_s
+        )
+
+    def _put_samples(self, batch: pb.Batch, sequence: int, max_bytes: int) -> int:
+        """As many as fit, oldest first; the number of the last."""
+        with self._wake:
+            while self._samples and len(batch.samples) < self._cfg.batch_samples:
+                if batch.samples and batch.ByteSize() + self._samples[0].ByteSize() > max_bytes:
+                    break
+                sequence += 1
+                sample = self._samples.popleft()
+                sample.sequence = sequence
+                batch.samples.append(sample)
+        return sequence
+
+
+class _Session:
+    """One stream's account. Guarded by the uplink's lock."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.upto = 0
+        self.window = 1
+        self.is_acked = False
+        self.is_over = False
+        self.call: Any = None
+
+    def acked(self, upto: int, window: int) -> None:
+        if not self.is_acked:
+            self.sent = upto
+        self.is_acked = True
+        self.upto, self.window = max(self.upto, upto), max(1, window)
+
+    def room(self) -> int:
+        """How many events may be sent before more are acknowledged."""
+        return self.window - (self.sent - self.upto)
+
+    def end(self) -> None:
+        self.is_over = True
+        if self.call is not None:
+            with contextlib.suppress(Exception):
+                self.call.cancel()

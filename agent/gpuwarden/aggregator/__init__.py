@@ -1,0 +1,1 @@
+"""The aggregator: takes what nodes tell, judges the fleet, and answers people."""

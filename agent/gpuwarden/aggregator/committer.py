@@ -1,0 +1,164 @@
+"""The one thread that writes: what came within a moment is committed together, and told when it is durable."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gpuwarden.aggregator.store import Entry, Store
+from gpuwarden.clock import Clock
+from gpuwarden.errors import GpuwardenError, Unavailable
+from gpuwarden.log import get_log
+
+Result = TypeVar("Result")
+GROUP_MAX = 500
+"""Rows of one transaction (reliability research 3.1: grouped, FULL costs no more than NORMAL)."""
+SLOW_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """How far a stream's messages have come: told back when they are committed."""
+
+    stream: int
+    node: str
+    events_upto: int
+    samples_upto: int
+    has_events: bool
+
+
+Committed = Callable[[list[tuple[Entry, Mark]]], None]
+Failed = Callable[[list[tuple[Entry, Mark]], str], None]
+
+
+class Committer:
+    """Start it, ``offer`` entries and ``do`` deeds from any thread; ``on_committed`` is called on its own."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        linger_s: float,
+        queue_max: int,
+        on_committed: Committed,
+        on_failed: Failed,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._linger_s = linger_s
+        self._queue_max = queue_max
+        self._on_committed = on_committed
+        self._on_failed = on_failed
+        self._entries: deque[tuple[Entry, Mark]] = deque()
+        self._deeds: deque[tuple[Callable[[Store], object], Future[object]]] = deque()
+        self._wake = threading.Condition()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="gpuwarden-commit", daemon=True)
+        self.commits = 0
+        self.failures = 0
+        self.slow = 0
+        self.last_s = 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def offer(self, entry: Entry, mark: Mark) -> bool:
+        """Have it committed; False while too many wait: then the stream has to wait."""
+        with self._wake:
+            if len(self._entries) >= self._queue_max or self._is_stopping:
+                return False
+            self._entries.append((entry, mark))
+            if len(self._entries) == 1:
+                self._wake.notify()
+            return True
+
+    @property
+    def waiting(self) -> int:
+        return len(self._entries)
+
+    def do(self, deed: Callable[[Store], Result]) -> "Future[Result]":
+        """Have something done in a transaction, with no linger; its result when that is durable."""
+        future: Future[Result] = Future()
+        with self._wake:
+            if self._is_stopping or len(self._deeds) >= self._queue_max:
+                future.set_exception(Unavailable("the store is busy or being closed"))
+                return future
+            self._deeds.append((deed, future))  # type: ignore[arg-type]  # each future with its own deed
+            self._wake.notify()
+        return future
+
+    def stop(self, within_s: float = 10.0) -> None:
+        """Commit what waits, then end."""
+        with self._wake:
+            self._is_stopping = True
+            self._wake.notify()
+        self._thread.join(within_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._entries or self._deeds or self._is_stopping)
+                if self._entries and not self._is_stopping:
+                    self._wake.wait_for(
+                        lambda: self._deeds or self._is_stopping or len(self._entries) >= GROUP_MAX,
+                        self._linger_s,
+                    )
+                many = min(GROUP_MAX, len(self._entries))
+                entries = [self._entries.popleft() for _ in range(many)]
+                deeds = list(self._deeds)
+                self._deeds.clear()
+                if self._is_stopping and not entries and not deeds:
+                    return
+            if not self._do_together(deeds):
+                for deed, future in deeds:
+                    self._do(deed, future)
+            if entries:
+                self._commit(entries)
+
+    def _do_together(self, deeds: "list[tuple[Callable[[Store], object], Future[object]]]") -> bool:
+        """Several in one transaction (many nodes come back at once); False when they have to be done one by
+        one, for one of them failed and nothing of any is kept."""
+        if len(deeds) < 2:
+            return False
+        try:
+            with self._store.transaction():
+                results = [deed(self._store) for deed, _ in deeds]
+        except Exception:  # noqa: BLE001  the boundary: alone, each meets its own error
+            return False
+        self.commits += 1
+        for (_, future), result in zip(deeds, results, strict=True):
+            future.set_result(result)
+        return True
+
+    def _do(self, deed: Callable[[Store], object], future: "Future[object]") -> None:
+        try:
+            with self._store.transaction():
+                result = deed(self._store)
+        except GpuwardenError as error:
+            self.failures += 1
+            future.set_exception(error)
+        except Exception as error:  # noqa: BLE001  the boundary: one bad deed ends one call
+            self.failures += 1
+            get_log().error("deed_failed", reason=repr(error))
+            future.set_exception(Unavailable(f"internal error: {type(error).__name__}"))
+        else:
+            self.commits += 1
+            future.set_result(result)
+
+    def _commit(self, entries: list[tuple[Entry, Mark]]) -> None:
+        begun = self._clock.now()
+        try:
+            with self._store.transaction():
+                self._store.put([entry for entry, _ in entries])
+        except Exception as error:  # noqa: BLE001  the boundary: nothing is acknowledged, streams end
+            self.failures += 1
+            get_log().error("commit_failed", reason=str(error), entries=len(entries))
+            self._on_failed(entries, str(error))
+            return
+        self.last_s = self._clock.now() - begun
+        self.commits += 1
+        self.slow += self.last_s > SLOW_S
+        self._on_committed(entries)

@@ -1,0 +1,350 @@
+"""FleetService: takes what nodes tell on their streams, and tells them what is committed and wanted."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from grpc.aio import EOF  # type: ignore[attr-defined]  # grpc-stubs leave it out
+
+from gpuwarden.aggregator.committer import Committer, Mark
+from gpuwarden.aggregator.enrolment import Enrolment
+from gpuwarden.aggregator.loop import Answers
+from gpuwarden.aggregator.store import Entry
+from gpuwarden.aggregator.streams import SAMPLE_ACK_S, Stream, Streams
+from gpuwarden.clock import Clock
+from gpuwarden.config_aggregator import AggregatorConfig
+from gpuwarden.errors import GpuwardenError, Refused
+from gpuwarden.log import get_log
+from gpuwarden.model.fleet import Ask, Denial, Greeting, Identity, Permit
+from gpuwarden.policy.fleet.fold import Heard, Joined, Left
+from gpuwarden.wire import convert_fleet as convert
+from gpuwarden.wire import fleet_check as check
+from gpuwarden.wire.v1 import fleet_pb2 as pb
+from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceServicer
+
+GREET_S = 10.0
+FULL_S = 0.05
+REAP_S = 1.0
+
+IdentityOf = Callable[[Any], Identity]
+Hear = Callable[[Joined | Left | Heard], None]
+OrderDone = Callable[[str, str, bool, str], None]
+"""By node, order, whether it was obeyed, and what was said."""
+
+
+class Ingest(FleetServiceServicer):
+    """One coroutine reads a stream, one writes; what is read waits for the committer, and is then told."""
+
+    def __init__(
+        self,
+        cfg: AggregatorConfig,
+        committer: Committer,
+        clock: Clock,
+        *,
+        hear: Hear,
+        identity_of: IdentityOf,
+        enrolment: Enrolment,
+        epoch: int,
+        order_done: OrderDone,
+    ) -> None:
+        self._cfg = cfg
+        self._committer = committer
+        self._clock = clock
+        self._hear = hear
+        self._identity_of = identity_of
+        self._enrolment = enrolment
+        self._epoch = epoch
+        self._order_done = order_done
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.streams = Streams(cfg.ingest)
+        self.messages = 0
+        self.limited = 0
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop that serves: what other threads tell goes through it."""
+        self._loop = loop
+
+    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewResponse:
+        identity = self._identity_of(context)
+        try:
+            issued = await self._enrolment.renew(identity, request.request_der)
+        except Refused as refused:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refused))
+        except GpuwardenError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        return pb.RenewResponse(
+            schema_version=convert.SCHEMA_VERSION,
+            certificate_pem=issued.certificate_pem,
+            authorities_pem=self._enrolment.authorities_pem,
+        )
+
+    async def Attend(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request_iterator: Any, context: Any
+    ) -> None:
+        """A node's stream, from its hello to its end."""
+        certified = self._identity_of(context).name
+        kept_out_s = self.streams.kept_out_s(certified, self._clock.now())
+        if kept_out_s > 0:
+            text = (
+                f"kept out for {kept_out_s:.0f} s more: too much that cannot be read came from here"
+            )
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        greeting = await self._greeted(context, certified)
+        upto = await self._greet(context, greeting)
+        now = self._clock.now()
+        stream = self.streams.join(greeting, now)
+        stream.events_upto = stream.events_seen = upto
+        stream.has_news = True
+        offset_s = greeting.wall - self._clock.wall() if greeting.wall else None
+        self._hear(Joined(at=now, stream=stream.number, greeting=greeting, wall_offset_s=offset_s))
+        stream.directives.append(self._standing_directive())
+        stream.wake.set()
+        reader = asyncio.create_task(self._read(stream, context))
+        try:
+            await self._write(stream, context, reader)
+        finally:
+            reader.cancel()
+            self.streams.leave(stream)
+            self._hear(Left(at=self._clock.now(), stream=stream.number, node=greeting.node))
+        if stream.end:
+            code = grpc.StatusCode[stream.end_code]
+            await context.abort(code, stream.end)
+
+    async def _greeted(self, context: Any, certified: str) -> Greeting:
+        """The hello; ends the call when it does not come in time or is not one."""
+        try:
+            message = await asyncio.wait_for(context.read(), self._cfg.ingest.first_message_s)
+            if message is EOF or message.WhichOneof("body") != "hello":
+                raise Refused("the first message has to be a hello")
+            return convert.from_hello(message.hello, certified)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no hello in time")
+        except Refused as refused:
+            self.streams.malformed += 1
+            get_log().warning("hello_refused", node=certified, reason=str(refused))
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refused))
+        raise AssertionError("abort() returned")
+
+    async def _greet(self, context: Any, greeting: Greeting) -> int:
+        wall = self._clock.wall()
+        future = self._committer.do(lambda store: store.greet(greeting, wall))
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), GREET_S)
+        except (GpuwardenError, TimeoutError) as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error) or "the store is slow")
+        raise AssertionError("abort() returned")
+
+    async def _read(self, stream: Stream, context: Any) -> None:
+        """Take messages until the node ends or the stream is to be ended."""
+        while not stream.is_ending():
+            message = await context.read()
+            if message is EOF:
+                return
+            self.messages += 1
+            now = self._clock.now()
+            if not stream.allow(self._cfg.ingest, now):
+                self.limited += 1
+                stream.stop("RESOURCE_EXHAUSTED", "more messages than this node may send")
+                return
+            try:
+                entry, mark, asks = self._taken(stream, message)
+            except Refused as refused:
+                get_log().warning("message_refused", node=stream.greeting.node, reason=str(refused))
+                self.streams.blame(stream, now, str(refused))
+                continue
+            batch = message.batch
+            self._hear(
+                Heard(
+                    at=now,
+                    stream=stream.number,
+                    node=stream.greeting.node,
+                    report=entry.report,
+                    asks=asks,
+                    events_dropped=batch.events_dropped,
+                )
+            )
+            if mark.has_events or entry.report is not None:
+                while not self._committer.offer(entry, mark):
+                    await asyncio.sleep(FULL_S)
+                    if stream.is_ending():
+                        return
+
+    def _taken(
+        self, stream: Stream, message: pb.AttendRequest
+    ) -> tuple[Entry, Mark, tuple[Ask, ...]]:
+        """One message, checked whole before anything of it counts."""
+        if message.WhichOneof("body") != "batch":
+            raise Refused("expected a batch")
+        batch = message.batch
+        convert.check_batch(batch)
+        asks = tuple([convert.from_ask(ask) for ask in batch.asks])
+        events, last_event = [], 0
+        for each in batch.events:
+            told = convert.from_event(each, last_event)
+            last_event = told.sequence
+            events.append(told)
+        report, last_sample = None, stream.samples_seen
+        if batch.samples:
+            # Of older ones nothing is used or kept; that they come in order is all that counts of them.
+            for older in batch.samples[:-1]:
+                last_sample = check.rising("sample.sequence", last_sample, older.sequence)
+            newest = batch.samples[-1]
+            report = convert.from_sample(newest, last_sample)
+            last_sample = report.sequence
+            stream.newest, stream.is_shown = newest, False
+        stream.samples_seen = last_sample
+        stream.events_seen = max(stream.events_seen, last_event)
+        node = stream.greeting.node
+        entry = Entry(
+            node=node,
+            log_id=stream.greeting.log_id,
+            wall=self._clock.wall(),
+            report=report,
+            events=tuple(events),
+        )
+        mark = Mark(
+            stream=stream.number,
+            node=node,
+            events_upto=last_event,
+            samples_upto=last_sample,
+            has_events=bool(events),
+        )
+        return entry, mark, asks
+
+    async def _write(self, stream: Stream, context: Any, reader: "asyncio.Task[None]") -> None:
+        """Tell what is committed and what is wanted, until either side ends."""
+        reader.add_done_callback(lambda _: stream.wake.set())
+        while True:
+            await stream.wake.wait()
+            stream.wake.clear()
+            if stream.is_ending():
+                return
+            if stream.has_news or stream.directives:
+                stream.has_news = False
+                directive = stream.directives.popleft() if stream.directives else None
+                if stream.directives:
+                    stream.wake.set()
+                ack = pb.Ack(
+                    log_id=stream.greeting.log_id,
+                    events_upto=stream.events_upto,
+                    samples_upto=stream.samples_upto,
+                    window=self._window(),
+                )
+                await context.write(pb.AttendResponse(ack=ack, directive=directive))
+            if reader.done():
+                error = None if reader.cancelled() else reader.exception()
+                if error is not None and not isinstance(
+                    error, grpc.RpcError | asyncio.CancelledError
+                ):
+                    get_log().error("stream_failed", node=stream.greeting.node, reason=repr(error))
+                return
+
+    def _window(self) -> int:
+        """Smaller while commits are slow or many wait."""
+        cfg = self._cfg.ingest
+        is_slow = self._committer.last_s > 1.0 or self._committer.waiting > cfg.queue_max // 2
+        return max(1, cfg.window // 8) if is_slow else cfg.window
+
+    def committed(self, entries: list[tuple[Entry, Mark]]) -> None:
+        """On the committer's thread: these are durable."""
+        self._soon(self._committed, entries)
+
+    def _committed(self, entries: list[tuple[Entry, Mark]]) -> None:
+        now = self._clock.now()
+        for entry, mark in entries:
+            stream = self.streams.by_node.get(mark.node)
+            for event in entry.events:
+                if event.kind == "order":
+                    self._order_done(mark.node, event.key, event.is_done, event.summary)
+            if stream is None or stream.number != mark.stream:
+                continue
+            stream.events_upto = max(stream.events_upto, mark.events_upto)
+            stream.samples_upto = max(stream.samples_upto, mark.samples_upto)
+            if mark.has_events or now - stream.acked_at >= SAMPLE_ACK_S:
+                stream.acked_at = now
+                stream.has_news = True
+                stream.wake.set()
+
+    def failed(self, entries: list[tuple[Entry, Mark]], why: str) -> None:
+        """On the committer's thread: these are not kept; their nodes have to send them again."""
+        self._soon(self._failed, {mark.node for _, mark in entries}, why)
+
+    def _failed(self, nodes: set[str], why: str) -> None:
+        for node in nodes:
+            stream = self.streams.by_node.get(node)
+            if stream is not None:
+                stream.stop("UNAVAILABLE", f"not kept: {why}"[:200])
+
+    def tell(self, answers: Answers) -> None:
+        """On the fleet's thread: what became of what nodes asked."""
+        self._soon(self._tell, answers)
+
+    def _tell(self, answers: Answers) -> None:
+        now = self._clock.now()
+        for node, (permits, denials) in answers.items():
+            self.direct(node, self._directive(permits, denials, now))
+
+    def direct(self, node: str, directive: pb.Directive) -> bool:
+        """Queue something for a node; False when it is not connected."""
+        stream = self.streams.by_node.get(node)
+        if stream is None:
+            return False
+        directive.epoch = self._epoch
+        directive.is_permit_required = self._cfg.permit.required
+        stream.directives.append(directive)
+        stream.wake.set()
+        return True
+
+    def _standing_directive(self) -> pb.Directive:
+        return pb.Directive(epoch=self._epoch, is_permit_required=self._cfg.permit.required)
+
+    def _directive(self, permits: list[Permit], denials: list[Denial], now: float) -> pb.Directive:
+        return pb.Directive(
+            permits=[
+                pb.Permit(
+                    id=permit.id,
+                    ask=permit.ask,
+                    kind=permit.kind,
+                    subject=permit.subject,
+                    boot_id=permit.boot_id,
+                    ttl_s=max(0.0, permit.expires_at - now),
+                )
+                for permit in permits
+            ],
+            refusals=[
+                pb.PermitRefusal(ask=denial.ask, budget=denial.budget, detail=denial.detail)
+                for denial in denials
+            ],
+        )
+
+    def _soon(self, call: Callable[..., None], *values: Any) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *values)
+
+    def shown(self, node: str) -> pb.Sample | None:
+        """A node's newest sample for people, once the rest of it was looked at as well."""
+        stream = self.streams.by_node.get(node)
+        if stream is None or stream.newest is None:
+            return None
+        if not stream.is_shown:
+            try:
+                convert.check_shown(stream.newest)
+            except Refused as refused:
+                get_log().warning("sample_refused", node=node, reason=str(refused))
+                stream.newest = None
+                self.streams.blame(stream, self._clock.now(), str(refused))
+                return None
+            stream.is_shown = True
+        return stream.newest
+
+    def end_all(self) -> None:
+        """Nodes are told that this aggregator stops: they come back to the next."""
+        for stream in self.streams.by_node.values():
+            stream.stop("UNAVAILABLE", "the aggregator is stopping")
+
+    async def reap(self) -> None:
+        """For ever: end what says nothing."""
+        while True:
+            await asyncio.sleep(REAP_S)
+            self.streams.reap(self._clock.now())

@@ -1,0 +1,156 @@
+"""The life of the fleet on one screen: fold what arrived, decide, put on disk, publish, tell the nodes."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from gpuwarden.aggregator.committer import Committer
+from gpuwarden.clock import Clock
+from gpuwarden.config_aggregator import AggregatorConfig
+from gpuwarden.errors import GpuwardenError
+from gpuwarden.log import get_log
+from gpuwarden.model.fleet import Denial, FleetView, Permit
+from gpuwarden.policy.fleet.decide import FleetDecision, decide
+from gpuwarden.policy.fleet.fold import FleetMemory, Heard, Joined, Left, fold
+
+TICK_S = 1.0
+COMMIT_S = 5.0
+"""How long a permit may take to be on disk; then nobody hears of it."""
+CHANGES_MAX = 100_000
+
+Answers = Mapping[str, tuple[list[Permit], list[Denial]]]
+"""By node, what became of what it asked."""
+
+
+class Fleet:
+    """One thread that owns the memory. ``hear`` is for any thread; ``view`` is the newest picture."""
+
+    def __init__(
+        self,
+        cfg: AggregatorConfig,
+        committer: Committer,
+        clock: Clock,
+        memory: FleetMemory,
+        epoch: int,
+        tell: Callable[[Answers], None],
+    ) -> None:
+        self._cfg = cfg
+        self._committer = committer
+        self._clock = clock
+        self._memory = memory
+        self._epoch = epoch
+        self._tell = tell
+        self._wake = threading.Condition()
+        self._changes: list[Joined | Left] = []
+        self._heard: dict[str, Heard] = {}
+        self._is_urgent = False
+        self._is_stopping = False
+        self._published = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="gpuwarden-fleet", daemon=True)
+        self.dropped = 0
+        self.failures = 0
+        self.view = FleetView(serial=0, at=clock.now(), wall=clock.wall(), epoch=epoch)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, within_s: float = 5.0) -> None:
+        with self._wake:
+            self._is_stopping = True
+            self._wake.notify()
+        self._thread.join(within_s)
+
+    def hear(self, arrival: Joined | Left | Heard) -> None:
+        """Something arrived; of reports of one node only the newest is kept until the next tick."""
+        with self._wake:
+            if isinstance(arrival, Heard):
+                self._heard[arrival.node] = _merged(self._heard.get(arrival.node), arrival)
+                if not arrival.asks:
+                    return
+            elif len(self._changes) >= CHANGES_MAX:
+                self.dropped += 1
+                return
+            else:
+                self._changes.append(arrival)
+            self._is_urgent = True
+            self._wake.notify()
+
+    def wait_newer(self, serial: int, timeout_s: float) -> FleetView:
+        """The newest picture, as soon as it is newer than this one or the time is over."""
+        with self._published:
+            self._published.wait_for(lambda: self.view.serial > serial, timeout_s)
+            return self.view
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._is_urgent or self._is_stopping, TICK_S)
+                if self._is_stopping:
+                    return
+                arrivals = (*self._changes, *self._heard.values())
+                self._changes, self._heard, self._is_urgent = [], {}, False
+            try:
+                self.tick(arrivals)
+            except Exception as error:  # noqa: BLE001  the boundary: the next tick sees the same again
+                self.failures += 1
+                get_log().error("fleet_tick_failed", reason=repr(error))
+
+    def tick(self, arrivals: tuple[Joined | Left | Heard, ...]) -> FleetDecision:
+        """One pass."""
+        now, wall = self._clock.now(), self._clock.wall()
+        memory = fold(self._memory, arrivals)
+        decision = decide(self._cfg, memory, now, wall, self._epoch)
+        decision = self._intend(decision)
+        self._memory = decision.memory
+        self._publish(decision, now, wall)
+        answers: dict[str, tuple[list[Permit], list[Denial]]] = {}
+        for permit in (*decision.granted, *decision.held):
+            answers.setdefault(permit.node, ([], []))[0].append(permit)
+        for denial in decision.denied:
+            answers.setdefault(denial.node, ([], []))[1].append(denial)
+        if answers:
+            self._tell(answers)
+        return decision
+
+    def _intend(self, decision: FleetDecision) -> FleetDecision:
+        """A permit counts from when it is on disk; one that is not was never given."""
+        if not decision.granted:
+            return decision
+        granted = decision.granted
+        try:
+            self._committer.do(lambda store: store.grant(granted)).result(COMMIT_S)
+        except (GpuwardenError, TimeoutError) as error:
+            self.failures += 1
+            get_log().error("permits_not_kept", reason=str(error), permits=len(granted))
+            # It may still get there: the budget keeps counting it, and nobody hears of it.
+            return replace(decision, granted=())
+        for permit in granted:
+            get_log().info(
+                "permit_granted", node=permit.node, kind=permit.kind, subject=permit.subject
+            )
+        return decision
+
+    def _publish(self, decision: FleetDecision, now: float, wall: float) -> None:
+        held = sum(1 for p in decision.memory.ledger if now < p.expires_at)
+        with self._published:
+            self.view = FleetView(
+                serial=self.view.serial + 1,
+                at=now,
+                wall=wall,
+                epoch=self._epoch,
+                nodes=decision.nodes,
+                claims=decision.claims,
+                frozen=decision.frozen,
+                permits_held=held,
+            )
+            self._published.notify_all()
+
+
+def _merged(before: Heard | None, arrival: Heard) -> Heard:
+    if before is None or before.stream != arrival.stream:
+        return arrival if before is None or arrival.stream > before.stream else before
+    return replace(
+        arrival,
+        report=arrival.report or before.report,
+        asks=before.asks if arrival.asks is None else arrival.asks,
+    )

@@ -1,0 +1,171 @@
+"""What the aggregator keeps, behind one interface: what is acknowledged is in here, whatever dies next.
+
+Writing methods are called on one thread and belong to the transaction that ``transaction`` opens; reading
+methods may be called from any thread and see what was committed.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from gpuwarden.model.fleet import Greeting, Permit, Report, Told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What one message of a node brought. ``events`` in the order of their log."""
+
+    node: str
+    log_id: str
+    wall: float
+    """Of its arrival."""
+    report: Report | None = None
+    events: tuple[Told, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptIncident:
+    """The newest that a node told of one incident; ``payload`` is its message."""
+
+    node: str
+    id: str
+    rule: str
+    opened_wall: float
+    closed_wall: float | None
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptOrder:
+    """An order and what became of it; ``is_done`` None: not known yet."""
+
+    id: str
+    node: str
+    by: str
+    verb: str
+    subject: str
+    is_done: bool | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLine:
+    """One thing that somebody did, chained to the line before."""
+
+    number: int
+    wall: float
+    who: str
+    what: str
+    detail: str
+    chain: str
+
+
+class Spent(StrEnum):
+    """What became of an attempt to use a token."""
+
+    OK = "ok"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    AGAIN = "again"
+    """It was used before: somebody else may have used it."""
+    OTHER_NODE = "other-node"
+
+
+class Store(Protocol):
+    """Implemented by ``adapters.store_sqlite``."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All of it or nothing, durable when it ends; ``Unavailable`` when it cannot be written."""
+        ...
+
+    def next_epoch(self) -> int:
+        """A fencing number greater than any before."""
+        ...
+
+    def greet(self, greeting: Greeting, wall: float) -> int:
+        """Keep who a node is; up to which event of this log everything is committed."""
+        ...
+
+    def put(self, entries: Sequence[Entry]) -> dict[tuple[str, str], int]:
+        """Keep what is new of these; by node and log, up to which event everything is committed now."""
+        ...
+
+    def grant(self, permits: Sequence[Permit]) -> None: ...
+
+    def add_token(self, token: str, digest: str, node: str, expires_wall: float) -> None: ...
+
+    def spend_token(self, token: str, digest: str, node: str, wall: float) -> Spent: ...
+
+    def add_certificate(self, serial: str, node: str, not_after_wall: float) -> None: ...
+
+    def add_order(self, order: KeptOrder, wall: float) -> KeptOrder:
+        """Keep it; the one of the same id that was kept before, else itself."""
+        ...
+
+    def audit(self, wall: float, who: str, what: str, detail: str) -> None: ...
+
+    def prune(self, before_wall: float) -> None:
+        """Let go of events that were told before, and of incidents that were closed before."""
+        ...
+
+    def greetings(self) -> list[Greeting]: ...
+
+    def permits_since(self, wall: float) -> list[Permit]: ...
+
+    def incidents(
+        self, *, is_open_only: bool, node: str, rule: str, limit: int, after: tuple[float, str, str]
+    ) -> list[KeptIncident]:
+        """Newest first, those that come after (opened_wall, node, id)."""
+        ...
+
+    def incidents_named(self, node: str, prefix: str, limit: int) -> list[KeptIncident]:
+        """Those whose id begins so; an empty node means any."""
+        ...
+
+    def incidents_open(self) -> int: ...
+
+    def order(self, order_id: str) -> KeptOrder | None: ...
+
+    def audit_lines(self, after: int, limit: int) -> list[AuditLine]: ...
+
+    def backup(self, path: Path) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def chained(before: str, wall: float, who: str, what: str, detail: str) -> str:
+    """The mark of an audit line, which depends on every line before it."""
+    text = json.dumps([before, wall, who, what, detail], ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class Verifier:
+    """Reads an audit from its beginning, line by line; ``broken`` is the number of the first that is wrong."""
+
+    count: int = 0
+    head: str = ""
+    """The mark of the last good line: written down elsewhere, it shows whether lines were cut off the end."""
+    broken: int | None = None
+
+    def take(self, line: AuditLine) -> None:
+        if self.broken is not None:
+            return
+        mark = chained(self.head, line.wall, line.who, line.what, line.detail)
+        if line.number != self.count + 1 or line.chain != mark:
+            self.broken = line.number
+            return
+        self.count, self.head = self.count + 1, mark
+
+
+def first_broken(lines: Iterable[AuditLine]) -> int | None:
+    """The number of the first line that was changed, moved or follows one that was taken out; None: none."""
+    verifier = Verifier()
+    for line in lines:
+        verifier.take(line)
+    return verifier.broken

@@ -1,0 +1,344 @@
+"""The store in one SQLite file: WAL, synchronous=FULL, one connection that writes and checkpoints.
+
+FULL loses no acknowledged row on power loss, NORMAL did in 182 of 200 trials (reliability research 3.6); the
+WAL-reset race of SQLite before 3.51.3 needs two connections that write.
+"""
+
+import hmac
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from gpuwarden.aggregator import rows
+from gpuwarden.aggregator.store import (
+    AuditLine,
+    Entry,
+    KeptIncident,
+    KeptOrder,
+    Spent,
+    chained,
+)
+from gpuwarden.errors import Unavailable
+from gpuwarden.model.fleet import Greeting, Permit, Told
+
+BUSY_S = 5.0
+CACHED_MAX = 100_000
+SCRIPTS = (
+    """
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE node (
+        node TEXT PRIMARY KEY, greeting TEXT NOT NULL, greeted_wall REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE state (
+        node TEXT PRIMARY KEY, heard_wall REAL NOT NULL, wall REAL NOT NULL, mode TEXT NOT NULL,
+        devices INTEGER NOT NULL, unseen INTEGER NOT NULL, cordoned INTEGER NOT NULL,
+        worst INTEGER, faults TEXT NOT NULL, incidents_open INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE log (
+        node TEXT NOT NULL, log_id TEXT NOT NULL, upto INTEGER NOT NULL, PRIMARY KEY (node, log_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE event (
+        node TEXT NOT NULL, log_id TEXT NOT NULL, sequence INTEGER NOT NULL, wall REAL NOT NULL,
+        heard_wall REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, payload BLOB NOT NULL,
+        PRIMARY KEY (node, log_id, sequence)
+    ) WITHOUT ROWID;
+    CREATE INDEX event_heard ON event (heard_wall);
+    CREATE TABLE incident (
+        node TEXT NOT NULL, id TEXT NOT NULL, rule TEXT NOT NULL, opened_wall REAL NOT NULL,
+        closed_wall REAL, payload BLOB NOT NULL, changes INTEGER NOT NULL, PRIMARY KEY (node, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX incident_newest ON incident (opened_wall DESC, node DESC, id DESC);
+    CREATE TABLE permit (id TEXT PRIMARY KEY, node TEXT NOT NULL, granted_wall REAL NOT NULL,
+        permit TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE token (token TEXT PRIMARY KEY, digest TEXT NOT NULL, node TEXT NOT NULL,
+        expires_wall REAL NOT NULL, used_wall REAL) WITHOUT ROWID;
+    CREATE TABLE certificate (serial TEXT PRIMARY KEY, node TEXT NOT NULL,
+        not_after_wall REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE orders (id TEXT PRIMARY KEY, node TEXT NOT NULL, who TEXT NOT NULL,
+        verb TEXT NOT NULL, subject TEXT NOT NULL, wall REAL NOT NULL, is_done INTEGER,
+        text TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+    CREATE TABLE audit (number INTEGER PRIMARY KEY, wall REAL NOT NULL, who TEXT NOT NULL,
+        what TEXT NOT NULL, detail TEXT NOT NULL, chain TEXT NOT NULL);
+    """,
+)
+"""Each takes the file from the schema before it to the next; none is ever changed."""
+
+
+class SqliteStore:
+    """Implements ``Store``."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, made or brought up to date; ``Unavailable`` says why it cannot be used."""
+        self._path = path
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            path.chmod(0o600)
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "locking_mode=NORMAL"):
+                self._db.execute(f"PRAGMA {pragma}")
+            self._migrate()
+            self._reader = sqlite3.connect(
+                f"file:{path}?mode=ro", uri=True, timeout=BUSY_S, check_same_thread=False
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise Unavailable(f"{path}: {error}") from error
+        self._upto: dict[tuple[str, str], int] = {}
+        self._pending: dict[tuple[str, str], int] = {}
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(SCRIPTS):
+            raise Unavailable(
+                f"{self._path} was written by a newer gpuwarden (schema {version}, this one knows "
+                f"{len(SCRIPTS)}): upgrade this one, or restore the copy from before"
+            )
+        if 0 < version < len(SCRIPTS):
+            self.backup(self._path.with_name(f"{self._path.name}.schema-{version}"))
+        for number, script in enumerate(SCRIPTS[version:], version + 1):
+            self._db.executescript(f"BEGIN; {script} PRAGMA user_version={number}; COMMIT;")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._pending.clear()
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._give_up()
+            raise Unavailable(f"{self._path}: {error}") from error
+        except BaseException:
+            self._give_up()
+            raise
+        if len(self._upto) > CACHED_MAX:
+            self._upto.clear()
+        self._upto.update(self._pending)
+
+    def _give_up(self) -> None:
+        self._pending.clear()
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def next_epoch(self) -> int:
+        row = self._db.execute("SELECT value FROM meta WHERE name='epoch'").fetchone()
+        epoch = int(row[0]) + 1 if row else 1
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (str(epoch),))
+        return epoch
+
+    def greet(self, greeting: Greeting, wall: float) -> int:
+        text = rows.greeting_text(greeting)
+        self._db.execute(
+            "INSERT INTO node VALUES (?,?,?) ON CONFLICT (node) DO UPDATE SET "
+            "greeting=excluded.greeting, greeted_wall=excluded.greeted_wall",
+            (greeting.node, text, wall),
+        )
+        return self._committed(greeting.node, greeting.log_id)
+
+    def _committed(self, node: str, log_id: str) -> int:
+        key = (node, log_id)
+        known = self._pending.get(key, self._upto.get(key))
+        if known is None:
+            row = self._db.execute("SELECT upto FROM log WHERE node=? AND log_id=?", key).fetchone()
+            known = self._pending[key] = row[0] if row else 0
+        return known
+
+    def put(self, entries: Sequence[Entry]) -> dict[tuple[str, str], int]:
+        states: dict[str, tuple[Any, ...]] = {}
+        events: list[tuple[Any, ...]] = []
+        told: list[tuple[str, Told]] = []
+        reached: dict[tuple[str, str], int] = {}
+        for entry in entries:
+            if entry.report is not None:
+                states[entry.node] = rows.state_row(entry)
+            if not entry.events:
+                continue
+            upto = self._committed(entry.node, entry.log_id)
+            fresh = [event for event in entry.events if event.sequence > upto]
+            for event in fresh:
+                events.append(rows.event_row(entry, event))
+                told.append((entry.node, event))
+            upto = max([upto, *(event.sequence for event in fresh)])
+            reached[entry.node, entry.log_id] = self._pending[entry.node, entry.log_id] = upto
+        if states:
+            self._db.executemany(_PUT_STATE, list(states.values()))
+        if events:
+            self._db.executemany("INSERT INTO event VALUES (?,?,?,?,?,?,?,?)", events)
+            self._db.executemany(
+                "INSERT INTO log VALUES (?,?,?) ON CONFLICT (node, log_id) DO UPDATE SET upto=excluded.upto",
+                [(*key, upto) for key, upto in reached.items()],
+            )
+            self._db.executemany(_PUT_INCIDENT, rows.incident_rows(told))
+            self._db.executemany(
+                "UPDATE orders SET is_done=?, text=? WHERE id=? AND node=? AND is_done IS NULL",
+                [(e.is_done, e.summary, e.key, node) for node, e in told if e.kind == "order"],
+            )
+        return reached
+
+    def grant(self, permits: Sequence[Permit]) -> None:
+        self._db.executemany(
+            "INSERT OR IGNORE INTO permit VALUES (?,?,?,?)",
+            [(p.id, p.node, p.granted_wall, rows.permit_text(p)) for p in permits],
+        )
+
+    def add_token(self, token: str, digest: str, node: str, expires_wall: float) -> None:
+        self._db.execute(
+            "INSERT INTO token VALUES (?,?,?,?,NULL)", (token, digest, node, expires_wall)
+        )
+
+    def spend_token(self, token: str, digest: str, node: str, wall: float) -> Spent:
+        row = self._db.execute(
+            "SELECT digest, node, expires_wall, used_wall FROM token WHERE token=?", (token,)
+        ).fetchone()
+        if row is None or not hmac.compare_digest(row[0], digest):
+            return Spent.UNKNOWN
+        if row[3] is not None:
+            return Spent.AGAIN
+        if row[1] != node:
+            return Spent.OTHER_NODE
+        if wall > row[2]:
+            return Spent.EXPIRED
+        self._db.execute("UPDATE token SET used_wall=? WHERE token=?", (wall, token))
+        return Spent.OK
+
+    def add_certificate(self, serial: str, node: str, not_after_wall: float) -> None:
+        self._db.execute("INSERT INTO certificate VALUES (?,?,?)", (serial, node, not_after_wall))
+
+    def add_order(self, order: KeptOrder, wall: float) -> KeptOrder:
+        before = _order(self._db, order.id)
+        if before is not None:
+            return before
+        self._db.execute(
+            "INSERT INTO orders VALUES (?,?,?,?,?,?,NULL,'')",
+            (order.id, order.node, order.by, order.verb, order.subject, wall),
+        )
+        return order
+
+    def audit(self, wall: float, who: str, what: str, detail: str) -> None:
+        row = self._db.execute("SELECT number, chain FROM audit ORDER BY number DESC").fetchone()
+        number, before = (row[0] + 1, row[1]) if row else (1, "")
+        chain = chained(before, wall, who, what, detail)
+        self._db.execute(
+            "INSERT INTO audit VALUES (?,?,?,?,?,?)", (number, wall, who, what, detail, chain)
+        )
+
+    def prune(self, before_wall: float) -> None:
+        self._db.execute("DELETE FROM event WHERE heard_wall < ?", (before_wall,))
+        self._db.execute("DELETE FROM incident WHERE closed_wall < ?", (before_wall,))
+        self._db.execute("DELETE FROM certificate WHERE not_after_wall < ?", (before_wall,))
+        self._db.execute("DELETE FROM token WHERE expires_wall < ?", (before_wall,))
+
+    def greetings(self) -> list[Greeting]:
+        found = self._rows("SELECT greeting FROM node ORDER BY node")
+        return [rows.greeting_of(json.loads(text)) for (text,) in found]
+
+    def permits_since(self, wall: float) -> list[Permit]:
+        found = self._rows(
+            "SELECT permit FROM permit WHERE granted_wall >= ? ORDER BY granted_wall", (wall,)
+        )
+        return [Permit(**json.loads(text)) for (text,) in found]
+
+    def incidents(
+        self, *, is_open_only: bool, node: str, rule: str, limit: int, after: tuple[float, str, str]
+    ) -> list[KeptIncident]:
+        found = self._rows(
+            "SELECT node, id, rule, opened_wall, closed_wall, payload FROM incident "
+            "WHERE (opened_wall, node, id) < (?,?,?) AND (? = 0 OR closed_wall IS NULL) "
+            "AND (? = '' OR node = ?) AND (? = '' OR rule = ?) "
+            "ORDER BY opened_wall DESC, node DESC, id DESC LIMIT ?",
+            (*after, int(is_open_only), node, node, rule, rule, limit),
+        )
+        return [rows.incident_of(row) for row in found]
+
+    def incidents_named(self, node: str, prefix: str, limit: int) -> list[KeptIncident]:
+        found = self._rows(
+            "SELECT node, id, rule, opened_wall, closed_wall, payload FROM incident "
+            "WHERE substr(id, 1, length(?)) = ? AND (? = '' OR node = ?) "
+            "ORDER BY opened_wall DESC LIMIT ?",
+            (prefix, prefix, node, node, limit),
+        )
+        return [rows.incident_of(row) for row in found]
+
+    def incidents_open(self) -> int:
+        return int(self._rows("SELECT count(*) FROM incident WHERE closed_wall IS NULL")[0][0])
+
+    def order(self, order_id: str) -> KeptOrder | None:
+        with self._lock:
+            return _order(self._reader, order_id)
+
+    def audit_lines(self, after: int, limit: int) -> list[AuditLine]:
+        found = self._rows(
+            "SELECT number, wall, who, what, detail, chain FROM audit WHERE number > ? "
+            "ORDER BY number LIMIT ?",
+            (after, limit),
+        )
+        return [audit_line(row) for row in found]
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                return self._reader.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise Unavailable(f"{self._path}: {error}") from error
+
+    def backup(self, path: Path) -> None:
+        """A whole copy of what is committed, while others write."""
+        try:
+            with closing(sqlite3.connect(path)) as copy:
+                self._db.backup(copy)
+            path.chmod(0o600)
+        except (OSError, sqlite3.Error) as error:
+            raise Unavailable(f"{path}: {error}") from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._reader.close()
+        self._db.close()
+
+
+def audit_of(path: Path) -> Iterator[AuditLine]:
+    """Every audit line of a file, which an aggregator may be writing; ``Unavailable`` when it cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)) as db:
+            for row in db.execute(
+                "SELECT number, wall, who, what, detail, chain FROM audit ORDER BY number"
+            ):
+                yield audit_line(row)
+    except sqlite3.Error as error:
+        raise Unavailable(f"{path}: {error}") from error
+
+
+def audit_line(row: tuple[Any, ...]) -> AuditLine:
+    number, wall, who, what, detail, chain = row
+    return AuditLine(number=number, wall=wall, who=who, what=what, detail=detail, chain=chain)
+
+
+_PUT_STATE = (
+    "INSERT INTO state VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (node) DO UPDATE SET "
+    "heard_wall=excluded.heard_wall, wall=excluded.wall, mode=excluded.mode, devices=excluded.devices, "
+    "unseen=excluded.unseen, cordoned=excluded.cordoned, worst=excluded.worst, "
+    "faults=excluded.faults, incidents_open=excluded.incidents_open"
+)
+_PUT_INCIDENT = (
+    "INSERT INTO incident VALUES (?,?,?,?,?,?,1) ON CONFLICT (node, id) DO UPDATE SET "
+    "rule=excluded.rule, closed_wall=excluded.closed_wall, payload=excluded.payload, changes=changes+1"
+)
+
+
+def _order(db: sqlite3.Connection, order_id: str) -> KeptOrder | None:
+    row = db.execute(
+        "SELECT id, node, who, verb, subject, is_done, text FROM orders WHERE id=?", (order_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    name, node, who, verb, subject, is_done, text = row
+    done = None if is_done is None else bool(is_done)
+    return KeptOrder(
+        id=name, node=node, by=who, verb=verb, subject=subject, is_done=done, text=text
+    )

@@ -1,0 +1,122 @@
+"""The streams that are open now: one a node, the newest. Touched by the event loop's thread alone."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from gpuwarden.config_aggregator import IngestConfig
+from gpuwarden.model.fleet import Greeting
+from gpuwarden.wire.v1 import fleet_pb2 as pb
+
+DIRECTIVES_MAX = 64
+QUARANTINE_MAX_S = 3600.0
+SAMPLE_ACK_S = 10.0
+"""Samples are acknowledged at most this often, events at once."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """One node's stream: what it has sent, what is committed of that, and what it is to be told."""
+
+    number: int
+    greeting: Greeting
+    acked_at: float
+    heard_at: float
+    tokens: float
+    events_seen: int = 0
+    samples_seen: int = 0
+    events_upto: int = 0
+    samples_upto: int = 0
+    has_news: bool = False
+    malformed: int = 0
+    newest: pb.Sample | None = None
+    is_shown: bool = False
+    """Whether all of ``newest`` was looked at: only then may people see it."""
+    directives: deque[pb.Directive] = field(default_factory=lambda: deque(maxlen=DIRECTIVES_MAX))
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    end: str = ""
+    """Why it is to be ended; empty: it is not."""
+    end_code: str = ""
+
+    def allow(self, cfg: IngestConfig, now: float) -> bool:
+        """Whether one more message is within this node's rate."""
+        self.tokens = min(
+            float(cfg.messages_burst), self.tokens + (now - self.heard_at) * cfg.messages_per_s
+        )
+        self.heard_at = now
+        if self.tokens < 1.0:
+            return False
+        self.tokens -= 1.0
+        return True
+
+    def is_ending(self) -> bool:
+        return bool(self.end)
+
+    def stop(self, code: str, why: str) -> None:
+        """Have it ended by the one who serves it."""
+        if not self.end:
+            self.end, self.end_code = why, code
+            self.wake.set()
+
+
+class Streams:
+    """Who is connected; a node's second stream ends its first."""
+
+    def __init__(self, cfg: IngestConfig) -> None:
+        self._cfg = cfg
+        self._number = 0
+        self._quarantined: dict[str, tuple[float, float]] = {}
+        """By node, until when it is kept out, and how long the last time was."""
+        self.by_node: dict[str, Stream] = {}
+        self.replaced = 0
+        self.malformed = 0
+        self.quarantines = 0
+
+    def join(self, greeting: Greeting, now: float) -> Stream:
+        """The node's stream from now on."""
+        before = self.by_node.get(greeting.node)
+        if before is not None:
+            self.replaced += 1
+            before.stop("ABORTED", "a newer stream of this node has taken over")
+        self._number += 1
+        stream = Stream(
+            number=self._number,
+            greeting=greeting,
+            acked_at=now,
+            heard_at=now,
+            tokens=float(self._cfg.messages_burst),
+        )
+        self.by_node[greeting.node] = stream
+        return stream
+
+    def leave(self, stream: Stream) -> None:
+        """It has ended."""
+        if self.by_node.get(stream.greeting.node) is stream:
+            del self.by_node[stream.greeting.node]
+
+    def blame(self, stream: Stream, now: float, why: str) -> None:
+        """A message was not what it must be; too many, and the node is kept out for a while."""
+        self.malformed += 1
+        stream.malformed += 1
+        if stream.malformed < self._cfg.malformed_max:
+            return
+        node = stream.greeting.node
+        _, last_s = self._quarantined.get(node, (0.0, self._cfg.quarantine_s / 2))
+        for_s = min(QUARANTINE_MAX_S, last_s * 2)
+        self._quarantined[node] = (now + for_s, for_s)
+        self.quarantines += 1
+        stream.stop("INVALID_ARGUMENT", why)
+
+    def kept_out_s(self, node: str, now: float) -> float:
+        """For how long this node has to stay away; 0: it may come."""
+        until, _ = self._quarantined.get(node, (now, 0.0))
+        return max(0.0, until - now)
+
+    def reap(self, now: float) -> None:
+        """End streams that have said nothing for too long; forget quarantines long over."""
+        for stream in self.by_node.values():
+            if now - stream.heard_at > self._cfg.idle_s:
+                stream.stop("DEADLINE_EXCEEDED", "nothing was said for too long")
+        for node, (until, _) in list(self._quarantined.items()):
+            if now - until > QUARANTINE_MAX_S:
+                del self._quarantined[node]

@@ -1,0 +1,108 @@
+"""Settings of the aggregator, with units, defaults and the source of each default."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from gpuwarden.config_addresses import DatabaseAddress, ListenAddress
+from gpuwarden.config_types import Ratio, Seconds, Section
+
+
+class CentreConfig(Section):
+    """The daemon itself."""
+
+    listen: ListenAddress = "0.0.0.0:9440"
+    """For nodes and people; both show a certificate."""
+    enrol_listen: ListenAddress | None = "0.0.0.0:9441"
+    """For nodes that are to join, with a token; unset: nobody joins."""
+    names: tuple[str, ...] = ()
+    """Further names and addresses that its certificate is to bear."""
+    state_dir: Path = Path("/var/lib/gpuwarden-aggregator")
+    store: DatabaseAddress | None = None
+    """PostgreSQL instead of a file of SQLite in ``state_dir``."""
+    trust_domain: str = Field(default="gpuwarden", pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")
+    log_format: Literal["console", "json"] = "console"
+    certificate_s: Seconds = 86_400.0
+    """How long certificates hold; renewed at half of it (reliability research 1: step-ca's 24 h)."""
+
+
+class IngestConfig(Section):
+    """What a node may send, and how it is taken. Reliability research 3.5 and 4."""
+
+    messages_per_s: float = Field(default=20.0, gt=0, le=10_000)
+    messages_burst: int = Field(default=200, ge=1, le=100_000)
+    first_message_s: Seconds = 10.0
+    """A stream that has not said who it is by then is ended."""
+    idle_s: Seconds = 90.0
+    """A stream that says nothing for so long is ended."""
+    commit_s: Seconds = 0.1
+    """What came within this is committed together."""
+    queue_max: int = Field(default=5000, ge=10, le=1_000_000)
+    """Messages that wait to be committed; beyond it streams wait."""
+    window: int = Field(default=256, ge=1, le=65_536)
+    """How many events of one node may be unacknowledged."""
+    malformed_max: int = Field(default=3, ge=1, le=1000)
+    """After so many a stream is ended and its node kept out for ``quarantine_s``, doubling."""
+    quarantine_s: Seconds = 60.0
+    keep_events_s: Seconds = 30 * 86_400.0
+
+
+class SightConfig(Section):
+    """When a node counts as not heard. Reliability research 4: heartbeat 10 s, suspect 40 s, lost 60 s."""
+
+    silent_after_s: Seconds = 60.0
+    grace_s: Seconds = 300.0
+    """After a start of the aggregator nobody is called silent for so long (Nomad's failover TTL)."""
+    doubt_ratio: Ratio = 0.55
+    """When so many nodes at once are not heard, it is the aggregator that cannot hear (kubelet's 55 %)."""
+    doubt_min: int = Field(default=3, ge=1, le=10_000)
+    sick_ratio: Ratio = 0.2
+    """When so many nodes of a group turn sick within ``sick_window_s``, no permits are given."""
+    sick_min: int = Field(default=3, ge=1, le=10_000)
+    sick_window_s: Seconds = 300.0
+
+
+class Budget(Section):
+    """How many nodes of a group may be hit in a window: the smaller of both, and at least one."""
+
+    ratio: Ratio
+    most: int = Field(ge=0, le=100_000)
+    window_s: Seconds
+
+
+class PermitConfig(Section):
+    """The brake on the whole fleet. Reliability research 2, blast radius."""
+
+    required: bool = True
+    ttl_s: Seconds = Field(default=60.0, le=600)
+    stale_s: Seconds = 600.0
+    """No permit for a fault that was noticed longer ago: old faults are not replayed."""
+    cordon: Budget = Budget(ratio=0.05, most=50, window_s=3600.0)
+    repair: Budget = Budget(ratio=0.05, most=20, window_s=3600.0)
+    """Restarts of services, resets and reloads of the driver."""
+    reboot: Budget = Budget(ratio=0.01, most=5, window_s=600.0)
+    standing_ratio: Ratio = 0.1
+    """At most so many nodes of a group out of use at once, and at least one."""
+    resets_per_node_day: int = Field(default=2, ge=0, le=1000)
+    one_per_domain: tuple[str, ...] = ("rack",)
+    """Kinds of failure domain in which one node at a time may be hit."""
+
+
+class AskConfig(Section):
+    """Asking nodes."""
+
+    deadline_s: Seconds = 3.0
+    parallel: int = Field(default=32, ge=1, le=1024)
+    order_s: Seconds = 15.0
+    """How long a node may take to obey an order."""
+
+
+class AggregatorConfig(Section):
+    """The whole file."""
+
+    aggregator: CentreConfig = CentreConfig()
+    ingest: IngestConfig = IngestConfig()
+    sight: SightConfig = SightConfig()
+    permit: PermitConfig = PermitConfig()
+    ask: AskConfig = AskConfig()

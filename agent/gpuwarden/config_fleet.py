@@ -1,0 +1,54 @@
+"""[fleet]: whether this node belongs to a fleet, and what it may do while nobody there answers."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from gpuwarden.config_addresses import ListenAddress
+from gpuwarden.config_types import Bytes, Seconds, Section
+
+MIB = 2**20
+EVERYWHERE = frozenset({"0.0.0.0", "[::]", "*"})
+
+
+class FleetConfig(Section):
+    """A node in a fleet. Without ``aggregator`` it is alone, and nothing of this is used."""
+
+    aggregator: ListenAddress | None = None
+    """HOST:PORT of the aggregator."""
+    identity_dir: Path = Path("/var/lib/gpuwarden/fleet")
+    """Key and certificate of this node, from ``gpuwarden enroll``."""
+    listen: ListenAddress | None = None
+    """Where the aggregator may ask this node; unset: it cannot."""
+    advertise: ListenAddress | None = None
+    """The same as the aggregator reaches it; unset: ``listen``."""
+    group: str = Field(default="default", min_length=1, max_length=64)
+    domains: dict[str, str] = Field(default_factory=dict, max_length=16)
+    """What fails together with this node, such as ``{ rack = "r12" }``."""
+    sample_every_s: Seconds = 1.0
+    batch_samples: int = Field(default=10, ge=1, le=64)
+    """Samples go out so many at a time, or after ``batch_s``; events never wait for them."""
+    batch_s: Seconds = 10.0
+    spool_max_bytes: Bytes = 64 * MIB
+    """Events that were not acknowledged, on disk; beyond it the oldest are dropped and counted."""
+    require_permit: bool = True
+    """Whether cordons, resets and reboots wait for the fleet's leave."""
+    local_actions: int = Field(default=1, ge=0, le=100)
+    """So many of them in ``local_window_s`` without a permit, once the aggregator has been away for
+    ``local_after_s``."""
+    local_kinds: tuple[
+        Literal["cordon", "restart-services", "reset-gpu", "reload-driver", "reboot"], ...
+    ] = ("cordon",)
+    local_window_s: Seconds = 3600.0
+    local_after_s: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> "FleetConfig":
+        host = (self.listen or "").rpartition(":")[0]
+        if host in EVERYWHERE and self.advertise is None:
+            raise ValueError(
+                f"advertise: missing; {self.listen} is every address of this host, and none that the "
+                "aggregator could ask: say HOST:PORT"
+            )
+        return self

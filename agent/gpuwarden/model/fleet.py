@@ -1,0 +1,201 @@
+"""The fleet: who speaks, what a node tells of itself, what it may do, and how it is seen from the centre."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gpuwarden.model.finding import Severity
+
+
+class Role(StrEnum):
+    """What a certificate lets its holder do."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+    NODE = "node"
+    AGGREGATOR = "aggregator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who calls, by the certificate: a role, and the name it was given to."""
+
+    role: Role
+    name: str
+
+
+class NodeState(StrEnum):
+    """How a node is, for the fleet."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    CORDONED = "cordoned"
+    SILENT = "silent"
+    """It was heard, and is not any more."""
+    BLIND = "blind"
+    """It is heard, and cannot see its devices."""
+    UNKNOWN = "unknown"
+    """Not heard since the aggregator started, or the aggregator's own sight is in doubt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """What a node says of itself when it begins to speak."""
+
+    node: str
+    boot_id: str
+    log_id: str
+    """Names the numbering of its events."""
+    agent_version: str = ""
+    policy_version: int = 0
+    api_address: str = ""
+    group: str = "default"
+    domains: tuple[tuple[str, str], ...] = ()
+    """What fails together with it: ("rack", "r12")."""
+    epoch: int = 0
+    wall: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What of a sample the fleet judges by. ``unseen``: devices whose sight is not ok."""
+
+    sequence: int
+    wall: float
+    mode: str = ""
+    devices: int = 0
+    unseen: int = 0
+    cordoned: int = 0
+    is_cordoned: bool = False
+    worst: Severity | None = None
+    """Of the findings, cordons left out."""
+    faults: tuple[str, ...] = ()
+    """Classes of faults that stand, each once."""
+    degraded: tuple[str, ...] = ()
+    incidents_open: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One event of a node, as it is kept. ``kind``: incident, outcome, order or note."""
+
+    sequence: int
+    wall: float
+    kind: str
+    payload: bytes = b""
+    """The event's body as it came."""
+    key: str = ""
+    """Id of the incident, the action or the order."""
+    rule: str = ""
+    summary: str = ""
+    opened_wall: float = 0.0
+    closed_wall: float | None = None
+    is_done: bool = False
+    """Of an order: whether it was obeyed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A harmful action that a node wants to take."""
+
+    id: str
+    kind: str
+    subject: str
+    incident: str = ""
+    age_s: float = 0.0
+    """Since the fault was noticed, by the node's clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """Leave for one action of one node. ``granted_wall`` is for people and budgets that span restarts."""
+
+    id: str
+    node: str
+    boot_id: str
+    ask: str
+    kind: str
+    subject: str
+    group: str
+    granted_wall: float
+    granted_at: float = 0.0
+    expires_at: float = 0.0
+    """Monotonic seconds of whoever holds it, as ``granted_at`` is."""
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denial:
+    """A permit that is not given, and the budget that stopped it."""
+
+    node: str
+    ask: str
+    budget: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An operator's wish for one boot of one node."""
+
+    id: str
+    node: str
+    boot_id: str
+    verb: str
+    subject: str
+    reason: str
+    by: str
+    expires_at: float
+    """Monotonic seconds of whoever holds it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetClaim:
+    """A claim about the fleet as a whole."""
+
+    key: str
+    severity: Severity
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStanding:
+    """One node as the fleet sees it."""
+
+    greeting: Greeting
+    state: NodeState
+    why: str
+    is_connected: bool
+    heard_at: float | None = None
+    """Monotonic seconds; None: not since the aggregator started."""
+    report: Report | None = None
+    events_dropped: int = 0
+    wall_offset_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    """One picture of the fleet. ``serial`` grows with each."""
+
+    serial: int
+    at: float
+    wall: float
+    epoch: int
+    nodes: tuple[NodeStanding, ...] = ()
+    claims: tuple[FleetClaim, ...] = ()
+    frozen: str = ""
+    """Why no permits are given; empty: they are."""
+    permits_held: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """What the fleet lets a node do now. ``permits`` name a kind of action and a device, or ``node``."""
+
+    is_required: bool = False
+    permits: tuple[tuple[str, str], ...] = ()
+
+
+def no_fleet(now: float) -> Leave:
+    """A node alone needs nobody's leave."""
+    return Leave()

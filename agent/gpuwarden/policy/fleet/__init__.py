@@ -1,0 +1,1 @@
+"""Decides for the fleet: pure, as for the node."""

@@ -1,0 +1,150 @@
+"""One pure pass over the fleet: states, claims about the whole, and leave for what nodes ask."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from gpuwarden.config_aggregator import AggregatorConfig
+from gpuwarden.model.finding import Severity
+from gpuwarden.model.fleet import Denial, FleetClaim, NodeStanding, NodeState, Permit
+from gpuwarden.policy.fleet import permits, states
+from gpuwarden.policy.fleet.fold import FleetMemory
+from gpuwarden.policy.fleet.states import Judged
+
+OFFSET_MAX_S = 2.0
+NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetDecision:
+    """``granted`` are new permits: they have to be on disk before anybody hears of them. ``held`` are asks
+    that a permit answers which was given before."""
+
+    memory: FleetMemory
+    nodes: tuple[NodeStanding, ...]
+    claims: tuple[FleetClaim, ...] = ()
+    frozen: str = ""
+    granted: tuple[Permit, ...] = ()
+    held: tuple[Permit, ...] = ()
+    denied: tuple[Denial, ...] = ()
+
+
+def decide(
+    cfg: AggregatorConfig, memory: FleetMemory, now: float, wall: float, epoch: int
+) -> FleetDecision:
+    """What is so, and what may be done."""
+    memory = states.resumed(memory, now)
+    memory = replace(memory, ledger=permits.remembered(cfg.permit, memory.ledger, now))
+    judged = states.judge(cfg.sight, memory, now)
+    memory = states.since_sick(memory, judged, now)
+    is_doubtful = states.in_doubt(cfg.sight, memory, now)
+    masses = states.masses(cfg.sight, memory, now)
+    frozen = _frozen(memory, masses, is_doubtful)
+    scene = permits.Scene(
+        cfg=cfg.permit,
+        memory=memory,
+        states=judged,
+        frozen=frozen,
+        now=now,
+        wall=wall,
+        epoch=epoch,
+    )
+    granted, held, denied = _answers(scene)
+    memory = replace(memory, ledger=(*memory.ledger, *granted))
+    return FleetDecision(
+        memory=memory,
+        nodes=tuple(_standing(memory, name, judged[name]) for name in sorted(memory.nodes)),
+        claims=_claims(memory, judged, masses, frozen, is_doubtful),
+        frozen="; ".join(dict.fromkeys(frozen.values())),
+        granted=granted,
+        held=held,
+        denied=denied,
+    )
+
+
+def _answers(
+    scene: permits.Scene,
+) -> tuple[tuple[Permit, ...], tuple[Permit, ...], tuple[Denial, ...]]:
+    """Every ask in turn, oldest fault first, each seeing what those before it were given."""
+    asks = sorted(
+        (-ask.age_s, name, ask.id, ask)
+        for name, node in scene.memory.nodes.items()
+        if node.is_connected
+        for ask in node.asks
+    )
+    granted: list[Permit] = []
+    held: list[Permit] = []
+    denied: list[Denial] = []
+    for _, name, _, ask in asks:
+        ledger = (*scene.memory.ledger, *granted)
+        answer = permits.consider(scene, name, scene.memory.nodes[name], ask, ledger)
+        if isinstance(answer, Denial):
+            denied.append(answer)
+        elif answer in ledger:
+            held.append(permits.fenced(answer, scene.epoch))
+        else:
+            granted.append(answer)
+    return tuple(granted), tuple(held), tuple(denied)
+
+
+def _frozen(
+    memory: FleetMemory, masses: Mapping[str, tuple[int, int]], is_doubtful: bool
+) -> dict[str, str]:
+    """Groups for which nobody gets leave, and why."""
+    if is_doubtful:
+        why = "most nodes are not heard: the aggregator does not trust its own sight"
+        return dict.fromkeys((n.greeting.group for n in memory.nodes.values()), why)
+    return {
+        group: f"{count} of {size} nodes of group {group} turned sick at once"
+        for group, (count, size) in masses.items()
+    }
+
+
+def _claims(
+    memory: FleetMemory,
+    judged: Mapping[str, Judged],
+    masses: Mapping[str, tuple[int, int]],
+    frozen: Mapping[str, str],
+    is_doubtful: bool,
+) -> tuple[FleetClaim, ...]:
+    claims = []
+    if is_doubtful:
+        why = "most nodes are not heard at once: look at the aggregator's own network first"
+        claims.append(FleetClaim(key="sight", severity=Severity.CRITICAL, summary=why))
+    for group, (count, size) in sorted(masses.items()):
+        summary = (
+            f"{count} of {size} nodes of group {group} turned sick at once; no permits are given"
+        )
+        claims.append(FleetClaim(key=f"mass {group}", severity=Severity.CRITICAL, summary=summary))
+    for state, severity in ((NodeState.SILENT, Severity.ERROR), (NodeState.BLIND, Severity.ERROR)):
+        names = sorted(name for name, each in judged.items() if each.state is state)
+        if names:
+            claims.append(FleetClaim(key=state, severity=severity, summary=_named(names, state)))
+    skewed = sorted(
+        name
+        for name, node in memory.nodes.items()
+        if node.is_connected and abs(node.wall_offset_s or 0.0) > OFFSET_MAX_S
+    )
+    if skewed:
+        summary = _named(skewed, "off by more than 2 s in their wall clocks")
+        claims.append(FleetClaim(key="wallclock", severity=Severity.WARNING, summary=summary))
+    return tuple(claims)
+
+
+def _named(names: list[str], what: str) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"{len(names)} {'node is' if len(names) == 1 else 'nodes are'} {what}: {shown}{more}"
+
+
+def _standing(memory: FleetMemory, name: str, judged: Judged) -> NodeStanding:
+    node = memory.nodes[name]
+    return NodeStanding(
+        greeting=node.greeting,
+        state=judged.state,
+        why=judged.why,
+        is_connected=node.is_connected,
+        heard_at=node.heard_at,
+        report=node.report,
+        events_dropped=node.events_dropped,
+        wall_offset_s=node.wall_offset_s,
+    )

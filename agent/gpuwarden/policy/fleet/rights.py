@@ -1,0 +1,45 @@
+"""Who may call what: one table. What is not in it is denied."""
+
+from gpuwarden.model.fleet import Identity, Role
+
+_LOOK = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})
+_ACT = frozenset({Role.OPERATOR, Role.ADMIN})
+_NODE = frozenset({Role.NODE})
+_CENTRE = frozenset({Role.AGGREGATOR})
+_ANYBODY = frozenset(Role)
+
+_FLEET = "/gpuwarden.wire.v1.FleetService"
+_QUERY = "/gpuwarden.wire.v1.FleetQueryService"
+_NODES_OWN = "/gpuwarden.wire.v1.NodeService"
+_REFLECTION = "/grpc.reflection.v1alpha.ServerReflection"
+
+AT_THE_AGGREGATOR = {
+    f"{_FLEET}/Attend": _NODE,
+    f"{_FLEET}/Renew": _NODE,
+    f"{_QUERY}/Status": _LOOK,
+    f"{_QUERY}/Nodes": _LOOK,
+    f"{_QUERY}/FleetIncidents": _LOOK,
+    f"{_QUERY}/FleetExplain": _LOOK,
+    f"{_QUERY}/Query": _LOOK,
+    f"{_QUERY}/WatchFleet": _LOOK,
+    f"{_QUERY}/Order": _ACT,
+    f"{_QUERY}/Invite": frozenset({Role.ADMIN}),
+    "/grpc.health.v1.Health/Check": _ANYBODY,
+    "/grpc.health.v1.Health/Watch": _ANYBODY,
+    f"{_REFLECTION}/ServerReflectionInfo": _LOOK,
+}
+"""Calls over mutual TLS. Enrolment has a port of its own, where nobody has a certificate yet."""
+
+AT_A_NODE = {
+    f"{_NODES_OWN}/Snapshot": _CENTRE,
+    f"{_NODES_OWN}/Watch": _CENTRE,
+    f"{_NODES_OWN}/Incidents": _CENTRE,
+    f"{_NODES_OWN}/Explain": _CENTRE,
+    f"{_NODES_OWN}/Ready": _CENTRE,
+}
+"""Over the network a node is asked by its aggregator alone, and obeys only orders on the stream it opened."""
+
+
+def may(table: dict[str, frozenset[Role]], method: str, identity: Identity | None) -> bool:
+    """Whether this call is allowed; without an identity nothing is."""
+    return identity is not None and identity.role in table.get(method, frozenset())

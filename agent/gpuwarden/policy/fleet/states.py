@@ -1,0 +1,125 @@
+"""How each node is; and whether it is they that are silent, or the aggregator that does not hear."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from gpuwarden.config_aggregator import SightConfig
+from gpuwarden.model.finding import Severity
+from gpuwarden.model.fleet import NodeState
+from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
+
+SICK = frozenset({NodeState.DEGRADED, NodeState.BLIND})
+GAP_S = 10.0
+"""The fleet is judged every second: a longer break was a stopped or suspended aggregator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A state and its reason."""
+
+    state: NodeState
+    why: str
+
+
+def resumed(memory: FleetMemory, now: float) -> FleetMemory:
+    """After a break in which nothing could be heard, nobody is blamed for it."""
+    if now - memory.decided_at <= GAP_S:
+        return replace(memory, decided_at=now)
+    return replace(memory, decided_at=now, resumed_at=now)
+
+
+def judge(cfg: SightConfig, memory: FleetMemory, now: float) -> dict[str, Judged]:
+    """Every node's state."""
+    is_doubtful = in_doubt(cfg, memory, now)
+    return {
+        name: _judge(cfg, memory, node, now, is_doubtful=is_doubtful)
+        for name, node in memory.nodes.items()
+    }
+
+
+def in_doubt(cfg: SightConfig, memory: FleetMemory, now: float) -> bool:
+    """Whether so many at once are not heard that the fault is here."""
+    expected = [node for node in memory.nodes.values() if node.heard_at is not None]
+    missing = sum(1 for node in expected if _is_unheard(cfg, memory, node, now))
+    return missing >= cfg.doubt_min and missing >= cfg.doubt_ratio * len(expected)
+
+
+def _is_unheard(cfg: SightConfig, memory: FleetMemory, node: NodeMemory, now: float) -> bool:
+    heard_at = max(node.heard_at or memory.started_at, memory.resumed_at)
+    return now - heard_at > cfg.silent_after_s
+
+
+def _judge(
+    cfg: SightConfig, memory: FleetMemory, node: NodeMemory, now: float, *, is_doubtful: bool
+) -> Judged:
+    report = node.report
+    if _is_unheard(cfg, memory, node, now):
+        return _silent(cfg, memory, node, now, is_doubtful=is_doubtful)
+    if node.heard_at is None or report is None:
+        return Judged(state=NodeState.UNKNOWN, why="has not reported yet")
+    if report.unseen or not report.devices:
+        what = f"{report.unseen} of {report.devices} devices" if report.devices else "no device"
+        why = f"{what} cannot be seen" if report.devices else "sees no device"
+        return Judged(state=NodeState.BLIND, why=why)
+    if report.is_cordoned or report.cordoned == report.devices:
+        return Judged(state=NodeState.CORDONED, why="out of use")
+    if report.faults:
+        return Judged(state=NodeState.DEGRADED, why=", ".join(report.faults[:4]))
+    if report.worst is not None and report.worst >= Severity.ERROR:
+        return Judged(state=NodeState.DEGRADED, why="a finding of an error stands")
+    if report.cordoned:
+        why = f"{report.cordoned} of {report.devices} devices are cordoned"
+        return Judged(state=NodeState.DEGRADED, why=why)
+    if report.degraded:
+        return Judged(state=NodeState.DEGRADED, why=report.degraded[0])
+    return Judged(state=NodeState.HEALTHY, why="")
+
+
+def _silent(
+    cfg: SightConfig, memory: FleetMemory, node: NodeMemory, now: float, *, is_doubtful: bool
+) -> Judged:
+    in_grace = now - memory.started_at < cfg.grace_s
+    if node.heard_at is None:
+        if in_grace:
+            why = "not heard since the aggregator started; it may still be on its way"
+            return Judged(state=NodeState.UNKNOWN, why=why)
+        why = "not heard since the aggregator started"
+        return Judged(state=NodeState.SILENT, why=why)
+    gone_s = now - node.heard_at
+    if is_doubtful:
+        why = f"not heard for {gone_s:.0f} s, as are most: the aggregator's own sight is in doubt"
+        return Judged(state=NodeState.UNKNOWN, why=why)
+    if in_grace:
+        why = f"not heard for {gone_s:.0f} s; the aggregator has just started"
+        return Judged(state=NodeState.UNKNOWN, why=why)
+    return Judged(state=NodeState.SILENT, why=f"not heard for {gone_s:.0f} s")
+
+
+def since_sick(memory: FleetMemory, states: Mapping[str, Judged], now: float) -> FleetMemory:
+    """When each node that is sick now turned so. One that cannot be judged keeps what was known."""
+    nodes = dict(memory.nodes)
+    for name, judged in states.items():
+        node = nodes[name]
+        if judged.state in SICK and node.sick_since is None:
+            nodes[name] = replace(node, sick_since=now)
+        elif (
+            judged.state in (NodeState.HEALTHY, NodeState.CORDONED) and node.sick_since is not None
+        ):
+            nodes[name] = replace(node, sick_since=None)
+    return replace(memory, nodes=nodes)
+
+
+def masses(cfg: SightConfig, memory: FleetMemory, now: float) -> dict[str, tuple[int, int]]:
+    """Groups in which too many turned sick within the window: how many, of how many."""
+    sizes = Counter(node.greeting.group for node in memory.nodes.values())
+    sick = Counter(
+        node.greeting.group
+        for node in memory.nodes.values()
+        if node.sick_since is not None and now - node.sick_since <= cfg.sick_window_s
+    )
+    return {
+        group: (count, sizes[group])
+        for group, count in sick.items()
+        if count >= cfg.sick_min and count >= cfg.sick_ratio * sizes[group]
+    }
