@@ -179,6 +179,8 @@ class SamplingConfig(Section):
     slow_deadline_s: Seconds = 2.0
     host_every_s: Seconds = 5.0
     slow_every_s: Seconds = 5.0
+    """How often what moves fastest of the slow facts is read (power, clocks, the driver's recovery number), at
+    least half a second, and some processes are looked at afresh."""
 
 
 class HostConfig(Section):

@@ -44,6 +44,7 @@ class Settings:
     fast_base_s: float = 0.1
     list_every_s: float = 2.0
     list_gap_s: float = 0.1
+    slow_every_s: float = 5.0
     list_trigger_bytes: int = 64 * MIB
     fast_deadline_s: float = 0.5
     slow_deadline_s: float = 2.0

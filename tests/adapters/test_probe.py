@@ -132,6 +132,17 @@ def test_a_list_can_be_asked_for_and_keeps_its_distance(host: SimHost) -> None:
         assert min(gaps) >= 0.199
 
 
+def test_the_fastest_slow_facts_are_read_as_often_as_the_settings_say(host: SimHost) -> None:
+    with seated(host, SamplingConfig(slow_every_s=0.5)) as seat:
+        seat.until_seen(3)
+
+        def count(symbol: str) -> int:
+            return int(host.control("counters")["calls"].get(symbol, 0))
+
+        seat.until(lambda _: count("nvmlDeviceGetPowerUsage") >= 5 * 3, "five readings")
+        assert count("nvmlDeviceGetPcieReplayCounter") <= 3, "its class of 15 s came once"
+
+
 @pytest.mark.parametrize(
     ("symbol", "what"),
     [

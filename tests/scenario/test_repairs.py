@@ -64,6 +64,8 @@ def test_an_empty_device_is_reset_verified_and_given_back() -> None:
     world.run_for(5)
     assert not is_drained(world)
     assert steps(world) == ["reset-gpu"]
+    (incident,) = world.board.incidents
+    assert incident.outcome == "device reset"
 
 
 def test_who_is_on_it_is_waited_for_and_named_when_that_takes_long() -> None:

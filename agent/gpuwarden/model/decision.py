@@ -24,6 +24,8 @@ class ProbePlan:
     list_now: tuple[DeviceId, ...] = ()
     list_every_s: float = 2.0
     list_gap_s: float = 0.1
+    slow_every_s: float = 5.0
+    """How often what moves fastest of the slow facts is read, the driver's recovery number among it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,10 @@
 """Incidents as people read them: a fold over what was decided and what became of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuwarden.config import Config
-from gpuwarden.model.action import Outcome, Result, Withheld
+from gpuwarden.model.action import Kind, Outcome, Result, Withheld
 from gpuwarden.model.decision import (
     Decision,
     Incident,
@@ -246,18 +246,26 @@ def _opened(cfg: Config, note: IncidentNote, snap: Snapshot) -> Incident:
     )
 
 
+OUTCOMES: Mapping[Kind, str] = {
+    Kind.RELOCATE: "protected service moved",
+    Kind.REBOOT: "node rebooted",
+    Kind.RELOAD_DRIVER: "driver loaded again",
+    Kind.RESET_GPU: "device reset",
+    Kind.RESTART_SERVICES: "driver services restarted",
+    Kind.CORDON: "device cordoned",
+    Kind.STOP: "tenant stopped",
+    Kind.KILL: "tenant killed",
+    Kind.TERM: "tenant ended on request",
+    Kind.RESTART_TENANT: "service restarted",
+    Kind.THROTTLE: "tenant throttled",
+}
+"""What an incident that is over is summed up by: the first of these that was done."""
+
+
 def _outcome(incident: Incident) -> str:
     done = [s.kind for s in incident.steps if s.result == Result.DONE]
     unsure = [s.kind for s in incident.steps if s.result == Result.UNKNOWN]
-    for kind, word in (
-        ("relocate", "protected service moved"),
-        ("cordon", "device cordoned"),
-        ("stop", "tenant stopped"),
-        ("kill", "tenant killed"),
-        ("term", "tenant ended on request"),
-        ("restart-tenant", "service restarted"),
-        ("throttle", "tenant throttled"),
-    ):
+    for kind, word in OUTCOMES.items():
         if kind in done:
             return word
         if kind in unsure:

@@ -44,4 +44,5 @@ def plan(
         list_now=tuple(sorted(urgent & seen)),
         list_every_s=cfg.sampling.list_every_s,
         list_gap_s=cfg.sampling.list_gap_s,
+        slow_every_s=cfg.sampling.slow_every_s,
     )

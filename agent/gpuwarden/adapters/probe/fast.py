@@ -16,6 +16,8 @@ from gpuwarden.adapters.probe.symbols import NUMBERS
 
 BEAT_S = 1.0
 """At rest a memory frame is sent this often: silence for longer means trouble."""
+SLOW_LEAST_S = 0.5
+"""Slow facts take the driver's lock for long: never read more often than this."""
 _LEAST_S = 0.005
 """Never two passes closer than this, whatever is asked: a full socket must not become a busy loop."""
 _MEMORY = layout.MEMORY_RECORD
@@ -103,15 +105,17 @@ class Plan:
         self.period_s = 0.1
         self.list_every_s = 2.0
         self.list_gap_s = 0.1
+        self.slow_every_s = 5.0
         self.triggers = [64 * 2**20] * devices
         self.wanted: set[int] = set()
 
     def update(self, payload: bytes) -> None:
         """Take a PLAN payload; list wishes add up until they are met."""
         head = layout.PLAN_HEAD
-        period, every, gap, count = head.unpack_from(payload)
+        period, every, gap, slow, count = head.unpack_from(payload)
         self.period_s = max(period, _LEAST_S)
         self.list_every_s, self.list_gap_s = max(every, 0.1), max(gap, _LEAST_S)
+        self.slow_every_s = max(slow, SLOW_LEAST_S)
         for n in range(min(count, len(self.triggers))):
             trigger, is_wanted = layout.PLAN_ITEM.unpack_from(
                 payload, head.size + n * layout.PLAN_ITEM.size

@@ -88,8 +88,9 @@ EVENT_BODY = struct.Struct("=QQII")
 GONE_BODY = struct.Struct("=ii")
 """NVML return code, number of the symbol that gave it."""
 
-PLAN_HEAD = struct.Struct("=dddI")
-"""Period of the fast loop, seconds between regular lists, least gap of lists of one device, devices."""
+PLAN_HEAD = struct.Struct("=ddddI")
+"""Period of the fast loop, seconds between regular lists, least gap of lists of one device, between slow
+facts of the fastest class, devices."""
 PLAN_ITEM = struct.Struct("=QI")
 """Per ordinal: bytes of change that make it list, 1 to list at once."""
 

@@ -69,6 +69,7 @@ class NvmlProbe:
             period_s=sampling.fast_base_s,
             list_every_s=sampling.list_every_s,
             list_gap_s=sampling.list_gap_s,
+            slow_every_s=sampling.slow_every_s,
         )
         self._crew = Crew(
             Start(
@@ -286,7 +287,7 @@ class NvmlProbe:
             (triggers.get(entry.id, default) if entry.id else default, entry.id in wanted)
             for entry in post.entries
         ]
-        payload = plan_payload(plan.period_s, plan.list_every_s, plan.list_gap_s, items)
+        payload = plan_payload(plan, items)
         if wanted or payload != post.plan_sent:
             post.plan_sent = payload if post.worker.send(layout.PLAN, payload) else b""
 

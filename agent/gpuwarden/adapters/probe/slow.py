@@ -84,7 +84,8 @@ class SlowLoop:
                     self.pass_class(every_s)
                     if every_s == SLOW_S:
                         self.pass_deep(now)
-                    due[every_s] = max(due[every_s] + every_s, now + every_s / 2)
+                    period_s = self._plan.slow_every_s if every_s == FAST_S else every_s
+                    due[every_s] = max(due[every_s] + period_s, now + period_s / 2)
             self._is_first = False
             self._marks.finish(now)
             wait_s = min(list_due, *due.values()) - time.monotonic()

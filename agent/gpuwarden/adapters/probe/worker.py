@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from gpuwarden.adapters.probe import layout
 from gpuwarden.errors import Unavailable
+from gpuwarden.model.decision import ProbePlan
 
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
@@ -241,9 +242,10 @@ def _pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def plan_payload(
-    period_s: float, every_s: float, gap_s: float, items: Iterable[tuple[int, bool]]
-) -> bytes:
+def plan_payload(plan: ProbePlan, items: Iterable[tuple[int, bool]]) -> bytes:
     """Payload of a PLAN frame: per ordinal the bytes of change that list it, and whether at once."""
     listed = [layout.PLAN_ITEM.pack(trigger, int(is_wanted)) for trigger, is_wanted in items]
-    return layout.PLAN_HEAD.pack(period_s, every_s, gap_s, len(listed)) + b"".join(listed)
+    head = layout.PLAN_HEAD.pack(
+        plan.period_s, plan.list_every_s, plan.list_gap_s, plan.slow_every_s, len(listed)
+    )
+    return head + b"".join(listed)

@@ -22,6 +22,14 @@ BURST = tuple(
     say(f"NVRM: Xid (PCI:{{pci}}): 45, pid={9000 + n}, name=python3, Ch 0000000{n}")
     for n in range(5)
 )
+
+
+def _unit(code: int, unit: str, severity: str, info: int, status: int) -> Event:
+    """What an NVLink 5 unit writes, as drivers since R575 lay the interrupt info out."""
+    words = " ".join(f"{word:#010x}" for word in (info, status, 0, 0, 0, 0))
+    return xid(code, f"{unit} {severity} XC0 i0 Link 09 ({words})")
+
+
 SAID_HEALTHY = person("set-healthy", subject="0", reason="reseated")
 
 _OF_APPLICATIONS = (
@@ -171,6 +179,32 @@ _OF_LINKS = (
         rungs=RESET,
         cordoned=True,
         ends=LOW,
+    ),
+    Play(
+        name="nvlink5-units",
+        help="Xids 144, 145 and 150: three units of NVLink 5 fail fatally; the driver asks for a reset.",
+        events=(
+            _unit(144, "SAW_MVB", "Fatal", 0x01, 0x02),
+            _unit(145, "RLW_REMAP", "Fatal", 0x04, 0x40),
+            _unit(150, "MSE_WATCHDOG", "Fatal", 0x00, 0x00),
+            recovery(1),
+        ),
+        scope="link",
+        rungs=RESET,
+        cordoned=True,
+        ends=LOW,
+    ),
+    Play(
+        name="nvlink5-watch",
+        help="Xids 146, 147 and 148: NVLink 5 units report what is only to be watched; everybody stays.",
+        events=(
+            _unit(146, "TLW_CTRL", "Nonfatal", 0x09, 0x02),
+            _unit(147, "TREX", "Nonfatal", 0x0E, 0x01),
+            _unit(148, "NVLPW_CTRL", "Nonfatal", 0x0F, 0x8000_0000),
+        ),
+        scope="link",
+        verified=NOTHING_TO_REPAIR,
+        pages=0,
     ),
     Play(
         name="narrow-link",
