@@ -56,6 +56,11 @@ def parse_listen(value: object) -> str:
     return match[0]
 
 
+def parse_optional_listen(value: object) -> str | None:
+    """``HOST:PORT``, or ``none`` for a door that is not to be there."""
+    return None if value is None or value == "none" else parse_listen(value)
+
+
 def parse_unix_url(value: object) -> str:
     """A socket's path as Docker writes it."""
     match = _UNIX.match(value) if isinstance(value, str) else None
@@ -144,6 +149,7 @@ def _before(parse: Any) -> BeforeValidator:
 
 LoopbackUrl = Annotated[str, _before(parse_loopback_url)]
 ListenAddress = Annotated[str, _before(parse_listen)]
+OptionalListen = Annotated[str | None, _before(parse_optional_listen)]
 UnixUrl = Annotated[str, _before(parse_unix_url)]
 SecretRef = Annotated[str, _before(parse_secret)]
 WebAddress = Annotated[str, _before(parse_web)]

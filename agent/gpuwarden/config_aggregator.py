@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gpuwarden.config_addresses import DatabaseAddress, ListenAddress
+from gpuwarden.config_addresses import DatabaseAddress, ListenAddress, OptionalListen
 from gpuwarden.config_types import Ratio, Seconds, Section
 
 
@@ -14,8 +14,10 @@ class CentreConfig(Section):
 
     listen: ListenAddress = "0.0.0.0:9440"
     """For nodes and people; both show a certificate."""
-    enrol_listen: ListenAddress | None = "0.0.0.0:9441"
-    """For nodes that are to join, with a token; unset: nobody joins."""
+    enrol_listen: OptionalListen = "0.0.0.0:9441"
+    """For nodes that are to join, with a token; ``none``: nobody joins."""
+    metrics_listen: OptionalListen = "127.0.0.1:9442"
+    """For /metrics, and /sd, which tells Prometheus of every agent; ``none``: neither is served."""
     names: tuple[str, ...] = ()
     """Further names and addresses that its certificate is to bear."""
     state_dir: Path = Path("/var/lib/gpuwarden-aggregator")

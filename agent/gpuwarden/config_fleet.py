@@ -43,6 +43,16 @@ class FleetConfig(Section):
     local_window_s: Seconds = 3600.0
     local_after_s: Seconds = 60.0
 
+    def metrics_address(self, listen: str) -> str:
+        """Where others reach a metrics page that listens there; empty: nowhere. What listens on every address
+        of the host is reached at the host that ``advertise`` names."""
+        host, _, port = listen.rpartition(":")
+        if host in EVERYWHERE:
+            reached = (self.advertise or "").rpartition(":")[0]
+            return f"{reached}:{port}" if reached else ""
+        is_local = host in ("localhost", "[::1]") or host.startswith("127.")
+        return "" if is_local else listen
+
     @model_validator(mode="after")
     def _is_reachable(self) -> "FleetConfig":
         host = (self.listen or "").rpartition(":")[0]

@@ -61,16 +61,24 @@ class FleetParts:
 
 
 def build_fleet(
-    cfg: FleetConfig, source: ViewSource, commands: CommandQueue, clock: Clock
+    cfg: FleetConfig, source: ViewSource, commands: CommandQueue, clock: Clock, metrics_listen: str
 ) -> FleetParts | None:
-    """Nothing where no aggregator is named; ``Unavailable`` where the node has no identity yet."""
+    """Nothing where no aggregator is named; ``Unavailable`` where the node has no identity yet.
+    ``metrics_listen``: where this node serves its metrics page."""
     if cfg.aggregator is None:
         return None
     certificate = OwnCertificate(cfg.identity_dir, cfg.aggregator)
     if certificate.read().identity.role is not Role.NODE:
         raise Refused(f"{cfg.identity_dir}: this is no node's certificate")
     spool = DiskSpool(cfg.identity_dir / "spool.sqlite", cfg.spool_max_bytes)
-    desk = NodeFleetDesk(cfg, clock, certificate.name, gpuwarden.__version__, commands.ask)
+    desk = NodeFleetDesk(
+        cfg,
+        clock,
+        certificate.name,
+        gpuwarden.__version__,
+        commands.ask,
+        cfg.metrics_address(metrics_listen),
+    )
     uplink = Uplink(cfg, source, desk, spool, certificate, clock)
 
     def allowed(method: str, who: Identity | None) -> bool:

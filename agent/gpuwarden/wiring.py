@@ -292,7 +292,7 @@ def _fleet(cfg: Config, board: Board, commands: CommandQueue, clock: Clock) -> "
         return None
     from gpuwarden.fleet_wiring import build_fleet
 
-    return build_fleet(cfg.fleet, board, commands, clock)
+    return build_fleet(cfg.fleet, board, commands, clock, cfg.agent.metrics_listen)
 
 
 def _outfit(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Outfit:

@@ -53,7 +53,7 @@ def rss_kib(pid: int) -> int:
 def aggregator(folder: Path, address: str) -> Iterator[int]:
     config = folder / "aggregator.toml"
     config.write_text(
-        f'[aggregator]\nlisten = "{address}"\nstate_dir = "{folder / "state"}"\n'
+        f'[aggregator]\nlisten = "{address}"\nmetrics_listen = "none"\nstate_dir = "{folder / "state"}"\n'
         f'enrol_listen = "127.0.0.1:{free_port()}"\n'
     )
     log = folder / "log"

@@ -37,6 +37,7 @@ class Centre:
         centre = {
             "listen": f"{LOOPBACK}:0",
             "enrol_listen": f"{LOOPBACK}:0",
+            "metrics_listen": f"{LOOPBACK}:0",
             "state_dir": folder,
             **sections.pop("aggregator", {}),
         }

@@ -149,7 +149,7 @@ def play(folder: Path, *, kills: int, nodes: int, seed: int, database: str = "")
     address = f"127.0.0.1:{free_port()}"
     config = folder / "aggregator.toml"
     config.write_text(
-        f'[aggregator]\nlisten = "{address}"\nenrol_listen = "127.0.0.1:{free_port()}"\n'
+        f'[aggregator]\nlisten = "{address}"\nmetrics_listen = "none"\nenrol_listen = "127.0.0.1:{free_port()}"\n'
         f'state_dir = "{folder / "state"}"\n'
         + (f'store = "{database}"\n' if database else "")
         + '[ingest]\ncommit_s = "20ms"\nmessages_per_s = 5000\n'

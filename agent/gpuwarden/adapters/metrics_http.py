@@ -23,6 +23,7 @@ _WRITE = selectors.EVENT_WRITE
 _HEAD_MAX_BYTES = 8 * 1024
 _DRAIN_MAX_BYTES = 64 * 1024
 _TEXT = "text/plain; charset=utf-8"
+_JSON = "Content-Type: application/json\r\nCache-Control: no-store\r\n"
 _READY = "/ready/"
 _REASONS = {
     200: "OK",
@@ -81,16 +82,20 @@ class HttpServer:
         clock: Clock,
         limits: HttpLimits | None = None,
         is_local: Callable[[str], bool] | None = None,
+        documents: Mapping[str, Callable[[], bytes]] | None = None,
+        setting: str = "agent.metrics_listen",
     ) -> None:
         """Bind and listen; ``Unavailable`` with what to do when that fails.
 
-        Readers whose address ``is_local`` (loopback, unless said otherwise) never get gzip.
+        Readers whose address ``is_local`` (loopback, unless said otherwise) never get gzip. ``documents``:
+        further pages by their path, each of JSON. ``setting``: what to change when the address cannot be had.
         """
         self._is_local = is_local or _is_loopback
         self._pages = pages
+        self._documents = documents or {}
         self._clock = clock
         self._limits = limits or HttpLimits()
-        self._listener = _bound(address)
+        self._listener = _bound(address, setting)
         self._visits: dict[socket.socket, _Visit] = {}
         self._counts: Counter[str] = Counter()
         self._deaf_until: float | None = None
@@ -224,6 +229,8 @@ class HttpServer:
                 return 200, page, f"{kind}{packed}"
             if target == "/healthz":
                 return 200, f"{self._pages.health()}\n".encode(), plain
+            if (document := self._documents.get(target)) is not None:
+                return 200, document(), _JSON
             if target.startswith(_READY):
                 return self._fitness(unquote(target[len(_READY) :]))
         except GpuwardenError as error:
@@ -231,11 +238,12 @@ class HttpServer:
         except Exception as error:  # noqa: BLE001  the boundary: one bad page ends one request
             self._counts["failed"] += 1
             return 500, f"internal error: {type(error).__name__}\n".encode(), plain
-        return 404, b"/metrics, /healthz or /ready/NAME\n", plain
+        paths = ", ".join(("/metrics", "/healthz", *self._documents))
+        return 404, f"{paths} or /ready/NAME\n".encode(), plain
 
     def _fitness(self, name: str) -> tuple[int, bytes, str]:
         """For load balancers: 200 or 503, each time as of the newest look."""
-        headers = "Content-Type: application/json\r\nCache-Control: no-store\r\n"
+        headers = _JSON
         found = self._pages.ready(name)
         if found is None:
             return 404, b'{"ready": false, "reasons": ["nobody is called so"]}\n', headers
@@ -268,7 +276,7 @@ class HttpServer:
             visit.side.close()
 
 
-def _bound(address: str) -> socket.socket:
+def _bound(address: str, setting: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     try:
         if not 0 <= int(port) <= 65535:
@@ -287,9 +295,7 @@ def _bound(address: str) -> socket.socket:
             raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise Unavailable(
-            f"metrics cannot be served at {address}: {reason} (agent.metrics_listen)"
-        ) from error
+        raise Unavailable(f"metrics cannot be served at {address}: {reason} ({setting})") from error
     return listener
 
 

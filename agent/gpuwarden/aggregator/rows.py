@@ -7,7 +7,10 @@ from typing import Any
 from gpuwarden.aggregator.store import Entry, KeptIncident
 from gpuwarden.model.fleet import Greeting, Permit, Told
 
-_GREETING = ("node", "boot_id", "log_id", "agent_version", "policy_version", "api_address", "group")
+_GREETING = (
+    *("node", "boot_id", "log_id", "agent_version", "policy_version", "api_address", "group"),
+    "metrics_address",
+)
 _PERMIT = ("id", "node", "boot_id", "ask", "kind", "subject", "group", "granted_wall", "epoch")
 
 

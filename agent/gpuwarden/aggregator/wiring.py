@@ -13,6 +13,8 @@ import grpc
 import grpc.aio
 
 import gpuwarden
+from gpuwarden.adapters.fleet_pages import FleetPages
+from gpuwarden.adapters.metrics_http import HttpServer
 from gpuwarden.adapters.pki.authority import Authority, Issued
 from gpuwarden.adapters.pki.names import (
     AGGREGATOR_NAME,
@@ -115,6 +117,7 @@ class Parts:
     query: FleetQuery
     guard: Guard
     own: Own
+    pages: HttpServer | None = None
 
     def counters(self) -> dict[str, int]:
         streams = self.ingest.streams
@@ -155,6 +158,8 @@ async def serve(
     servers, ports = _servers(parts)
     for server in servers:
         await server.start()
+    if parts.pages is not None:
+        parts.pages.start()
     chores = [
         loop.create_task(parts.ingest.reap()),
         loop.create_task(_prune(parts)),
@@ -174,6 +179,8 @@ async def serve(
         parts.ingest.end_all()
         for server in servers:
             await server.stop(STOP_S)
+        if parts.pages is not None:
+            parts.pages.stop()
         await parts.asking.close()
         parts.fleet.stop()
         parts.committer.stop()
@@ -262,6 +269,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         guard=guard,
         own=own,
     )
+    parts["it"].pages = _pages(parts["it"])
     return parts["it"]
 
 
@@ -347,6 +355,24 @@ def _servers(parts: Parts) -> tuple[list[Any], list[int]]:
     add_EnrolmentServiceServicer_to_server(parts.enrolment, enrol)
     door = _bind(enrol, centre.enrol_listen, own.serving(is_mutual=False))
     return [server, enrol], [port, door]
+
+
+def _pages(parts: Parts) -> HttpServer | None:
+    """For Prometheus: /metrics and /sd."""
+    listen = parts.cfg.aggregator.metrics_listen
+    if listen is None:
+        return None
+    pages = FleetPages(
+        lambda: parts.fleet.view, parts.counters, parts.clock.now, gpuwarden.__version__
+    )
+    documents = {"/sd": pages.targets}
+    return HttpServer(
+        listen,
+        pages,
+        clock=parts.clock,
+        documents=documents,
+        setting="aggregator.metrics_listen",
+    )
 
 
 def _bind(server: Any, address: str, credentials: grpc.ServerCredentials) -> int:

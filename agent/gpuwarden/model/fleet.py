@@ -54,6 +54,8 @@ class Greeting:
     """What fails together with it: ("rack", "r12")."""
     epoch: int = 0
     wall: float = 0.0
+    metrics_address: str = ""
+    """Where its metrics page is; empty: nowhere that others reach."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,12 +27,19 @@ class NodeFleetDesk:
     """Implements ``ports_fleet.FleetDesk`` and, for the loop, ``Ports.leave``."""
 
     def __init__(
-        self, cfg: FleetConfig, clock: Clock, node: str, version: str, command: Command
+        self,
+        cfg: FleetConfig,
+        clock: Clock,
+        node: str,
+        version: str,
+        command: Command,
+        metrics_address: str = "",
     ) -> None:
         self._cfg = cfg
         self._clock = clock
         self._node = node
         self._version = version
+        self._metrics_address = metrics_address
         self._command = command
         self._lock = threading.Lock()
         self._boot_id = ""
@@ -69,6 +76,7 @@ class NodeFleetDesk:
                 domains=tuple(sorted(self._cfg.domains.items())),
                 epoch=epoch,
                 wall=self._clock.wall(),
+                metrics_address=self._metrics_address,
             )
 
     def leave(self, now: float) -> Leave:

@@ -53,6 +53,7 @@ def from_hello(message: pb.Hello, certified: str) -> Greeting:
         ),
         epoch=check.count("hello.epoch", message.epoch, check.SEQUENCE_MAX),
         wall=check.wall("hello.wall", message.wall),
+        metrics_address=check.text("hello.metrics_address", message.metrics_address, 256),
     )
 
 

@@ -36,6 +36,7 @@ def to_hello(greeting: Greeting) -> pb.Hello:
         domains=[node.NamedText(name=text(n), text=text(t)) for n, t in greeting.domains],
         epoch=greeting.epoch,
         wall=greeting.wall,
+        metrics_address=text(greeting.metrics_address),
     )
 
 

@@ -72,6 +72,7 @@ class SimFleet:
         config.write_text(
             "[aggregator]\n"
             f"listen = {json.dumps(self.address)}\n"
+            'metrics_listen = "none"\n'
             f"enrol_listen = {json.dumps(self._join_address)}\n"
             f"state_dir = {json.dumps(str(self.folder / 'aggregator'))}\n"
             'log_format = "json"\n' + self._more_settings

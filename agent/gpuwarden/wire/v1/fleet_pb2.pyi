@@ -148,6 +148,7 @@ class Hello(_message.Message):
     DOMAINS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     WALL_FIELD_NUMBER: _builtins.int
+    METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     node: _builtins.str
     boot_id: _builtins.str
@@ -163,6 +164,8 @@ class Hello(_message.Message):
     epoch: _builtins.int
     """The highest fencing epoch of permits it has seen."""
     wall: _builtins.float
+    metrics_address: _builtins.str
+    """Where its /metrics is scraped; empty: it is served on that host alone."""
     @_builtins.property
     def domains(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.NamedText]:
         """What fails together with it, such as rack=r12."""
@@ -181,10 +184,11 @@ class Hello(_message.Message):
         domains: _abc.Iterable[_node_pb2.NamedText] | None = ...,
         epoch: _builtins.int = ...,
         wall: _builtins.float = ...,
+        metrics_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "api_address", b"api_address", "boot_id", b"boot_id", "domains", b"domains", "epoch", b"epoch", "group", b"group", "log_id", b"log_id", "node", b"node", "policy_version", b"policy_version", "schema_version", b"schema_version", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "api_address", b"api_address", "boot_id", b"boot_id", "domains", b"domains", "epoch", b"epoch", "group", b"group", "log_id", b"log_id", "metrics_address", b"metrics_address", "node", b"node", "policy_version", b"policy_version", "schema_version", b"schema_version", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
