@@ -85,6 +85,7 @@ LAYERS: dict[str, Layer] = {
                 "config_fleet",
                 "config_health",
                 "config_oncall",
+                "config_placement",
                 "config_rules",
                 "config_services",
             }
@@ -94,6 +95,7 @@ LAYERS: dict[str, Layer] = {
     "config_aggregator": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_cordon": Layer(own=frozenset({"config_types"})),
     "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
+    "config_placement": Layer(own=frozenset({"config_types"})),
     "config_rules": Layer(own=NOTHING),
     "config_services": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_health": Layer(own=frozenset({"config_types"})),

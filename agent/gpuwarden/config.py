@@ -14,6 +14,7 @@ from gpuwarden.config_cordon import CordonConfig
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.config_health import HealthConfig
 from gpuwarden.config_oncall import OncallConfig
+from gpuwarden.config_placement import PlacementConfig
 from gpuwarden.config_rules import Rules
 from gpuwarden.config_services import ServiceConfig
 from gpuwarden.config_types import Bytes, Class, Ratio, Seconds, Section
@@ -338,6 +339,8 @@ class Config(Section):
     repair: RepairConfig = RepairConfig()
     cordon: CordonConfig = CordonConfig()
     fleet: FleetConfig = FleetConfig()
+    placement: dict[str, PlacementConfig] = Field(default_factory=dict, max_length=64)
+    """By group of nodes (``fleet.group``)."""
     rules: Rules = Rules()
     default: DefaultPolicy = DefaultPolicy()
     tenant: tuple[TenantPolicy, ...] = ()

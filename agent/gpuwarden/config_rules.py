@@ -33,6 +33,7 @@ class Rules(BaseModel):
     pressure: Rule = Rule()
     cordon: Rule = Rule()
     arrival: Rule = Rule()
+    placement: Rule = Rule()
     ecc: Rule = Rule()
     remap: Rule = Rule()
     retired: Rule = Rule()

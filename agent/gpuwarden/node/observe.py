@@ -254,8 +254,9 @@ class Observer:
         )
 
     def _guests(self, memory: Memory, now: float) -> tuple[Guest, ...]:
-        """Containers with a GPU, for as long as one must not be used."""
-        if not any(state.cordoned_by is not None for state in memory.devices.values()):
+        """Containers with a GPU, for as long as one must not be used, or not by everybody."""
+        is_cordoned = any(state.cordoned_by is not None for state in memory.devices.values())
+        if not (is_cordoned or self._cfg.fleet.group in self._cfg.placement):
             return ()
         guests = []
         for container in self._ask("runtimes", self._ports.runtimes.gpu_containers) or ():

@@ -75,9 +75,10 @@ def _finding(guest: Guest, device: Device, state: DeviceMemory) -> Finding:
 
 
 def turn_away(desk: Desk, findings: list[Finding]) -> None:
-    """Stop each in its runtime, with its grace; what is withheld is said once."""
+    """Stop each tenant that has come where it must not, in its runtime, with its grace; what is withheld is
+    said once."""
     for finding in findings:
-        if finding.rule != RULE or finding.tenant is None or finding.device is None:
+        if finding.tenant is None or finding.device is None:
             continue
         tenant = desk.scene.tenants[finding.tenant]
         case = desk.cases.get(tenant.id)
@@ -85,10 +86,10 @@ def turn_away(desk: Desk, findings: list[Finding]) -> None:
         if is_over or not tenant.is_described:
             continue
         uses = desk.scene.uses_of(tenant.id)
-        case = case or new_case(desk, tenant, finding, RULE, is_emergency=False)
+        case = case or new_case(desk, tenant, finding, finding.rule, is_emergency=False)
         stopped = replace(
             ladder.enter(case, Rung.STOPPED, desk.scene.snap.at),
-            reason=RULE,
+            reason=finding.rule,
             **holdings(desk, finding.device, uses),
             began_at=desk.scene.snap.at,
         )

@@ -24,6 +24,7 @@ from gpuwarden.policy import (
     limits,
     locked,
     obey,
+    placement,
     pressure,
     prevent,
     probe,
@@ -62,6 +63,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("cordon", cordon.find),
     ("health", standing.find),
     ("arrival", arrival.find),
+    ("placement", placement.find),
     ("probe", probe.find),
 )
 """``health`` stands for the rules of ``policy.health``, each with a mode of its own."""
@@ -85,7 +87,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     evict.open_cases(desk, said)
     room.restore_reserves(desk, findings)
     upkeep.hold_owners(desk, findings)
-    arrival.turn_away(desk, findings)
+    arrival.turn_away(desk, [f for f in findings if _is_turned_away(cfg, scene, f)])
     lastresort.resort(desk, findings)
     answers = obey.obey(desk)
     repair.advance(desk, findings)
@@ -109,6 +111,10 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
         wake_at=min(desk.wakes) if desk.wakes else None,
         answers=answers,
     )
+
+
+def _is_turned_away(cfg: Config, scene: Scene, finding: Finding) -> bool:
+    return finding.rule == arrival.RULE or placement.is_refused(cfg, scene, finding)
 
 
 def find_all(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:

@@ -150,7 +150,7 @@ def _begin(
                     budget="one-per-device",
                     detail=f"{other} is being evicted from {device_id}",
                 )
-    if case.reason in ("tombstone", "drain", "arrival"):
+    if case.reason in ("tombstone", "drain", "arrival", "placement"):
         return None
     fresh = [u for u in scene.uses_of(case.tenant) if u.device == case.device]
     if not fresh or not scene.is_harm_fresh(fresh[0]):

@@ -11,7 +11,7 @@ from gpuwarden.policy.desk import Desk
 QUIET_RULES = frozenset({"labels", "limits", "cordon"})
 """Rules whose findings stand in status but open no incident of their own."""
 
-OWN_RULES = frozenset({"quota", "tombstone", "pressure", "arrival"})
+OWN_RULES = frozenset({"quota", "tombstone", "pressure", "arrival", "placement"})
 """Rules whose findings belong to their tenant's own incident, whatever else happens."""
 
 JOINING = frozenset({"reserve", "locked", "slo", "sight", "unattributed", "fault", "probe"})

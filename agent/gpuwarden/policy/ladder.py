@@ -159,7 +159,7 @@ def has_gone(cfg: Config, case: Case, scene: Scene) -> bool:
         return False
     if standing.is_populated or standing.live_pids:
         return False
-    if case.reason == "arrival" and not case.held:
+    if case.reason in ("arrival", "placement") and not case.held:
         return True  # it had nothing yet
     holding = {use.device for use in scene.uses_of(case.tenant)}
     for device_id in (*(case.devices or (case.device,)), *holding):
@@ -232,7 +232,7 @@ def hold_s(cfg: Config, case: Case) -> float:
 def stuck_after_s(cfg: Config, case: Case) -> float:
     """How long the runtime may take: who is stopped because its owner is held, or to empty a device, has its
     grace; another one has been killed before."""
-    grace = case.grace_s if case.reason in ("tombstone", "drain", "arrival") else 0.0
+    grace = case.grace_s if case.reason in ("tombstone", "drain", "arrival", "placement") else 0.0
     return cfg.ladder.stuck_s + grace
 
 

@@ -54,6 +54,11 @@ BY_RULE: Mapping[str, Steps] = {
         "find who starts it (docker compose, cron, a scheduler, a unit) and have it use another GPU",
         "gpuwarden uncordon SUBJECT, if the device is well; cordon.refuse_containers = false lets all start",
     ),
+    "placement": (
+        "gpuwarden explain INCIDENT: who started on a node of which group",
+        "find who starts it (docker compose, cron, a scheduler, a unit) and have it use a node of another group",
+        "label it with the class it has (gpuwarden.class), or change [placement.GROUP] admit if it belongs here",
+    ),
     "pressure": (
         "gpuwarden tenants: which tenant stalls on its own host memory",
         "look at its memory.current and memory.events in its control group",
