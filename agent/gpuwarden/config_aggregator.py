@@ -16,7 +16,7 @@ class CentreConfig(Section):
     """For nodes and people; both show a certificate."""
     enrol_listen: OptionalListen = "0.0.0.0:9441"
     """For nodes that are to join, with a token; ``none``: nobody joins."""
-    metrics_listen: OptionalListen = "127.0.0.1:9442"
+    metrics_listen: OptionalListen = "127.0.0.1:9443"
     """For /metrics, and /sd, which tells Prometheus of every agent; ``none``: neither is served."""
     names: tuple[str, ...] = ()
     """Further names and addresses that its certificate is to bear."""
