@@ -29,6 +29,7 @@ VERBS: Mapping[str, str] = {
     "silence": "gpuwarden.commands.silence:silence",
     "notify": "gpuwarden.commands.notify:notify",
     "cordon": "gpuwarden.commands.acting:cordon",
+    "drain": "gpuwarden.commands.acting:drain",
     "uncordon": "gpuwarden.commands.acting:uncordon",
     "set-healthy": "gpuwarden.commands.acting:set_healthy",
     "check-config": "gpuwarden.commands.config:check_config",

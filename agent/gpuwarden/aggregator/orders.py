@@ -13,7 +13,7 @@ from gpuwarden.model.fleet import Identity, NodeStanding
 from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 
-VERBS = frozenset({"cordon", "uncordon", "set-healthy"})
+VERBS = frozenset({"cordon", "uncordon", "drain", "set-healthy"})
 COMMIT_S = 10.0
 
 

@@ -1,4 +1,4 @@
-"""``gpuwarden cordon``, ``uncordon``, ``set-healthy``: what operators ask the running agent to do."""
+"""``gpuwarden cordon``, ``drain``, ``uncordon``, ``set-healthy``: what operators ask the running agent to do."""
 
 from collections.abc import Callable
 
@@ -22,6 +22,20 @@ def cordon(connect: Callable[[], NodeClient], out: Out, subject: str, reason: st
     Whoever places jobs here is told ([cordon] in the configuration); what runs goes on.
     """
     _ask(connect, out, "cordon", subject, reason)
+
+
+@click.command(epilog=WHICH)
+@click.argument("subject")
+@click.option("--reason", required=True, help="Why: stands with schedulers, and in the incident.")
+@asks_agent
+@answers
+def drain(connect: Callable[[], NodeClient], out: Out, subject: str, reason: str) -> None:
+    """Cordon a device, or the node, and have it emptied.
+
+    Tenants of classes that repair.drain_evicts names are ended with their grace; the others are waited for,
+    and people are told when that takes longer than repair.drain_wait_s.
+    """
+    _ask(connect, out, "drain", subject, reason)
 
 
 @click.command(epilog=WHICH)

@@ -228,6 +228,19 @@ def cordon(
 @fleet.command()
 @click.argument("node")
 @click.argument("subject", default="node")
+@click.option("--reason", required=True, help="Why: stands with schedulers, and in the incident.")
+@asks_fleet
+@answers
+def drain(
+    connect: Callable[[], FleetClient], out: Out, node: str, subject: str, reason: str
+) -> None:
+    """Cordon NODE, or one of its devices, and have it emptied as its configuration allows (repair.drain_evicts)."""
+    _order(connect, out, node, "drain", subject, reason)
+
+
+@fleet.command()
+@click.argument("node")
+@click.argument("subject", default="node")
 @click.option("--reason", default="", help="Why: stands in the incident.")
 @asks_fleet
 @answers

@@ -19,6 +19,6 @@ class Audited:
     wall: float
     caller: Caller
     verb: str
-    """``ack``, ``silence add``, ``silence expire``, ``notify test``, ``cordon``, ``uncordon``, ``set-healthy``."""
+    """``ack``, ``silence add``, ``silence expire``, ``notify test``, ``cordon``, ``uncordon``, ``drain``, ``set-healthy``."""
     what: str
     """On what, and with which words."""

@@ -11,6 +11,7 @@ class Verb(StrEnum):
 
     CORDON = "cordon"
     UNCORDON = "uncordon"
+    DRAIN = "drain"
     SET_HEALTHY = "set-healthy"
 
 

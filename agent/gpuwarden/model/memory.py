@@ -187,6 +187,12 @@ class DeviceMemory:
     """How often in a row that has failed."""
     well_since: float | None = None
     """Of a cordoned device: since when nothing has spoken against it."""
+    drained_wall: float = 0.0
+    """Unix seconds at which an operator asked that what is cordoned be emptied, too; 0: nobody has."""
+    is_drain_late: bool = False
+    """Whether people were told who is still there."""
+    drain_withheld: tuple[str, ...] = ()
+    """What of a drain is withheld and has been said: action and budget."""
     last_resort: str = ""
     """What was ordered for the present lock-up once its offender was gone: relocate or cordon."""
 

@@ -33,6 +33,8 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
         until = f"it is used again after {cfg.ladder.uncordon_after_s:.0f} s without a fault"
         if state.held_by:
             until = f"{state.held_by} wants it so, until an operator lifts it"
+        if state.drained_wall:
+            until += "; it is being emptied"
         findings.append(
             Finding(
                 rule="cordon",
@@ -80,6 +82,9 @@ def give_back(desk: Desk, place: DeviceId, why: str) -> None:
         cordon_tries=0,
         well_since=None,
         last_resort="",
+        drained_wall=0.0,
+        is_drain_late=False,
+        drain_withheld=(),
     )
     _tell_end(desk, place, incident, why)
 

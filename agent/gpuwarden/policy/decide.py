@@ -13,6 +13,7 @@ from gpuwarden.policy import (
     arrival,
     cadence,
     cordon,
+    drain,
     escalate,
     evict,
     fold,
@@ -90,6 +91,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     arrival.turn_away(desk, [f for f in findings if _is_turned_away(cfg, scene, f)])
     lastresort.resort(desk, findings)
     answers = obey.obey(desk)
+    drain.advance(desk)
     repair.advance(desk, findings)
     restart.heal(desk, findings)
     cordon.lift(desk)

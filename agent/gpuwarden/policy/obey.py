@@ -42,6 +42,7 @@ def _answer(desk: Desk, command: Command) -> Answer:
         text, incident = {
             Verb.CORDON: _cordon,
             Verb.UNCORDON: _uncordon,
+            Verb.DRAIN: _drain,
             Verb.SET_HEALTHY: _set_healthy,
         }[command.verb](desk, command, place)
     except _No as no:
@@ -96,6 +97,26 @@ def _cordon(desk: Desk, command: Command, place: _Place) -> tuple[str, IncidentI
     cordon.take(desk, place.id, incident, f"{place.words}: {command.reason} ({command.name})")
     desk.devices[place.id] = replace(desk.device(place.id), held_by=command.name)
     return f"{place.words} is cordoned until it is uncordoned", incident
+
+
+def _drain(desk: Desk, command: Command, place: _Place) -> tuple[str, IncidentId]:
+    """A cordon, and whoever may be ended is asked to go; one that stands goes on as a drain."""
+    state = desk.device(place.id)
+    if state.drained_wall:
+        raise _No(f"{place.words} is being drained already, by {state.held_by}")
+    if state.cordoned_by is None or not state.held_by:
+        _cordon(desk, command, place)
+        state = desk.device(place.id)
+    incident = state.cordoned_by
+    assert incident is not None
+    desk.note(incident, NoteKind.EVIDENCE, f"{command.name} drains {place.words}: {command.reason}")
+    desk.devices[place.id] = replace(state, drained_wall=desk.scene.snap.wall)
+    highest = desk.cfg.repair.drain_evicts
+    ends = f"ends tenants up to class {highest.label}" if highest else "ends nobody"
+    return (
+        f"{place.words} is cordoned and drained: it {ends} (repair.drain_evicts), and waits for the others",
+        incident,
+    )
 
 
 def _uncordon(desk: Desk, command: Command, place: _Place) -> tuple[str, IncidentId]:

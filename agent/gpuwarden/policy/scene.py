@@ -129,6 +129,10 @@ class Scene:
                 self._by_device.setdefault(use.device, []).append(use)
         return self._by_device.get(device, ())
 
+    def slices_of(self, device: DeviceId) -> list[DeviceId]:
+        """What a device has been cut into."""
+        return [d.id for d in self.snap.devices if d.parent == device]
+
     def use_of(self, tenant: TenantId, device: DeviceId) -> Use | None:
         """What a tenant holds on a device; quick for those that stand out."""
         if self._by_both is None:

@@ -1422,7 +1422,7 @@ Global___WatchFleetResponse: _TypeAlias = WatchFleetResponse  # noqa: Y015
 
 @_typing.final
 class OrderRequest(_message.Message):
-    """verb: cordon, uncordon or set-healthy."""
+    """verb: cordon, uncordon, drain or set-healthy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

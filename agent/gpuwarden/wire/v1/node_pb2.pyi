@@ -584,7 +584,7 @@ class CommandRequest(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     verb: _builtins.str
-    """cordon, uncordon or set-healthy."""
+    """cordon, uncordon, drain or set-healthy."""
     subject: _builtins.str
     """A device (index, UUID or its beginning, PCI address) or "node"."""
     reason: _builtins.str
