@@ -8,6 +8,8 @@ from pydantic import Field
 from gpuwarden.config_addresses import DatabaseAddress, ListenAddress, OptionalListen
 from gpuwarden.config_types import Ratio, Seconds, Section
 
+AGGREGATOR_PATH = Path("/etc/gpuwarden/aggregator.toml")
+
 
 class CentreConfig(Section):
     """The daemon itself."""

@@ -34,7 +34,7 @@ from gpuwarden.aggregator.service import FleetQuery
 from gpuwarden.aggregator.store import AuditLine, Store
 from gpuwarden.aggregator.store_sqlite import SqliteStore, audit_of
 from gpuwarden.clock import Clock, SystemClock
-from gpuwarden.config_aggregator import AggregatorConfig
+from gpuwarden.config_aggregator import AGGREGATOR_PATH, AggregatorConfig
 from gpuwarden.config_files import load_as
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.log import configure_log, get_log
@@ -50,7 +50,6 @@ from gpuwarden.wire.v1.fleet_pb2_grpc import (
     add_FleetServiceServicer_to_server,
 )
 
-DEFAULT_PATH = Path("/etc/gpuwarden/aggregator.toml")
 EXIT_OK, EXIT_PROBLEM = 0, 1
 STOP_S = 3.0
 AUDIT_PAGE = 1000
@@ -79,7 +78,7 @@ SERVER_OPTIONS = (
 
 def load(path: Path | None, flags: Mapping[str, object] | None = None) -> AggregatorConfig:
     """The settings; ``ConfigError`` lists every mistake."""
-    main = DEFAULT_PATH if path is None else path
+    main = AGGREGATOR_PATH if path is None else path
     return load_as(AggregatorConfig, main, "aggregator.d", path is not None, {}, flags).config
 
 

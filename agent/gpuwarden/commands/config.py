@@ -11,8 +11,8 @@ import click
 from pydantic import BaseModel, BeforeValidator
 
 from gpuwarden.commands.output import EXIT_PROBLEM, Out, Styled, answers, end, jsonable
-from gpuwarden.config import Config
-from gpuwarden.config_files import DEFAULT_PATH, Loaded, load
+from gpuwarden.config_aggregator import AGGREGATOR_PATH, AggregatorConfig
+from gpuwarden.config_files import DEFAULT_PATH, Loaded, load, load_as
 from gpuwarden.config_types import parse_bytes
 from gpuwarden.errors import ConfigError
 from gpuwarden.model.tenant import TenantClass
@@ -30,16 +30,32 @@ file_option = click.option(
 )
 
 
+aggregator_option = click.option(
+    "--aggregator",
+    "is_aggregators",
+    is_flag=True,
+    help=f"The aggregator's file instead [{AGGREGATOR_PATH}]; drop-ins lie in aggregator.d beside it.",
+)
+
+
+def _read(path: Path | None, *, is_aggregators: bool) -> Loaded[Any]:
+    if not is_aggregators:
+        return load(path, environ=os.environ)
+    main = path or AGGREGATOR_PATH
+    return load_as(AggregatorConfig, main, "aggregator.d", path is not None, {})
+
+
 @click.command("check-config")
 @file_option
+@aggregator_option
 @answers
-def check_config(out: Out, path: Path | None) -> None:
-    """Read the configuration as the agent would and list every mistake.
+def check_config(out: Out, path: Path | None, is_aggregators: bool) -> None:
+    """Read the configuration as the agent (or the aggregator) would and list every mistake.
 
     Exit code 1 when there is one.
     """
     try:
-        loaded = load(path, environ=os.environ)
+        loaded = _read(path, is_aggregators=is_aggregators)
     except ConfigError as error:
         if out.is_json:
             out.data({"ok": False, "faults": error.faults})
@@ -65,11 +81,12 @@ def config() -> None:
 
 @config.command()
 @file_option
+@aggregator_option
 @click.option("--origin", "has_origin", is_flag=True, help="Say where each value was said.")
 @answers
-def show(out: Out, path: Path | None, has_origin: bool) -> None:
+def show(out: Out, path: Path | None, is_aggregators: bool, has_origin: bool) -> None:
     """Every setting with its value, as a configuration file (or JSON)."""
-    loaded = load(path, environ=os.environ)
+    loaded = _read(path, is_aggregators=is_aggregators)
     if out.is_json:
         said: dict[str, Any] = {"config": json.loads(loaded.config.model_dump_json(by_alias=True))}
         if has_origin:
@@ -79,7 +96,7 @@ def show(out: Out, path: Path | None, has_origin: bool) -> None:
     out.show(as_toml(loaded, has_origin=has_origin))
 
 
-def as_toml(loaded: Loaded[Config], *, has_origin: bool) -> list[str]:
+def as_toml(loaded: Loaded[Any], *, has_origin: bool) -> list[str]:
     """The whole configuration as lines of TOML that can be read back."""
     lines: list[str] = []
     origins = loaded.origins if has_origin else None
@@ -106,11 +123,15 @@ def _table(
             below.append((f"[{dotted}]", here, value))
         elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
             below += [(f"[[{dotted}]]", (*here, number), each) for number, each in enumerate(value)]
+        elif isinstance(value, dict) and any(isinstance(v, BaseModel) for v in value.values()):
+            below += [(f"[{dotted}.{_key(k)}]", (*here, k), each) for k, each in value.items()]
         elif value is not None and not (isinstance(value, tuple) and name in ("tenant", "service")):
             text = f"{key} = {_literal(value, is_size=_is_size(info.metadata, info.annotation))}"
             if origins is not None:
                 text += f"  # {origins.get(here, 'default')}"
             values.append(text)
+        elif value is None and info.default is not None:  # a door that is not to be there
+            values.append(f'{key} = "none"')
     if values and header:
         lines += ["", header] if lines else [header]
     lines += values
@@ -118,7 +139,16 @@ def _table(
         _table(lines, inner, here, origins, next_header)
 
 
+def _key(name: str) -> str:
+    """A key of a table as TOML writes it: bare where that is allowed."""
+    is_bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+    return name if is_bare else _quoted(name)
+
+
 def _literal(value: object, *, is_size: bool) -> str:
+    if isinstance(value, dict):
+        said = (f"{_key(k)} = {_literal(v, is_size=False)}" for k, v in value.items())
+        return "{ " + ", ".join(said) + " }" if value else "{}"
     if isinstance(value, TenantClass):
         return f'"{value.label}"'
     if is_size and isinstance(value, int) and not isinstance(value, bool):
@@ -155,7 +185,7 @@ def _is_size(metadata: list[Any], annotation: Any) -> bool:
     return any(isinstance(rule, BeforeValidator) and rule.func is parse_bytes for rule in rules)
 
 
-def _said(loaded: Loaded[Config]) -> dict[Place, str]:
+def _said(loaded: Loaded[Any]) -> dict[Place, str]:
     """Origins of values, without those of the tables around them."""
     tables = {place[:end] for place in loaded.origins for end in range(1, len(place))}
     return {place: origin for place, origin in loaded.origins.items() if place not in tables}
