@@ -17,6 +17,7 @@ VERBS: Mapping[str, str] = {
     "enroll": "gpuwarden.commands.enroll:enroll",
     "fleet": "gpuwarden.commands.fleet:fleet",
     "audit": "gpuwarden.commands.audit:audit",
+    "authority": "gpuwarden.commands.authority:authority",
     "status": "gpuwarden.commands.status:status",
     "gpus": "gpuwarden.commands.gpus:gpus",
     "tenants": "gpuwarden.commands.tenants:tenants",

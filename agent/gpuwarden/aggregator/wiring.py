@@ -222,7 +222,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         clock,
         issue,
         root_der=authority.root_der,
-        authorities_pem=authority.root_pem,
+        authorities_pem=authority.authorities_pem,
         own_name=AGGREGATOR_NAME,
     )
     fleet = Fleet(

@@ -20,6 +20,7 @@ SKEW = timedelta(minutes=5)
 """How much earlier a certificate holds than it is made: clocks differ."""
 REQUEST_MAX_BYTES = 8 * 1024
 _PEM = serialization.Encoding.PEM
+_DER = serialization.Encoding.DER
 SERVING = frozenset({Role.NODE, Role.AGGREGATOR})
 """Who may show a certificate as a server."""
 
@@ -34,40 +35,66 @@ class Issued:
     not_after_wall: float
 
 
+SIGNING, NEXT, OLD = "signing", "next", "old"
+"""Of the authorities in a folder: the one that signs; one that is to; one that did. All are trusted."""
+_NAMES = {SIGNING: "authority", NEXT: "authority-next", OLD: "authority-old"}
+
+
+class Paths:
+    """Where an authority of a folder lies."""
+
+    def __init__(self, folder: Path, role: str) -> None:
+        self.key = folder / f"{_NAMES[role]}-key.pem"
+        self.certificate = folder / f"{_NAMES[role]}.pem"
+
+
 class Authority:
     """Signs for one trust domain. Its key never leaves the folder it was made in."""
 
     def __init__(
-        self, key: ec.EllipticCurvePrivateKey, root: x509.Certificate, domain: str
+        self,
+        key: ec.EllipticCurvePrivateKey,
+        root: x509.Certificate,
+        domain: str,
+        others: tuple[x509.Certificate, ...] = (),
     ) -> None:
+        """``others``: authorities that are trusted beside it, while one is rolled (``pki.rolling``)."""
         self._key = key
         self._root = root
         self.domain = domain
         self.root_pem = root.public_bytes(_PEM)
         self.root_der = root.public_bytes(serialization.Encoding.DER)
+        self.authorities_pem = b"".join(each.public_bytes(_PEM) for each in (root, *others))
 
     @classmethod
     def open(cls, folder: Path, domain: str, wall: float) -> "Authority":
         """The one in the folder; made when there is none. ``Unavailable`` when it cannot be read."""
-        key_path, root_path = folder / "authority-key.pem", folder / "authority.pem"
+        own = Paths(folder, SIGNING)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not key_path.exists() and not root_path.exists():
-                key, root = _make_root(domain, wall)
-                replace_file(key_path, _key_pem(key), 0o600)
-                replace_file(root_path, root.public_bytes(_PEM), 0o644)
+            if not own.key.exists() and not own.certificate.exists():
+                key, root = make_root(domain, wall)
+                write_root(own, key, root)
                 return cls(key, root, domain)
-            loaded = serialization.load_pem_private_key(key_path.read_bytes(), None)
-            root = x509.load_pem_x509_certificate(root_path.read_bytes())
+            loaded = serialization.load_pem_private_key(own.key.read_bytes(), None)
+            root = read_root(own.certificate)
+            others = tuple(
+                read_root(path)
+                for path in (Paths(folder, role).certificate for role in (NEXT, OLD))
+                if path.exists()
+            )
         except (OSError, ValueError) as error:
             raise Unavailable(f"{folder}: the authority cannot be read: {error}") from error
         if not isinstance(loaded, ec.EllipticCurvePrivateKey):
-            raise Unavailable(f"{key_path}: expected an elliptic curve key")
-        if loaded.public_key() != root.public_key():
+            raise Unavailable(f"{own.key}: expected an elliptic curve key")
+        trusted = dict.fromkeys((root, *others))  # each once
+        mine = next((each for each in trusted if each.public_key() == loaded.public_key()), None)
+        if mine is None:
             raise Unavailable(
                 f"{folder}: key and certificate of the authority do not belong together"
             )
-        return cls(loaded, root, domain)
+        del trusted[mine]
+        return cls(loaded, mine, domain or domain_of(mine.public_bytes(_DER)), tuple(trusted))
 
     def issue(
         self,
@@ -124,7 +151,7 @@ class Authority:
             domain=self.domain,
             key_pem=key_pem,
             certificate_pem=issued.certificate_pem,
-            authorities_pem=self.root_pem,
+            authorities_pem=self.authorities_pem,
             not_before_wall=issued.not_before_wall,
             not_after_wall=issued.not_after_wall,
         )
@@ -179,6 +206,15 @@ def domain_of(root_der: bytes) -> str:
         raise Refused(f"not an authority of a fleet: {error}") from error
 
 
+def holds(authorities_pem: bytes, root_der: bytes) -> bool:
+    """Whether an authority is among others; not where they cannot be read."""
+    try:
+        roots = x509.load_pem_x509_certificates(authorities_pem)
+    except ValueError:
+        return False
+    return any(root.public_bytes(_DER) == root_der for root in roots)
+
+
 def pem_of(root_der: bytes) -> bytes:
     """An authority as PEM."""
     return x509.load_der_x509_certificate(root_der).public_bytes(_PEM)
@@ -192,13 +228,28 @@ def _has_signed(root: x509.Certificate, certificate: x509.Certificate) -> bool:
     return True
 
 
-def _make_root(domain: str, wall: float) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def read_root(path: Path) -> x509.Certificate:
+    """An authority's certificate; ``OSError`` and ``ValueError`` say why it cannot be read."""
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def write_root(paths: Paths, key: ec.EllipticCurvePrivateKey, root: x509.Certificate) -> None:
+    """Key first: a certificate without its key would be an authority that cannot sign."""
+    replace_file(paths.key, _key_pem(key), 0o600)
+    replace_file(paths.certificate, root.public_bytes(_PEM), 0o644)
+
+
+def make_root(domain: str, wall: float) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """A new authority for a trust domain: its key and its own certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     begin = datetime.fromtimestamp(wall, UTC).replace(microsecond=0)
+    serial = x509.random_serial_number()
+    # Two authorities of one fleet bear two names: who looks for an issuer looks by name.
+    called = f"gpuwarden fleet authority {serial:x}"[:40]
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, domain),
-            x509.NameAttribute(NameOID.COMMON_NAME, "gpuwarden fleet authority"),
+            x509.NameAttribute(NameOID.COMMON_NAME, called),
         ]
     )
     root = (
@@ -206,7 +257,7 @@ def _make_root(domain: str, wall: float) -> tuple[ec.EllipticCurvePrivateKey, x5
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial)
         .not_valid_before(begin - SKEW)
         .not_valid_after(begin + timedelta(days=365 * ROOT_YEARS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from gpuwarden.adapters.pki.authority import accepted, domain_of, make_request, pem_of
+from gpuwarden.adapters.pki.authority import accepted, domain_of, holds, make_request, pem_of
 from gpuwarden.adapters.pki.names import (
     AGGREGATOR_NAME,
     Credentials,
@@ -35,8 +35,11 @@ def enrol(
     with grpc.secure_channel(address, grpc.ssl_channel_credentials(root_pem), OPTIONS) as channel:
         answer = _said(EnrolmentServiceStub(channel).Enrol, request, address, timeout_s)
     identity = Identity(role=Role.NODE, name=node)
-    # The authority that came with the invitation is the one that counts, whatever was sent.
+    # The authority that came with the invitation is the one that counts; others are trusted beside it, as at a
+    # renewal, where the answer, which came from somebody whom it vouches for, names it too.
     fresh = accepted(key_pem, answer.certificate_pem, root_pem, domain, identity)
+    if holds(answer.authorities_pem, root_der):
+        fresh = accepted(key_pem, answer.certificate_pem, answer.authorities_pem, domain, identity)
     write_credentials(folder, fresh)
     return fresh
 
