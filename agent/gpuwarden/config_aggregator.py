@@ -16,6 +16,8 @@ class CentreConfig(Section):
     """For nodes and people; both show a certificate."""
     enrol_listen: ListenAddress | None = "0.0.0.0:9441"
     """For nodes that are to join, with a token; unset: nobody joins."""
+    advertise: ListenAddress | None = None
+    """HOST:PORT at which people and other aggregators find this one; unset: this host's name and ``listen``."""
     names: tuple[str, ...] = ()
     """Further names and addresses that its certificate is to bear."""
     state_dir: Path = Path("/var/lib/gpuwarden-aggregator")
