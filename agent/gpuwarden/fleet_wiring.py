@@ -64,7 +64,7 @@ def build_fleet(
     cfg: FleetConfig, source: ViewSource, commands: CommandQueue, clock: Clock
 ) -> FleetParts | None:
     """Nothing where no aggregator is named; ``Unavailable`` where the node has no identity yet."""
-    if cfg.aggregator is None:
+    if not cfg.aggregator:
         return None
     certificate = OwnCertificate(cfg.identity_dir, cfg.aggregator)
     if certificate.read().identity.role is not Role.NODE:

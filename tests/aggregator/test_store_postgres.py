@@ -97,8 +97,7 @@ def test_a_connection_that_was_lost_is_made_anew(url: str) -> None:
         admin.execute(kill)
     with pytest.raises(Unavailable), store.transaction():
         store.put([entry(1)])
-    with pytest.raises(Unavailable):
-        store.incidents_open()
+    assert store.incidents_open() == 0
     with store.transaction():
         assert store.put([entry(1)]) == {("n1", "log"): 1}
     assert store.incidents_open() == 1

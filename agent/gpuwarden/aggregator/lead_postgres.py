@@ -52,7 +52,7 @@ class PostgresLead:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(LEASE_S)
-        self._lose("stopping")
+        self._lose("this aggregator stops", is_error=False)
 
     def lead(self) -> Lead:
         with self._lock:
@@ -71,12 +71,13 @@ class PostgresLead:
                 self._forget(f"epoch {epoch} has begun elsewhere")
             self._known = replace(self._known, epoch=epoch)
 
-    def _forget(self, why: str) -> None:
+    def _forget(self, why: str, *, is_error: bool = True) -> None:
         """Not the leader any more; under the lock."""
         epoch, self._own = self._own, None
         self.lost += 1
         self._known = replace(self._known, is_ours=False, address="", why=why)
-        get_log().error("lead_lost", epoch=epoch, reason=why)
+        log = get_log().error if is_error else get_log().info
+        log("lead_lost", epoch=epoch, reason=why)
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):
@@ -129,12 +130,12 @@ class PostgresLead:
             with self._lock:
                 self._known = Lead(epoch=int(found[0]), is_ours=False, address=found[1])
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, why: str, *, is_error: bool = True) -> None:
         """Let the session go: with it goes the lock, if it was ours."""
         session, self._session = self._session, None
         with self._lock:
             if self._own is not None:
-                self._forget(why)
+                self._forget(why, is_error=is_error)
             else:
                 self._known = replace(self._known, is_ours=False, address="", why=why)
         if session is not None:

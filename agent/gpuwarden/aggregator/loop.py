@@ -58,6 +58,14 @@ class Fleet:
         self.view = FleetView(serial=0, at=clock.now(), wall=clock.wall(), epoch=0)
 
     def start(self) -> None:
+        lead = self._leadership.lead()
+        self.view = replace(
+            self.view,
+            epoch=lead.epoch,
+            is_leader=lead.is_ours,
+            leader=lead.address,
+            leader_unknown=lead.why,
+        )
         self._thread.start()
 
     def stop(self, within_s: float = 5.0) -> None:

@@ -304,15 +304,21 @@ class PostgresStore:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
-                if self._reader is None:
-                    self._reader = connected(self._url, "reader", is_reader=True)
-                return self._reader.execute(query, values).fetchall()
+                return self._read(query, values)
             except psycopg.Error as error:
                 reader, self._reader = self._reader, None
-                if reader is not None:
-                    with suppress(psycopg.Error):
-                        reader.close()
+                if reader is None or not reader.broken:
+                    raise unavailable(error) from error
+            try:  # it was lost since it was last used: that is no answer yet
+                return self._read(query, values)
+            except psycopg.Error as error:
+                self._reader = None
                 raise unavailable(error) from error
+
+    def _read(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        if self._reader is None:
+            self._reader = connected(self._url, "reader", is_reader=True)
+        return self._reader.execute(query, values).fetchall()
 
     def backup(self, path: Path) -> None:
         with self._lock:

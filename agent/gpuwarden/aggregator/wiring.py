@@ -262,6 +262,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         identity_of=who,
         version=gpuwarden.__version__,
         counters=lambda: parts["it"].counters(),
+        others=company.others,
     )
     parts["it"] = Parts(
         cfg=cfg,
