@@ -388,3 +388,15 @@ def test_what_is_acknowledged_is_synced(tmp_path: Path) -> None:
     assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     store.close()
+
+
+def test_who_stops_waiting_does_not_stop_the_rest(store: Store) -> None:
+    worker = committer(store, Listener())
+    given_up = [worker.do(lambda s: s.audit(WALL, "alice", "a", "")) for _ in range(2)]
+    kept = worker.do(lambda s: s.audit(WALL, "alice", "b", ""))
+    assert all(future.cancel() for future in given_up)
+    worker.start()
+    kept.result(10)
+    worker.do(lambda s: s.audit(WALL, "alice", "c", "")).result(10)
+    assert [line.what for line in store.audit_lines(0, 9)] == ["b", "c"]
+    worker.stop()

@@ -118,10 +118,11 @@ class Committer:
                     )
                 many = min(GROUP_MAX, len(self._entries))
                 entries = [self._entries.popleft() for _ in range(many)]
-                deeds = list(self._deeds)
-                self._deeds.clear()
-                if self._is_stopping and not entries and not deeds:
+                waiting, self._deeds = self._deeds, deque()
+                if self._is_stopping and not entries and not waiting:
                     return
+            # What nobody waits for any more is not begun; what is begun cannot be given up.
+            deeds = [each for each in waiting if each[1].set_running_or_notify_cancel()]
             if not self._do_together(deeds):
                 for deed, future in deeds:
                     self._do(deed, future)

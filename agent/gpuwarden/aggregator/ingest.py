@@ -99,8 +99,7 @@ class Ingest(FleetServiceServicer):
         stream.has_news = True
         offset_s = greeting.wall - self._clock.wall() if greeting.wall else None
         self._hear(Joined(at=now, stream=stream.number, greeting=greeting, wall_offset_s=offset_s))
-        stream.directives.append(self._standing_directive())
-        stream.wake.set()
+        stream.tell(self._standing_directive(), now)
         reader = asyncio.create_task(self._read(stream, context))
         try:
             await self._write(stream, context, reader)
@@ -228,7 +227,7 @@ class Ingest(FleetServiceServicer):
                 return
             if stream.has_news or stream.directives:
                 stream.has_news = False
-                directive = stream.directives.popleft() if stream.directives else None
+                directive = stream.next_directive(self._clock.now())
                 if stream.directives:
                     stream.wake.set()
                 ack = pb.Ack(
@@ -298,8 +297,7 @@ class Ingest(FleetServiceServicer):
             return False
         directive.epoch = self._leadership.lead().epoch
         directive.is_permit_required = self._cfg.permit.required
-        stream.directives.append(directive)
-        stream.wake.set()
+        stream.tell(directive, self._clock.now())
         return True
 
     def _standing_directive(self) -> pb.Directive:

@@ -136,18 +136,31 @@ class Fleet:
         if not decision.granted:
             return decision
         granted = decision.granted
+        future = self._committer.do(lambda store: store.grant(granted))
         try:
-            self._committer.do(lambda store: store.grant(granted)).result(COMMIT_S)
+            future.result(COMMIT_S)
         except (GpuwardenError, TimeoutError) as error:
+            future.cancel()
             self.failures += 1
             get_log().error("permits_not_kept", reason=str(error), permits=len(granted))
             # It may still get there: the budget keeps counting it, and nobody hears of it.
-            return replace(decision, granted=())
+            return self._counted(replace(decision, granted=()), granted)
         for permit in granted:
             get_log().info(
                 "permit_granted", node=permit.node, kind=permit.kind, subject=permit.subject
             )
-        return decision
+        return self._counted(decision, granted)
+
+    def _counted(self, decision: FleetDecision, granted: tuple[Permit, ...]) -> FleetDecision:
+        """Budgets count what was granted from when it was on disk, not from when that was decided."""
+        now, fresh = self._clock.now(), {permit.id for permit in granted}
+        ledger = tuple(
+            replace(p, granted_at=now, expires_at=now + (p.expires_at - p.granted_at))
+            if p.id in fresh
+            else p
+            for p in decision.memory.ledger
+        )
+        return replace(decision, memory=replace(decision.memory, ledger=ledger))
 
     def _publish(self, decision: FleetDecision, lead: Lead, now: float, wall: float) -> None:
         held = sum(1 for p in decision.memory.ledger if now < p.expires_at)

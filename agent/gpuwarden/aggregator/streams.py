@@ -33,7 +33,10 @@ class Stream:
     newest: pb.Sample | None = None
     is_shown: bool = False
     """Whether all of ``newest`` was looked at: only then may people see it."""
-    directives: deque[pb.Directive] = field(default_factory=lambda: deque(maxlen=DIRECTIVES_MAX))
+    directives: deque[tuple[float, pb.Directive]] = field(
+        default_factory=lambda: deque(maxlen=DIRECTIVES_MAX)
+    )
+    """Each with the time from which its permits and orders count."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     end: str = ""
     """Why it is to be ended; empty: it is not."""
@@ -49,6 +52,21 @@ class Stream:
             return False
         self.tokens -= 1.0
         return True
+
+    def tell(self, directive: pb.Directive, now: float) -> None:
+        """Have it sent; of many that wait the oldest is dropped."""
+        self.directives.append((now, directive))
+        self.wake.set()
+
+    def next_directive(self, now: float) -> pb.Directive | None:
+        """The oldest that waits. What it gives leave for ends when it was to end, however long this process
+        was stopped meanwhile."""
+        if not self.directives:
+            return None
+        since, directive = self.directives.popleft()
+        for each in (*directive.permits, *directive.orders):
+            each.ttl_s = max(0.0, each.ttl_s - (now - since))
+        return directive
 
     def is_ending(self) -> bool:
         return bool(self.end)
