@@ -63,6 +63,7 @@ LAYERS: dict[str, Layer] = {
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),
     "aggregator.own": Layer(own=ALL),  # a part of wiring
+    "aggregator.company": Layer(own=ALL),  # a part of wiring
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 from gpuwarden.config_types import shown
 
 PORT_MAX = 65_535
+PLACES_MAX = 8
 # http://127.0.0.1:8000/metrics, http://[::1]:8000/metrics
 _LOOPBACK = re.compile(
     r"http://(?:127\.0\.0\.1|localhost|\[::1\])(?::(?P<port>[0-9]{1,5}))?/[!-~]{0,480}\Z"
@@ -143,11 +144,21 @@ def parse_time_of_day(value: object) -> str:
     raise ValueError(f"expected a time of day in UTC such as 02:00, got {shown(value)}")
 
 
+def parse_listens(value: object) -> tuple[str, ...]:
+    """One ``HOST:PORT``, or a list of several; ValueError says what was expected."""
+    listed = value if isinstance(value, list | tuple) else [value]
+    found = tuple(parse_listen(each) for each in listed)
+    if len(found) > PLACES_MAX or len(set(found)) < len(found):
+        raise ValueError(f"expected up to {PLACES_MAX} different HOST:PORT, got {shown(value)}")
+    return found
+
+
 def _before(parse: Any) -> BeforeValidator:
     return BeforeValidator(parse)
 
 
 LoopbackUrl = Annotated[str, _before(parse_loopback_url)]
+ListenAddresses = Annotated[tuple[str, ...], _before(parse_listens)]
 ListenAddress = Annotated[str, _before(parse_listen)]
 OptionalListen = Annotated[str | None, _before(parse_optional_listen)]
 UnixUrl = Annotated[str, _before(parse_unix_url)]

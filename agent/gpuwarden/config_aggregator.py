@@ -20,6 +20,8 @@ class CentreConfig(Section):
     """For nodes that are to join, with a token; ``none``: nobody joins."""
     metrics_listen: OptionalListen = "127.0.0.1:9443"
     """For /metrics, and /sd, which tells Prometheus of every agent; ``none``: neither is served."""
+    advertise: ListenAddress | None = None
+    """HOST:PORT at which people and other aggregators find this one; unset: this host's name and ``listen``."""
     names: tuple[str, ...] = ()
     """Further names and addresses that its certificate is to bear."""
     state_dir: Path = Path("/var/lib/gpuwarden-aggregator")

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gpuwarden.config_addresses import ListenAddress
+from gpuwarden.config_addresses import ListenAddress, ListenAddresses
 from gpuwarden.config_types import Bytes, Seconds, Section
 
 MIB = 2**20
@@ -15,8 +15,9 @@ EVERYWHERE = frozenset({"0.0.0.0", "[::]", "*"})
 class FleetConfig(Section):
     """A node in a fleet. Without ``aggregator`` it is alone, and nothing of this is used."""
 
-    aggregator: ListenAddress | None = None
-    """HOST:PORT of the aggregator."""
+    aggregator: ListenAddresses = ()
+    """HOST:PORT of the aggregator, or a list of those that share one database: each node begins with one of
+    them and goes on to the next when it does not answer."""
     identity_dir: Path = Path("/var/lib/gpuwarden/fleet")
     """Key and certificate of this node, from ``gpuwarden enroll``."""
     listen: ListenAddress | None = None

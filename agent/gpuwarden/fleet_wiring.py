@@ -65,7 +65,7 @@ def build_fleet(
 ) -> FleetParts | None:
     """Nothing where no aggregator is named; ``Unavailable`` where the node has no identity yet.
     ``metrics_listen``: where this node serves its metrics page."""
-    if cfg.aggregator is None:
+    if not cfg.aggregator:
         return None
     certificate = OwnCertificate(cfg.identity_dir, cfg.aggregator)
     if certificate.read().identity.role is not Role.NODE:

@@ -288,7 +288,7 @@ def build(
 
 def _fleet(cfg: Config, board: Board, commands: CommandQueue, clock: Clock) -> "FleetParts | None":
     """A node alone does not even load what one in a fleet needs."""
-    if cfg.fleet.aggregator is None:
+    if not cfg.fleet.aggregator:
         return None
     from gpuwarden.fleet_wiring import build_fleet
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,13 +58,16 @@ class NoAudit:
 class Node:
     """A node's part in a fleet over a board that the test fills."""
 
-    def __init__(self, centre: Centre, folder: Path, name: str = "n1") -> None:
+    def __init__(
+        self, centre: Centre, folder: Path, name: str = "n1", others: tuple[str, ...] = ()
+    ) -> None:
+        addresses = (centre.address, *others)
         write_credentials(folder, centre.credentials(Role.NODE, name, names=(name,)))
         clock = SystemClock()
-        self.certificate = OwnCertificate(folder, centre.address, ("/bin/false",))
+        self.certificate = OwnCertificate(folder, addresses, ("/bin/false",))
         self.board = Board()
         self.obeyed: list[tuple[Verb, str]] = []
-        cfg = FleetConfig(aggregator=centre.address, sample_every_s=0.2, batch_s=0.2)
+        cfg = FleetConfig(aggregator=addresses, sample_every_s=0.2, batch_s=0.2)
         self.door = FleetDoor(
             "127.0.0.1:0",
             self.board,
@@ -154,6 +158,22 @@ def test_what_happened_while_the_aggregator_was_away_is_told_later(tmp_path: Pat
                 eventually(lambda: node.spool.waiting == 0, "all acknowledged")
 
 
+def test_where_one_aggregator_does_not_answer_the_next_is_tried(
+    centre: Centre, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        dead = f"127.0.0.1:{held.getsockname()[1]}"
+    for folder, name in (("a", "n1"), ("b", "n2"), ("c", "n3")):  # whichever they begin with
+        node = Node(centre, tmp_path / folder, name, others=(dead,))
+        try:
+            node.start()
+            node.show(view())
+            eventually(lambda n=node: n.uplink.connects == 1, "connected")  # type: ignore[misc]
+            assert node.uplink.fault == ""
+        finally:
+            node.close()
+
+
 def test_leave_that_is_wanted_comes(centre: Centre, tmp_path: Path) -> None:
     held = Withheld(
         kind=Kind.CORDON,
@@ -233,7 +253,7 @@ def test_only_the_aggregator_may_ask_a_node(centre: Centre, tmp_path: Path) -> N
 
 def test_without_an_identity_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="gpuwarden enroll"):
-        OwnCertificate(tmp_path, "127.0.0.1:1")
+        OwnCertificate(tmp_path, ["127.0.0.1:1"])
 
 
 def test_news_are_told_once_and_growth_now_and_then() -> None:

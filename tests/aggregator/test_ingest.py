@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -235,7 +236,7 @@ def test_leave_is_asked_for_and_given_once_it_is_on_disk(centre: Centre) -> None
         "boot-1",
     )
     assert 0 < permit.ttl_s <= centre.cfg.permit.ttl_s
-    assert [p.id for p in centre.parts.store.permits_since(0)] == [permit.id]
+    assert [kept.permit.id for kept in centre.parts.store.ledger(time.time(), 60)] == [permit.id]
     line.close()
 
 

@@ -7,15 +7,16 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from gpuwarden.aggregator.committer import Committer, Mark
+from gpuwarden.aggregator.committer import GROUP_MAX, Committer, Mark
 from gpuwarden.aggregator.store import Entry, KeptOrder, Spent, Store
 from gpuwarden.aggregator.store_postgres import PostgresStore
 from gpuwarden.aggregator.store_sqlite import SCRIPTS, SqliteStore
 from gpuwarden.clock import SystemClock
-from gpuwarden.errors import Unavailable
+from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import Greeting, Permit, Report, Told
 from tests.aggregator.databases import database
@@ -92,14 +93,14 @@ def test_it_is_all_there_after_a_restart(reopen: Callable[[], Store]) -> None:
     greeting = Greeting(node="n1", boot_id="b", log_id="log", group="g", domains=(("rack", "r"),))
     with first.transaction():
         assert first.next_epoch() == 1
-        assert first.greet(greeting, WALL) == 0
+        assert first.greet(greeting, WALL).upto == 0
         first.put([entry(told(1), told(2))])
     first.close()
     second = reopen()
     assert second.greetings() == [greeting]
     with second.transaction():
         assert second.next_epoch() == 2
-        assert second.greet(greeting, WALL) == 2
+        assert second.greet(greeting, WALL).upto == 2
     second.close()
 
 
@@ -160,9 +161,9 @@ def test_an_order_is_the_first_of_its_name_and_answered_by_its_node(store: Store
     assert store.order("o") == replace(order, is_done=True, text="done")
 
 
-def test_permits_come_back_as_they_were(store: Store) -> None:
-    permit = Permit(
-        id="p",
+def permit(epoch: int, name: str = "p") -> Permit:
+    return Permit(
+        id=name,
         node="n1",
         boot_id="b",
         ask="a",
@@ -170,12 +171,43 @@ def test_permits_come_back_as_they_were(store: Store) -> None:
         subject="GPU-0",
         group="g",
         granted_wall=WALL,
-        epoch=3,
+        granted_at=100.0,
+        expires_at=160.0,
+        epoch=epoch,
     )
+
+
+def test_permits_come_back_as_they_were_with_what_is_left_of_them(store: Store) -> None:
     with store.transaction():
-        store.grant([permit, permit])
-    assert store.permits_since(WALL) == [permit]
-    assert store.permits_since(WALL + 1) == []
+        given = permit(store.next_epoch())
+        store.grant([given, given])
+    (kept,) = store.ledger(WALL + 1, 30)
+    assert kept.permit == replace(given, granted_at=0.0, expires_at=0.0)
+    assert kept.age_s + kept.left_s == pytest.approx(60.0, abs=0.01)
+    assert 0 <= kept.age_s < 30
+
+
+def test_case_26_the_permits_of_an_epoch_that_is_over_are_refused(store: Store) -> None:
+    with store.transaction():
+        first = store.next_epoch()
+        store.fence(first)
+    with store.transaction():
+        second = store.next_epoch()
+    assert second > first
+    for late in ([permit(first)], [permit(second, "q"), permit(first)]):
+        with pytest.raises(Refused, match="is over"), store.transaction():
+            store.grant(late)
+    assert store.ledger(WALL, 60) == []
+    with store.transaction():
+        store.grant([permit(second)])
+    assert [kept.permit.epoch for kept in store.ledger(WALL, 60)] == [second]
+
+
+def test_a_later_stream_has_a_higher_number(store: Store) -> None:
+    greeting = Greeting(node="n1", boot_id="b", log_id="log")
+    with store.transaction():
+        streams = [store.greet(greeting, WALL).stream for _ in range(3)]
+    assert streams == sorted(set(streams))
 
 
 def test_what_is_old_goes_and_what_is_open_stays(store: Store) -> None:
@@ -241,8 +273,8 @@ def committer(store: Store, listener: Listener, **more: object) -> Committer:
     )
 
 
-def mark(upto: int) -> Mark:
-    return Mark(stream=1, node="n1", events_upto=upto, samples_upto=0, has_events=True)
+def mark(upto: int, stream: int = 1, node: str = "n1") -> Mark:
+    return Mark(stream=stream, node=node, events_upto=upto, samples_upto=0, has_events=True)
 
 
 def test_nothing_is_told_before_it_is_kept(store: Store) -> None:
@@ -269,13 +301,39 @@ def test_a_commit_that_fails_is_told_as_that_and_the_next_may_pass(
         assert listener.heard.wait(10)
     assert (listener.committed, len(listener.failed)) == ([], 1)
     listener.heard.clear()
-    worker.offer(entry(told(1)), mark(1))
+    # Event 2 without event 1 would be taken for both: the stream has to begin again.
+    assert not worker.offer(entry(told(2)), mark(2))
+    assert worker.offer(entry(told(1)), mark(1, stream=2))
     assert listener.heard.wait(10)
     assert listener.committed == [1]
+    worker.forget(1)
+    assert worker.offer(entry(told(2)), mark(2))
     worker.stop()
 
 
-def _full(entries: object) -> None:
+def test_what_waits_behind_a_commit_that_failed_is_not_kept_either(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = Listener()
+    many = GROUP_MAX + 3
+    big = committer(store, listener, queue_max=many)
+    for number in range(1, many):
+        assert big.offer(entry(told(number)), mark(number))
+    assert big.offer(entry(told(1), node="n2"), mark(1, stream=2, node="n2"))
+    put, calls = store.put, iter((False, True, True))
+
+    def once_full(entries: list[Entry]) -> dict[tuple[str, str], int]:
+        return put(entries) if next(calls) else _full(entries)
+
+    monkeypatch.setattr(store, "put", once_full)
+    big.start()
+    big.stop()
+    assert listener.committed == [1]  # of the other node
+    with store.transaction():
+        assert store.greet(Greeting(node="n1", boot_id="b", log_id="log"), WALL).upto == 0
+
+
+def _full(entries: object) -> NoReturn:
     raise Unavailable("disk full")
 
 
@@ -330,3 +388,15 @@ def test_what_is_acknowledged_is_synced(tmp_path: Path) -> None:
     assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     store.close()
+
+
+def test_who_stops_waiting_does_not_stop_the_rest(store: Store) -> None:
+    worker = committer(store, Listener())
+    given_up = [worker.do(lambda s: s.audit(WALL, "alice", "a", "")) for _ in range(2)]
+    kept = worker.do(lambda s: s.audit(WALL, "alice", "b", ""))
+    assert all(future.cancel() for future in given_up)
+    worker.start()
+    kept.result(10)
+    worker.do(lambda s: s.audit(WALL, "alice", "c", "")).result(10)
+    assert [line.what for line in store.audit_lines(0, 9)] == ["b", "c"]
+    worker.stop()

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from gpuwarden.aggregator.store import Entry, first_broken
-from gpuwarden.aggregator.store_postgres import SCRIPTS, PostgresStore
-from gpuwarden.errors import Unavailable, Unsupported
+from gpuwarden.aggregator.store_postgres import PostgresStore
+from gpuwarden.aggregator.store_postgres_schema import SCRIPTS
+from gpuwarden.errors import Unavailable
 from gpuwarden.model.fleet import Told
 from tests.aggregator.databases import database
 
@@ -96,8 +97,7 @@ def test_a_connection_that_was_lost_is_made_anew(url: str) -> None:
         admin.execute(kill)
     with pytest.raises(Unavailable), store.transaction():
         store.put([entry(1)])
-    with pytest.raises(Unavailable):
-        store.incidents_open()
+    assert store.incidents_open() == 0
     with store.transaction():
         assert store.put([entry(1)]) == {("n1", "log"): 1}
     assert store.incidents_open() == 1
@@ -116,12 +116,3 @@ def test_no_server_is_told_without_the_password() -> None:
     with pytest.raises(Unavailable) as caught:
         PostgresStore("postgresql://user:hunter2@127.0.0.1:1/none")
     assert "hunter2" not in str(caught.value)
-
-
-def test_a_copy_is_its_own_tools_business(url: str) -> None:
-    from pathlib import Path
-
-    store = PostgresStore(url)
-    with pytest.raises(Unsupported, match="pg_dump"):
-        store.backup(Path("/nowhere"))
-    store.close()

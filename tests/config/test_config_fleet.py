@@ -18,7 +18,14 @@ def said(folder: Path, text: str) -> Path:
 
 def test_by_itself_a_node_belongs_to_no_fleet(tmp_path: Path) -> None:
     cfg = load(said(tmp_path, ""), environ={}).config.fleet
-    assert (cfg.aggregator, cfg.listen) == (None, None)
+    assert (cfg.aggregator, cfg.listen) == ((), None)
+
+
+def test_an_aggregator_or_several(tmp_path: Path) -> None:
+    one = load(said(tmp_path, 'aggregator = "a:9440"'), environ={}).config.fleet
+    assert one.aggregator == ("a:9440",)
+    two = load(said(tmp_path, 'aggregator = ["a:9440", "b:9440"]'), environ={}).config.fleet
+    assert two.aggregator == ("a:9440", "b:9440")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
@@ -34,6 +41,8 @@ def test_every_address_is_none_that_could_be_asked(tmp_path: Path, host: str) ->
     ("text", "expected"),
     [
         ('local_kinds = ["explode"]', "fleet.local_kinds"),
+        ('aggregator = ["a:1", "nowhere"]', "fleet.aggregator: expected HOST:PORT"),
+        ('aggregator = ["a:1", "a:1"]', "fleet.aggregator: expected up to 8 different"),
         ('aggregator = "nowhere"', "fleet.aggregator: expected HOST:PORT"),
         ("local_actions = -1", "fleet.local_actions"),
         ('group = ""', "fleet.group"),

@@ -19,7 +19,7 @@ from gpuwarden.sim.node.clock import SimClock
 from tests.sample_view import INCIDENT, view
 
 BOOT = view().snapshot.boot_id
-CFG = FleetConfig(aggregator="127.0.0.1:1")
+CFG = FleetConfig(aggregator=("127.0.0.1:1",))
 
 
 class Loop:

@@ -18,7 +18,7 @@ GPU = DeviceId("GPU-0")
 INCIDENT = Incident(
     id=IncidentId("inc-1"), rule="fault", summary="", opened_at=NOW - 9, opened_wall=0.0
 )
-CFG = FleetConfig(aggregator="127.0.0.1:1", local_actions=2)
+CFG = FleetConfig(aggregator=("127.0.0.1:1",), local_actions=2)
 
 
 def held(
@@ -96,6 +96,6 @@ def test_alone_a_node_may_do_a_little_and_only_after_a_while() -> None:
 
 
 def test_the_oldest_fault_goes_first() -> None:
-    cfg = FleetConfig(aggregator="127.0.0.1:1", local_actions=1)
+    cfg = FleetConfig(aggregator=("127.0.0.1:1",), local_actions=1)
     given = leave.local(cfg, [ask("new", age_s=1), ask("old", age_s=50)], [], "b", 999.0, NOW)
     assert [p.ask for p in given] == ["old"]

@@ -7,6 +7,7 @@ acknowledged is sent again. Reconnects wait a random time up to a bound that dou
 import contextlib
 import random
 import threading
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -69,6 +70,8 @@ class Uplink:
         self._certificate = certificate
         self._clock = clock
         self._chance = random.Random()
+        # Nodes spread over the aggregators by their names, each always beginning at the same.
+        self._place = zlib.crc32(certificate.name.encode())
         self._stop = threading.Event()
         self._has_seen = threading.Event()
         """A picture: before it there is nothing to tell, not even which boot this is."""
@@ -156,7 +159,7 @@ class Uplink:
 
     def _attend(self) -> None:
         """Keep a stream open."""
-        wait_s = BACKOFF_MIN_S
+        wait_s, failed = BACKOFF_MIN_S, 0
         while not (self._has_seen.wait(1.0) or self._stop.is_set()):
             pass
         while not self._stop.is_set():
@@ -179,7 +182,12 @@ class Uplink:
             lasted_s = self._clock.now() - begun
             log = get_log().info if lasted_s >= SETTLED_S else get_log().warning
             log("uplink_down", reason=self.fault[:400], lasted_s=round(lasted_s))
-            wait_s = BACKOFF_MIN_S if lasted_s >= SETTLED_S else min(BACKOFF_MAX_S, wait_s * 2)
+            self._place += 1
+            failed = 1 if lasted_s >= SETTLED_S else failed + 1
+            if lasted_s >= SETTLED_S:
+                wait_s = BACKOFF_MIN_S
+            elif failed % len(self._cfg.aggregator or ("",)) == 0:
+                wait_s = min(BACKOFF_MAX_S, wait_s * 2)  # none of them answers
             self._stop.wait(self._chance.uniform(0.0, wait_s))
 
     def _let_go(self) -> None:
@@ -191,14 +199,15 @@ class Uplink:
 
     def _converse(self) -> None:
         """One stream, from its hello to its end; raises what ended it."""
-        if self._cfg.aggregator is None:
+        if not self._cfg.aggregator:
             raise Unavailable("fleet.aggregator is not set")
+        address = self._cfg.aggregator[self._place % len(self._cfg.aggregator)]
         own = self._certificate.read()
         credentials = grpc.ssl_channel_credentials(
             own.authorities_pem, own.key_pem, own.certificate_pem
         )
-        with grpc.secure_channel(self._cfg.aggregator, credentials, CHANNEL_OPTIONS) as channel:
-            session = self._session = _Session()
+        with grpc.secure_channel(address, credentials, CHANNEL_OPTIONS) as channel:
+            session = self._session = _Session(address)
             call: Any = FleetServiceStub(channel).Attend(self._outgoing(session))
             session.call = call
             try:
@@ -219,7 +228,7 @@ class Uplink:
                     self.connects += 1
                     self.fault = ""
                     self._desk.linked(True)
-                    get_log().info("uplink_up", events_upto=ack.events_upto)
+                    get_log().info("uplink_up", at=session.address, events_upto=ack.events_upto)
                 self._spool.acknowledge(ack.events_upto)
                 with self._wake:
                     session.acked(ack.events_upto, ack.window)
@@ -313,7 +322,8 @@ class Uplink:
 class _Session:
     """One stream's account. Guarded by the uplink's lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.sent = 0
         self.upto = 0
         self.window = 1

@@ -56,6 +56,9 @@ class Committer:
         self._deeds: deque[tuple[Callable[[Store], object], Future[object]]] = deque()
         self._wake = threading.Condition()
         self._is_stopping = False
+        self._broken: set[int] = set()
+        """Streams of which something was not kept: nothing later of them may be, or it would be taken for
+        all before it."""
         self._thread = threading.Thread(target=self._run, name="gpuwarden-commit", daemon=True)
         self.commits = 0
         self.failures = 0
@@ -66,14 +69,21 @@ class Committer:
         self._thread.start()
 
     def offer(self, entry: Entry, mark: Mark) -> bool:
-        """Have it committed; False while too many wait: then the stream has to wait."""
+        """Have it committed; False while too many wait: then the stream has to wait, or to end where something
+        before was not kept."""
         with self._wake:
-            if len(self._entries) >= self._queue_max or self._is_stopping:
+            is_full = len(self._entries) >= self._queue_max
+            if is_full or self._is_stopping or mark.stream in self._broken:
                 return False
             self._entries.append((entry, mark))
             if len(self._entries) == 1:
                 self._wake.notify()
             return True
+
+    def forget(self, stream: int) -> None:
+        """It has ended: nothing more of it is offered."""
+        with self._wake:
+            self._broken.discard(stream)
 
     @property
     def waiting(self) -> int:
@@ -108,10 +118,11 @@ class Committer:
                     )
                 many = min(GROUP_MAX, len(self._entries))
                 entries = [self._entries.popleft() for _ in range(many)]
-                deeds = list(self._deeds)
-                self._deeds.clear()
-                if self._is_stopping and not entries and not deeds:
+                waiting, self._deeds = self._deeds, deque()
+                if self._is_stopping and not entries and not waiting:
                     return
+            # What nobody waits for any more is not begun; what is begun cannot be given up.
+            deeds = [each for each in waiting if each[1].set_running_or_notify_cancel()]
             if not self._do_together(deeds):
                 for deed, future in deeds:
                     self._do(deed, future)
@@ -155,6 +166,7 @@ class Committer:
                 self._store.put([entry for entry, _ in entries])
         except Exception as error:  # noqa: BLE001  the boundary: nothing is acknowledged, streams end
             self.failures += 1
+            entries += self._break({mark.stream for _, mark in entries})
             get_log().error("commit_failed", reason=str(error), entries=len(entries))
             self._on_failed(entries, str(error))
             return
@@ -162,3 +174,11 @@ class Committer:
         self.commits += 1
         self.slow += self.last_s > SLOW_S
         self._on_committed(entries)
+
+    def _break(self, streams: set[int]) -> list[tuple[Entry, Mark]]:
+        """Nothing more of these is committed; what of them waits."""
+        with self._wake:
+            self._broken |= streams
+            waiting = list(self._entries)
+            self._entries = deque(each for each in waiting if each[1].stream not in streams)
+            return [each for each in waiting if each[1].stream in streams]

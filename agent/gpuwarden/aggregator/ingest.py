@@ -9,8 +9,9 @@ from grpc.aio import EOF  # type: ignore[attr-defined]  # grpc-stubs leave it ou
 
 from gpuwarden.aggregator.committer import Committer, Mark
 from gpuwarden.aggregator.enrolment import Enrolment
+from gpuwarden.aggregator.lead import Leadership
 from gpuwarden.aggregator.loop import Answers
-from gpuwarden.aggregator.store import Entry
+from gpuwarden.aggregator.store import Entry, Welcome
 from gpuwarden.aggregator.streams import SAMPLE_ACK_S, Stream, Streams
 from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
@@ -45,7 +46,7 @@ class Ingest(FleetServiceServicer):
         hear: Hear,
         identity_of: IdentityOf,
         enrolment: Enrolment,
-        epoch: int,
+        leadership: Leadership,
         order_done: OrderDone,
     ) -> None:
         self._cfg = cfg
@@ -54,7 +55,7 @@ class Ingest(FleetServiceServicer):
         self._hear = hear
         self._identity_of = identity_of
         self._enrolment = enrolment
-        self._epoch = epoch
+        self._leadership = leadership
         self._order_done = order_done
         self._loop: asyncio.AbstractEventLoop | None = None
         self.streams = Streams(cfg.ingest)
@@ -91,21 +92,21 @@ class Ingest(FleetServiceServicer):
             )
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         greeting = await self._greeted(context, certified)
-        upto = await self._greet(context, greeting)
+        welcome = await self._greet(context, greeting)
         now = self._clock.now()
-        stream = self.streams.join(greeting, now)
-        stream.events_upto = stream.events_seen = upto
+        stream = self.streams.join(greeting, welcome.stream, now)
+        stream.events_upto = stream.events_seen = welcome.upto
         stream.has_news = True
         offset_s = greeting.wall - self._clock.wall() if greeting.wall else None
         self._hear(Joined(at=now, stream=stream.number, greeting=greeting, wall_offset_s=offset_s))
-        stream.directives.append(self._standing_directive())
-        stream.wake.set()
+        stream.tell(self._standing_directive(), now)
         reader = asyncio.create_task(self._read(stream, context))
         try:
             await self._write(stream, context, reader)
         finally:
             reader.cancel()
             self.streams.leave(stream)
+            self._committer.forget(stream.number)
             self._hear(Left(at=self._clock.now(), stream=stream.number, node=greeting.node))
         if stream.end:
             code = grpc.StatusCode[stream.end_code]
@@ -126,11 +127,14 @@ class Ingest(FleetServiceServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refused))
         raise AssertionError("abort() returned")
 
-    async def _greet(self, context: Any, greeting: Greeting) -> int:
+    async def _greet(self, context: Any, greeting: Greeting) -> Welcome:
         wall = self._clock.wall()
         future = self._committer.do(lambda store: store.greet(greeting, wall))
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), GREET_S)
+            welcome = await asyncio.wait_for(asyncio.wrap_future(future), GREET_S)
+            if welcome.epoch is not None:
+                self._leadership.learn(welcome.epoch)
+            return welcome
         except (GpuwardenError, TimeoutError) as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error) or "the store is slow")
         raise AssertionError("abort() returned")
@@ -202,6 +206,7 @@ class Ingest(FleetServiceServicer):
             wall=self._clock.wall(),
             report=report,
             events=tuple(events),
+            stream=stream.number,
         )
         mark = Mark(
             stream=stream.number,
@@ -222,7 +227,7 @@ class Ingest(FleetServiceServicer):
                 return
             if stream.has_news or stream.directives:
                 stream.has_news = False
-                directive = stream.directives.popleft() if stream.directives else None
+                directive = stream.next_directive(self._clock.now())
                 if stream.directives:
                     stream.wake.set()
                 ack = pb.Ack(
@@ -290,14 +295,14 @@ class Ingest(FleetServiceServicer):
         stream = self.streams.by_node.get(node)
         if stream is None:
             return False
-        directive.epoch = self._epoch
+        directive.epoch = self._leadership.lead().epoch
         directive.is_permit_required = self._cfg.permit.required
-        stream.directives.append(directive)
-        stream.wake.set()
+        stream.tell(directive, self._clock.now())
         return True
 
     def _standing_directive(self) -> pb.Directive:
-        return pb.Directive(epoch=self._epoch, is_permit_required=self._cfg.permit.required)
+        epoch = self._leadership.lead().epoch
+        return pb.Directive(epoch=epoch, is_permit_required=self._cfg.permit.required)
 
     def _directive(self, permits: list[Permit], denials: list[Denial], now: float) -> pb.Directive:
         return pb.Directive(
@@ -318,7 +323,19 @@ class Ingest(FleetServiceServicer):
             ],
         )
 
-    def _soon(self, call: Callable[..., None], *values: Any) -> None:
+    def overtaken(self, node: str, number: int) -> None:
+        """Any thread: another aggregator has a newer stream of this node."""
+        self._soon(self.streams.overtaken, node, number)
+
+    def send(self, node: str, directive: pb.Directive) -> None:
+        """Any thread: as ``direct``."""
+        self._soon(self.direct, node, directive)
+
+    def start_over(self) -> None:
+        """Any thread: every node has to come again."""
+        self._soon(self.end_all, "others took this aggregator for dead")
+
+    def _soon(self, call: Callable[..., object], *values: Any) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *values)
 
@@ -338,10 +355,10 @@ class Ingest(FleetServiceServicer):
             stream.is_shown = True
         return stream.newest
 
-    def end_all(self) -> None:
-        """Nodes are told that this aggregator stops: they come back to the next."""
+    def end_all(self, why: str = "the aggregator is stopping") -> None:
+        """Every stream ends: nodes come back, here or to the next."""
         for stream in self.streams.by_node.values():
-            stream.stop("UNAVAILABLE", "the aggregator is stopping")
+            stream.stop("UNAVAILABLE", why)
 
     async def reap(self) -> None:
         """For ever: end what says nothing."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gpuwarden.aggregator.committer import Committer
+from gpuwarden.aggregator.lead import Lead, Leadership
 from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import GpuwardenError
@@ -31,14 +32,19 @@ class Fleet:
         committer: Committer,
         clock: Clock,
         memory: FleetMemory,
-        epoch: int,
+        leadership: Leadership,
+        recall: Callable[[float, float], tuple[Permit, ...]],
         tell: Callable[[Answers], None],
     ) -> None:
+        """``recall``: what was granted before, by every leader there was, on this clock (now, wall)."""
         self._cfg = cfg
         self._committer = committer
         self._clock = clock
         self._memory = memory
-        self._epoch = epoch
+        self._leadership = leadership
+        self._recall = recall
+        self._led_epoch = 0
+        """Of which the ledger is whole."""
         self._tell = tell
         self._wake = threading.Condition()
         self._changes: list[Joined | Left] = []
@@ -49,9 +55,17 @@ class Fleet:
         self._thread = threading.Thread(target=self._run, name="gpuwarden-fleet", daemon=True)
         self.dropped = 0
         self.failures = 0
-        self.view = FleetView(serial=0, at=clock.now(), wall=clock.wall(), epoch=epoch)
+        self.view = FleetView(serial=0, at=clock.now(), wall=clock.wall(), epoch=0)
 
     def start(self) -> None:
+        lead = self._leadership.lead()
+        self.view = replace(
+            self.view,
+            epoch=lead.epoch,
+            is_leader=lead.is_ours,
+            leader=lead.address,
+            leader_unknown=lead.why,
+        )
         self._thread.start()
 
     def stop(self, within_s: float = 5.0) -> None:
@@ -99,10 +113,15 @@ class Fleet:
         """One pass."""
         now, wall = self._clock.now(), self._clock.wall()
         memory = fold(self._memory, arrivals)
-        decision = decide(self._cfg, memory, now, wall, self._epoch)
+        lead = self._leadership.lead()
+        if lead.is_ours and lead.epoch != self._led_epoch:
+            # Under this epoch nobody else grants: what was granted before is all there is.
+            memory = replace(memory, ledger=self._recall(now, wall))
+            self._led_epoch = lead.epoch
+        decision = decide(self._cfg, memory, now, wall, lead.epoch if lead.is_ours else None)
         decision = self._intend(decision)
         self._memory = decision.memory
-        self._publish(decision, now, wall)
+        self._publish(decision, lead, now, wall)
         answers: dict[str, tuple[list[Permit], list[Denial]]] = {}
         for permit in (*decision.granted, *decision.held):
             answers.setdefault(permit.node, ([], []))[0].append(permit)
@@ -117,27 +136,43 @@ class Fleet:
         if not decision.granted:
             return decision
         granted = decision.granted
+        future = self._committer.do(lambda store: store.grant(granted))
         try:
-            self._committer.do(lambda store: store.grant(granted)).result(COMMIT_S)
+            future.result(COMMIT_S)
         except (GpuwardenError, TimeoutError) as error:
+            future.cancel()
             self.failures += 1
             get_log().error("permits_not_kept", reason=str(error), permits=len(granted))
             # It may still get there: the budget keeps counting it, and nobody hears of it.
-            return replace(decision, granted=())
+            return self._counted(replace(decision, granted=()), granted)
         for permit in granted:
             get_log().info(
                 "permit_granted", node=permit.node, kind=permit.kind, subject=permit.subject
             )
-        return decision
+        return self._counted(decision, granted)
 
-    def _publish(self, decision: FleetDecision, now: float, wall: float) -> None:
+    def _counted(self, decision: FleetDecision, granted: tuple[Permit, ...]) -> FleetDecision:
+        """Budgets count what was granted from when it was on disk, not from when that was decided."""
+        now, fresh = self._clock.now(), {permit.id for permit in granted}
+        ledger = tuple(
+            replace(p, granted_at=now, expires_at=now + (p.expires_at - p.granted_at))
+            if p.id in fresh
+            else p
+            for p in decision.memory.ledger
+        )
+        return replace(decision, memory=replace(decision.memory, ledger=ledger))
+
+    def _publish(self, decision: FleetDecision, lead: Lead, now: float, wall: float) -> None:
         held = sum(1 for p in decision.memory.ledger if now < p.expires_at)
         with self._published:
             self.view = FleetView(
                 serial=self.view.serial + 1,
                 at=now,
                 wall=wall,
-                epoch=self._epoch,
+                epoch=lead.epoch,
+                is_leader=lead.is_ours,
+                leader=lead.address,
+                leader_unknown=lead.why,
                 nodes=decision.nodes,
                 claims=decision.claims,
                 frozen=decision.frozen,
@@ -152,5 +187,6 @@ def _merged(before: Heard | None, arrival: Heard) -> Heard:
     return replace(
         arrival,
         report=arrival.report or before.report,
-        asks=before.asks if arrival.asks is None else arrival.asks,
+        # What was asked a moment ago is still wanted: the next message says it only now and then.
+        asks=arrival.asks or before.asks,
     )

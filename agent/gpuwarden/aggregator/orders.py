@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from dataclasses import replace
 
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.ingest import Ingest
@@ -15,13 +16,15 @@ from gpuwarden.wire.v1 import fleet_pb2 as pb
 
 VERBS = frozenset({"cordon", "uncordon", "drain", "set-healthy"})
 COMMIT_S = 10.0
+LOOK_EVERY_S = 0.5
 
 
 class Orders:
     """The event loop's thread only. An order is on record before it is sent."""
 
-    def __init__(self, cfg: AskConfig, committer: Committer, clock: Clock) -> None:
+    def __init__(self, cfg: AskConfig, committer: Committer, store: Store, clock: Clock) -> None:
         self._cfg = cfg
+        self._store = store
         self._committer = committer
         self._clock = clock
         self._waiting: dict[tuple[str, str], asyncio.Future[KeptOrder]] = {}
@@ -34,7 +37,12 @@ class Orders:
     ) -> KeptOrder:
         """What the node did. ``Unavailable`` when it did not say so in time: then it may still do it, until
         the order expires."""
-        order = _order(request, f"{who.name} ({who.role})")
+        order = replace(
+            _order(request, f"{who.name} ({who.role})"),
+            reason=request.reason,
+            boot_id=standing.greeting.boot_id,
+            ttl_s=self._cfg.order_s,
+        )
         wall = self._clock.wall()
 
         def deed(store: Store) -> KeptOrder:
@@ -53,8 +61,13 @@ class Orders:
             (order.node, order.id), asyncio.get_running_loop().create_future()
         )
         try:
-            self._send(request, order, standing)
-            return await asyncio.wait_for(asyncio.shield(future), self._cfg.order_s)
+            directive = pb.Directive(orders=[order_message(order)])
+            is_here = self.ingest is not None and self.ingest.direct(order.node, directive)
+            if not is_here and not standing.is_connected:
+                raise Unavailable(f"{order.node} is not connected: ask its agent there")
+            # Wherever its stream is by then: the answer is in the store first.
+            async with asyncio.timeout(self._cfg.order_s):
+                return await self._answered(order, future)
         except TimeoutError as error:
             text = (
                 f"{order.node} has not answered within {self._cfg.order_s:g} s (order {order.id})"
@@ -63,20 +76,14 @@ class Orders:
         finally:
             self._waiting.pop((order.node, order.id), None)
 
-    def _send(self, request: pb.OrderRequest, order: KeptOrder, standing: NodeStanding) -> None:
-        message = pb.Order(
-            id=order.id,
-            node=order.node,
-            boot_id=standing.greeting.boot_id,
-            verb=order.verb,
-            subject=order.subject,
-            reason=request.reason,
-            by=order.by,
-            ttl_s=self._cfg.order_s,
-        )
-        ingest = self.ingest
-        if ingest is None or not ingest.direct(order.node, pb.Directive(orders=[message])):
-            raise Unavailable(f"{order.node} is not connected: ask its agent there")
+    async def _answered(self, order: KeptOrder, future: "asyncio.Future[KeptOrder]") -> KeptOrder:
+        while True:
+            done, _ = await asyncio.wait([future], timeout=LOOK_EVERY_S)
+            if done:
+                return future.result()
+            kept = await asyncio.to_thread(self._store.order, order.id)
+            if kept is not None and kept.is_done is not None:
+                return kept
 
     def done(self, node: str, order_id: str, is_done: bool, text: str) -> None:
         """A node has said what became of one."""
@@ -87,6 +94,20 @@ class Orders:
                     id=order_id, node=node, by="", verb="", subject="", is_done=is_done, text=text
                 )
             )
+
+
+def order_message(order: KeptOrder) -> pb.Order:
+    """As it is sent to whoever is to obey it."""
+    return pb.Order(
+        id=order.id,
+        node=order.node,
+        boot_id=order.boot_id,
+        verb=order.verb,
+        subject=order.subject,
+        reason=order.reason,
+        by=order.by,
+        ttl_s=order.ttl_s,
+    )
 
 
 def _order(request: pb.OrderRequest, by: str) -> KeptOrder:

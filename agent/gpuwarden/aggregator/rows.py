@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from gpuwarden.aggregator.store import Entry, KeptIncident
+from gpuwarden.aggregator.store import Entry, KeptIncident, KeptPermit
 from gpuwarden.model.fleet import Greeting, Permit, Told
 
 _GREETING = (
@@ -20,7 +20,27 @@ def greeting_text(greeting: Greeting) -> str:
 
 
 def permit_text(permit: Permit) -> str:
-    return json.dumps({name: getattr(permit, name) for name in _PERMIT})
+    said = {name: getattr(permit, name) for name in _PERMIT}
+    return json.dumps({**said, "ttl_s": ttl_of(permit)})
+
+
+def ttl_of(permit: Permit) -> float:
+    """For how long it was given."""
+    return max(0.0, permit.expires_at - permit.granted_at)
+
+
+def permit_row(permit: Permit) -> tuple[Any, ...]:
+    """For PostgreSQL."""
+    said = (permit.id, permit.node, permit.granted_wall, permit_text(permit))
+    return (*said, permit.epoch, ttl_of(permit))
+
+
+def kept_permit(text: str, age_s: float, left_s: float | None = None) -> KeptPermit:
+    """``left_s`` None: it follows from the age."""
+    said = json.loads(text)
+    ttl_s = said.pop("ttl_s", 0.0)
+    left_s = ttl_s - age_s if left_s is None else left_s
+    return KeptPermit(permit=Permit(**said), age_s=age_s, left_s=left_s)
 
 
 def state_row(entry: Entry) -> tuple[Any, ...]:
@@ -31,6 +51,14 @@ def state_row(entry: Entry) -> tuple[Any, ...]:
         *(entry.node, entry.wall, report.wall, report.mode, report.devices, report.unseen),
         *(report.cordoned, worst, ",".join(report.faults), report.incidents_open),
     )
+
+
+def shared_state_row(entry: Entry) -> tuple[Any, ...]:
+    """With what another aggregator needs to judge the node."""
+    report = entry.report
+    assert report is not None
+    degraded = json.dumps(report.degraded)
+    return (*state_row(entry), entry.stream, report.sequence, report.is_cordoned, degraded)
 
 
 def event_row(entry: Entry, event: Told) -> tuple[Any, ...]:

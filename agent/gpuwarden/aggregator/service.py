@@ -45,6 +45,7 @@ class FleetQuery(FleetQueryServiceServicer):
         identity_of: Callable[[Any], Identity],
         version: str,
         counters: Callable[[], Mapping[str, int]],
+        others: Callable[[], Mapping[str, str]],
     ) -> None:
         self._fleet = fleet
         self._store = store
@@ -56,22 +57,27 @@ class FleetQuery(FleetQueryServiceServicer):
         self._identity_of = identity_of
         self._version = version
         self._counters = counters
+        self._others = others
         self._started_wall = clock.wall()
         self._watchers = 0
 
     async def Status(self, request: pb.StatusRequest, context: Any) -> pb.StatusResponse:
-        try:
-            return await self._status(self._fleet.view)
-        except GpuwardenError as error:
-            await _end(context, error)
+        return await self._status(self._fleet.view)
 
     async def _status(self, view: FleetView) -> pb.StatusResponse:
+        incidents_open, fault = None, ""
+        try:
+            incidents_open = await asyncio.to_thread(self._store.incidents_open)
+        except GpuwardenError as error:
+            fault = str(error)
         return convert.to_status(
             view,
             version=self._version,
             started_wall=self._started_wall,
-            incidents_open=await asyncio.to_thread(self._store.incidents_open),
+            incidents_open=incidents_open,
+            store_fault=fault,
             counters=self._counters(),
+            others=sorted(self._others().values()),
         )
 
     async def Nodes(self, request: pb.NodesRequest, context: Any) -> pb.NodesResponse:

@@ -26,6 +26,29 @@ class Entry:
     """Of its arrival."""
     report: Report | None = None
     events: tuple[Told, ...] = ()
+    stream: int = 0
+    """Of the node: a later one has a higher number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """What a node that has said hello is told, and what others know it by."""
+
+    upto: int
+    """Up to which event of its log everything is committed."""
+    stream: int
+    """Higher than that of every stream before, at whichever aggregator."""
+    epoch: int | None = None
+    """The newest there is; None: who asks knows it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPermit:
+    """A permit of the past: how long ago it was given, and how long it holds (below 0: no more)."""
+
+    permit: Permit
+    age_s: float
+    left_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +74,10 @@ class KeptOrder:
     subject: str
     is_done: bool | None = None
     text: str = ""
+    reason: str = ""
+    boot_id: str = ""
+    ttl_s: float = 0.0
+    """These three are for whoever holds the node's stream; they are not read back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +104,7 @@ class Spent(StrEnum):
 
 
 class Store(Protocol):
-    """Implemented by ``adapters.store_sqlite``."""
+    """Implemented by ``store_sqlite`` and ``store_postgres``."""
 
     def transaction(self) -> AbstractContextManager[None]:
         """All of it or nothing, durable when it ends; ``Unavailable`` when it cannot be written."""
@@ -87,15 +114,22 @@ class Store(Protocol):
         """A fencing number greater than any before."""
         ...
 
-    def greet(self, greeting: Greeting, wall: float) -> int:
-        """Keep who a node is; up to which event of this log everything is committed."""
+    def fence(self, epoch: int) -> None:
+        """For whatever only a leader may write: ``Refused`` when this epoch is over. Until the transaction
+        ends it is not."""
+        ...
+
+    def greet(self, greeting: Greeting, wall: float) -> Welcome:
+        """Keep who a node is, and that its newest stream is here."""
         ...
 
     def put(self, entries: Sequence[Entry]) -> dict[tuple[str, str], int]:
         """Keep what is new of these; by node and log, up to which event everything is committed now."""
         ...
 
-    def grant(self, permits: Sequence[Permit]) -> None: ...
+    def grant(self, permits: Sequence[Permit]) -> None:
+        """Keep permits; ``Refused`` where the epoch of one is over."""
+        ...
 
     def add_token(self, token: str, digest: str, node: str, expires_wall: float) -> None: ...
 
@@ -115,7 +149,9 @@ class Store(Protocol):
 
     def greetings(self) -> list[Greeting]: ...
 
-    def permits_since(self, wall: float) -> list[Permit]: ...
+    def ledger(self, wall: float, within_s: float) -> list[KeptPermit]:
+        """What was granted in so many seconds before now, oldest first."""
+        ...
 
     def incidents(
         self, *, is_open_only: bool, node: str, rule: str, limit: int, after: tuple[float, str, str]

@@ -15,56 +15,42 @@ from typing import Any
 import psycopg
 
 from gpuwarden.aggregator import rows
-from gpuwarden.aggregator.store import AuditLine, Entry, KeptIncident, KeptOrder, Spent, chained
-from gpuwarden.errors import Unavailable, Unsupported
+from gpuwarden.aggregator.copy_postgres import dump
+from gpuwarden.aggregator.postgres import Connection, connected, unavailable
+from gpuwarden.aggregator.store import (
+    AuditLine,
+    Entry,
+    KeptIncident,
+    KeptOrder,
+    KeptPermit,
+    Spent,
+    Welcome,
+    chained,
+)
+from gpuwarden.aggregator.store_postgres_schema import LOCK_AUDIT, LOCK_MIGRATE, SCRIPTS
+from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.fleet import Greeting, Permit, Told
 
-CONNECT_S = 5
-STATEMENT_S = 10
-LOCK_MIGRATE, LOCK_AUDIT = 0x67_77_01, 0x67_77_02
-SCRIPTS = (
-    """
-    CREATE TABLE epoch (one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one), value BIGINT NOT NULL);
-    CREATE TABLE node (node TEXT PRIMARY KEY, greeting TEXT NOT NULL, greeted_wall FLOAT8 NOT NULL);
-    CREATE TABLE state (
-        node TEXT PRIMARY KEY, heard_wall FLOAT8 NOT NULL, wall FLOAT8 NOT NULL, mode TEXT NOT NULL,
-        devices INT NOT NULL, unseen INT NOT NULL, cordoned INT NOT NULL, worst INT, faults TEXT NOT NULL,
-        incidents_open INT NOT NULL
-    ) WITH (fillfactor = 70);
-    CREATE TABLE log (node TEXT NOT NULL, log_id TEXT NOT NULL, upto BIGINT NOT NULL,
-        PRIMARY KEY (node, log_id));
-    CREATE TABLE event (
-        node TEXT NOT NULL, log_id TEXT NOT NULL, sequence BIGINT NOT NULL, wall FLOAT8 NOT NULL,
-        heard_wall FLOAT8 NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, payload BYTEA NOT NULL,
-        PRIMARY KEY (node, log_id, sequence)
-    );
-    CREATE INDEX event_heard ON event (heard_wall);
-    CREATE TABLE incident (
-        node TEXT NOT NULL COLLATE "C", id TEXT NOT NULL COLLATE "C", rule TEXT NOT NULL,
-        opened_wall FLOAT8 NOT NULL, closed_wall FLOAT8, payload BYTEA NOT NULL, changes BIGINT NOT NULL,
-        PRIMARY KEY (node, id)
-    );
-    CREATE INDEX incident_newest ON incident (opened_wall DESC, node DESC, id DESC);
-    CREATE TABLE permit (id TEXT PRIMARY KEY, node TEXT NOT NULL, granted_wall FLOAT8 NOT NULL,
-        permit TEXT NOT NULL);
-    CREATE TABLE token (token TEXT PRIMARY KEY, digest TEXT NOT NULL, node TEXT NOT NULL,
-        expires_wall FLOAT8 NOT NULL, used_wall FLOAT8);
-    CREATE TABLE certificate (serial TEXT PRIMARY KEY, node TEXT NOT NULL,
-        not_after_wall FLOAT8 NOT NULL);
-    CREATE TABLE orders (id TEXT PRIMARY KEY, node TEXT NOT NULL, who TEXT NOT NULL, verb TEXT NOT NULL,
-        subject TEXT NOT NULL, wall FLOAT8 NOT NULL, is_done BOOLEAN, text TEXT NOT NULL DEFAULT '');
-    CREATE TABLE audit (number BIGINT PRIMARY KEY, wall FLOAT8 NOT NULL, who TEXT NOT NULL,
-        what TEXT NOT NULL, detail TEXT NOT NULL, chain TEXT NOT NULL);
-    """,
-)
-"""Each takes the database from the schema before it to the next; none is ever changed."""
 _INCIDENT = "SELECT node, id, rule, opened_wall, closed_wall, payload FROM incident "
 _ORDER = "SELECT id, node, who, verb, subject, is_done, text FROM orders WHERE id=%s"
 _PUT_STATE = (
-    "INSERT INTO state VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s) ON CONFLICT (node) DO UPDATE SET "
+    "INSERT INTO state VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,clock_timestamp()) "
+    "ON CONFLICT (node) DO UPDATE SET "
     "heard_wall=excluded.heard_wall, wall=excluded.wall, mode=excluded.mode, devices=excluded.devices, "
     "unseen=excluded.unseen, cordoned=excluded.cordoned, worst=excluded.worst, faults=excluded.faults, "
-    "incidents_open=excluded.incidents_open WHERE state.heard_wall <= excluded.heard_wall"
+    "incidents_open=excluded.incidents_open, stream=excluded.stream, sequence=excluded.sequence, "
+    "is_cordoned=excluded.is_cordoned, degraded=excluded.degraded, touched=excluded.touched "
+    "WHERE state.stream <= excluded.stream"
+)
+_ATTEND = (
+    "INSERT INTO presence (node, stream, holder, is_connected, touched) "
+    "VALUES (%s, nextval('stream'), %s, true, clock_timestamp()) ON CONFLICT (node) DO UPDATE SET "
+    "stream=excluded.stream, holder=excluded.holder, is_connected=true, asks='[]', asked=NULL, "
+    "touched=excluded.touched RETURNING stream, (SELECT value FROM epoch)"
+)
+_GRANT = (
+    "INSERT INTO permit VALUES (%s,%s,%s,%s,%s,clock_timestamp(),"
+    "clock_timestamp() + make_interval(secs => %s)) ON CONFLICT DO NOTHING"
 )
 _PUT_INCIDENT = (
     "INSERT INTO incident VALUES (%s,%s,%s,%s,%s,%s,1) ON CONFLICT (node, id) DO UPDATE SET "
@@ -72,15 +58,15 @@ _PUT_INCIDENT = (
     "changes=incident.changes+1"
 )
 
-Connection = psycopg.Connection[tuple[Any, ...]]
-
 
 class PostgresStore:
     """Implements ``Store``."""
 
-    def __init__(self, url: str) -> None:
-        """Connect, and bring the schema up to date; ``Unavailable`` says why it cannot be used."""
+    def __init__(self, url: str, name: str = "") -> None:
+        """Connect, and bring the schema up to date; ``Unavailable`` says why it cannot be used. ``name``: of
+        this life of this aggregator, as others see who holds a node's stream."""
         self._url = url
+        self._name = name
         self._lock = threading.Lock()
         self._writer: Connection | None = None
         self._reader: Connection | None = None
@@ -90,19 +76,6 @@ class PostgresStore:
         except BaseException:
             self._let_go()
             raise
-
-    def _connect(self, *, is_reader: bool) -> Connection:
-        options = f"-c statement_timeout={STATEMENT_S}s -c lock_timeout={STATEMENT_S}s"
-        options += " -c idle_in_transaction_session_timeout=30s"
-        if is_reader:
-            options += " -c default_transaction_read_only=on"
-        return psycopg.connect(
-            self._url,
-            connect_timeout=CONNECT_S,
-            options=options,
-            application_name="gpuwarden-aggregator",
-            autocommit=True,
-        )
 
     @property
     def _db(self) -> Connection:
@@ -128,12 +101,12 @@ class PostgresStore:
     def transaction(self) -> Iterator[None]:
         try:
             if self._writer is None:
-                self._writer = self._connect(is_reader=False)
+                self._writer = connected(self._url, "aggregator")
             with self._writer.transaction():
                 yield
         except psycopg.Error as error:
             self._let_go()
-            raise Unavailable(f"PostgreSQL: {_said(error)}") from error
+            raise unavailable(error) from error
 
     def _let_go(self) -> None:
         writer, self._writer = self._writer, None
@@ -142,14 +115,21 @@ class PostgresStore:
                 writer.close()
 
     def next_epoch(self) -> int:
-        row = self._db.execute(
-            "INSERT INTO epoch (value) VALUES (1) ON CONFLICT (one) DO UPDATE SET value=epoch.value+1 "
-            "RETURNING value"
-        ).fetchone()
+        row = self._db.execute("UPDATE epoch SET value=value+1 RETURNING value").fetchone()
         assert row is not None
         return int(row[0])
 
-    def greet(self, greeting: Greeting, wall: float) -> int:
+    def fence(self, epoch: int) -> None:
+        # Until the end of this transaction nobody else can begin another epoch: whoever does next sees all
+        # that was written under this one.
+        row = self._db.execute("SELECT value FROM epoch FOR SHARE").fetchone()
+        if row is None or row[0] != epoch:
+            newest = "none" if row is None else row[0]
+            raise Refused(
+                f"epoch {epoch} is over: {newest} has begun, and another aggregator leads"
+            )
+
+    def greet(self, greeting: Greeting, wall: float) -> Welcome:
         self._db.execute(
             "INSERT INTO node VALUES (%s,%s,%s) ON CONFLICT (node) DO UPDATE SET "
             "greeting=excluded.greeting, greeted_wall=excluded.greeted_wall",
@@ -158,7 +138,9 @@ class PostgresStore:
         row = self._db.execute(
             "SELECT upto FROM log WHERE node=%s AND log_id=%s", (greeting.node, greeting.log_id)
         ).fetchone()
-        return int(row[0]) if row else 0
+        stream = self._db.execute(_ATTEND, (greeting.node, self._name)).fetchone()
+        assert stream is not None
+        return Welcome(upto=int(row[0]) if row else 0, stream=int(stream[0]), epoch=int(stream[1]))
 
     def _locked(self, node: str, log_id: str) -> int:
         """Up to where it is committed; until the end of the transaction nobody else may go on from there."""
@@ -171,7 +153,7 @@ class PostgresStore:
         return int(row[0])
 
     def put(self, entries: Sequence[Entry]) -> dict[tuple[str, str], int]:
-        states = {e.node: rows.state_row(e) for e in entries if e.report is not None}
+        states = {e.node: rows.shared_state_row(e) for e in entries if e.report is not None}
         events: list[tuple[Any, ...]] = []
         told: list[tuple[str, Told]] = []
         # Always in one order: two aggregators never wait for each other.
@@ -203,11 +185,10 @@ class PostgresStore:
         return reached
 
     def grant(self, permits: Sequence[Permit]) -> None:
+        for epoch in {permit.epoch for permit in permits}:
+            self.fence(epoch)
         with self._db.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO permit VALUES (%s,%s,%s,%s) ON CONFLICT DO NOTHING",
-                [(p.id, p.node, p.granted_wall, rows.permit_text(p)) for p in permits],
-            )
+            cursor.executemany(_GRANT, [rows.permit_row(permit) for permit in permits])
 
     def add_token(self, token: str, digest: str, node: str, expires_wall: float) -> None:
         self._db.execute(
@@ -237,8 +218,12 @@ class PostgresStore:
 
     def add_order(self, order: KeptOrder, wall: float) -> KeptOrder:
         cursor = self._db.execute(
-            "INSERT INTO orders VALUES (%s,%s,%s,%s,%s,%s,NULL,'') ON CONFLICT DO NOTHING",
-            (order.id, order.node, order.by, order.verb, order.subject, wall),
+            "INSERT INTO orders VALUES (%s,%s,%s,%s,%s,%s,NULL,'',%s,%s,"
+            "clock_timestamp() + make_interval(secs => %s)) ON CONFLICT DO NOTHING",
+            (
+                *(order.id, order.node, order.by, order.verb, order.subject, wall),
+                *(order.reason, order.boot_id, order.ttl_s),
+            ),
         )
         if cursor.rowcount == 1:
             return order
@@ -269,11 +254,15 @@ class PostgresStore:
         found = self._rows("SELECT greeting FROM node ORDER BY node")
         return [rows.greeting_of(json.loads(text)) for (text,) in found]
 
-    def permits_since(self, wall: float) -> list[Permit]:
+    def ledger(self, wall: float, within_s: float) -> list[KeptPermit]:
+        # By the database's clock: those of two hosts may differ.
         found = self._rows(
-            "SELECT permit FROM permit WHERE granted_wall >= %s ORDER BY granted_wall", (wall,)
+            "SELECT permit, extract(epoch FROM clock_timestamp() - granted)::float8, "
+            "extract(epoch FROM expires - clock_timestamp())::float8 FROM permit "
+            "WHERE granted >= clock_timestamp() - make_interval(secs => %s) ORDER BY granted",
+            (within_s,),
         )
-        return [Permit(**json.loads(text)) for (text,) in found]
+        return [rows.kept_permit(text, age_s, left_s) for text, age_s, left_s in found]
 
     def incidents(
         self, *, is_open_only: bool, node: str, rule: str, limit: int, after: tuple[float, str, str]
@@ -315,18 +304,25 @@ class PostgresStore:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
-                if self._reader is None:
-                    self._reader = self._connect(is_reader=True)
-                return self._reader.execute(query, values).fetchall()
+                return self._read(query, values)
             except psycopg.Error as error:
                 reader, self._reader = self._reader, None
-                if reader is not None:
-                    with suppress(psycopg.Error):
-                        reader.close()
-                raise Unavailable(f"PostgreSQL: {_said(error)}") from error
+                if reader is None or not reader.broken:
+                    raise unavailable(error) from error
+            try:  # it was lost since it was last used: that is no answer yet
+                return self._read(query, values)
+            except psycopg.Error as error:
+                self._reader = None
+                raise unavailable(error) from error
+
+    def _read(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        if self._reader is None:
+            self._reader = connected(self._url, "reader", is_reader=True)
+        return self._reader.execute(query, values).fetchall()
 
     def backup(self, path: Path) -> None:
-        raise Unsupported("a database of PostgreSQL is copied by its own tool: pg_dump")
+        with self._lock:
+            dump(self._url, path)
 
     def close(self) -> None:
         self._let_go()
@@ -343,8 +339,3 @@ def _order(row: tuple[Any, ...] | None) -> KeptOrder | None:
     return KeptOrder(
         id=name, node=node, by=who, verb=verb, subject=subject, is_done=is_done, text=text
     )
-
-
-def _said(error: psycopg.Error) -> str:
-    """One line, without the address, which may hold a password."""
-    return " ".join(str(error).split("\n")[0].split())[:300] or type(error).__name__

@@ -5,6 +5,7 @@ WAL-reset race of SQLite before 3.51.3 needs two connections that write.
 """
 
 import hmac
+import itertools
 import json
 import sqlite3
 import threading
@@ -19,10 +20,12 @@ from gpuwarden.aggregator.store import (
     Entry,
     KeptIncident,
     KeptOrder,
+    KeptPermit,
     Spent,
+    Welcome,
     chained,
 )
-from gpuwarden.errors import Unavailable
+from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.fleet import Greeting, Permit, Told
 
 BUSY_S = 5.0
@@ -91,6 +94,7 @@ class SqliteStore:
             raise Unavailable(f"{path}: {error}") from error
         self._upto: dict[tuple[str, str], int] = {}
         self._pending: dict[tuple[str, str], int] = {}
+        self._streams = itertools.count(1)
 
     def _migrate(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -126,20 +130,29 @@ class SqliteStore:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
-    def next_epoch(self) -> int:
+    def _epoch(self) -> int:
         row = self._db.execute("SELECT value FROM meta WHERE name='epoch'").fetchone()
-        epoch = int(row[0]) + 1 if row else 1
+        return int(row[0]) if row else 0
+
+    def next_epoch(self) -> int:
+        epoch = self._epoch() + 1
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (str(epoch),))
         return epoch
 
-    def greet(self, greeting: Greeting, wall: float) -> int:
+    def fence(self, epoch: int) -> None:
+        newest = self._epoch()
+        if newest != epoch:
+            raise Refused(f"epoch {epoch} is over: {newest} has begun, on the same file")
+
+    def greet(self, greeting: Greeting, wall: float) -> Welcome:
         text = rows.greeting_text(greeting)
         self._db.execute(
             "INSERT INTO node VALUES (?,?,?) ON CONFLICT (node) DO UPDATE SET "
             "greeting=excluded.greeting, greeted_wall=excluded.greeted_wall",
             (greeting.node, text, wall),
         )
-        return self._committed(greeting.node, greeting.log_id)
+        upto = self._committed(greeting.node, greeting.log_id)
+        return Welcome(upto=upto, stream=next(self._streams))
 
     def _committed(self, node: str, log_id: str) -> int:
         key = (node, log_id)
@@ -182,6 +195,8 @@ class SqliteStore:
         return reached
 
     def grant(self, permits: Sequence[Permit]) -> None:
+        for epoch in {permit.epoch for permit in permits}:
+            self.fence(epoch)
         self._db.executemany(
             "INSERT OR IGNORE INTO permit VALUES (?,?,?,?)",
             [(p.id, p.node, p.granted_wall, rows.permit_text(p)) for p in permits],
@@ -238,11 +253,12 @@ class SqliteStore:
         found = self._rows("SELECT greeting FROM node ORDER BY node")
         return [rows.greeting_of(json.loads(text)) for (text,) in found]
 
-    def permits_since(self, wall: float) -> list[Permit]:
+    def ledger(self, wall: float, within_s: float) -> list[KeptPermit]:
         found = self._rows(
-            "SELECT permit FROM permit WHERE granted_wall >= ? ORDER BY granted_wall", (wall,)
+            "SELECT permit, granted_wall FROM permit WHERE granted_wall >= ? ORDER BY granted_wall",
+            (wall - within_s,),
         )
-        return [Permit(**json.loads(text)) for (text,) in found]
+        return [rows.kept_permit(text, max(0.0, wall - granted)) for text, granted in found]
 
     def incidents(
         self, *, is_open_only: bool, node: str, rule: str, limit: int, after: tuple[float, str, str]

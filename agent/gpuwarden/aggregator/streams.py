@@ -10,6 +10,7 @@ from gpuwarden.wire.v1 import fleet_pb2 as pb
 
 DIRECTIVES_MAX = 64
 QUARANTINE_MAX_S = 3600.0
+TAKEN_OVER = "a newer stream of this node has taken over"
 SAMPLE_ACK_S = 10.0
 """Samples are acknowledged at most this often, events at once."""
 
@@ -32,7 +33,10 @@ class Stream:
     newest: pb.Sample | None = None
     is_shown: bool = False
     """Whether all of ``newest`` was looked at: only then may people see it."""
-    directives: deque[pb.Directive] = field(default_factory=lambda: deque(maxlen=DIRECTIVES_MAX))
+    directives: deque[tuple[float, pb.Directive]] = field(
+        default_factory=lambda: deque(maxlen=DIRECTIVES_MAX)
+    )
+    """Each with the time from which its permits and orders count."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     end: str = ""
     """Why it is to be ended; empty: it is not."""
@@ -49,6 +53,21 @@ class Stream:
         self.tokens -= 1.0
         return True
 
+    def tell(self, directive: pb.Directive, now: float) -> None:
+        """Have it sent; of many that wait the oldest is dropped."""
+        self.directives.append((now, directive))
+        self.wake.set()
+
+    def next_directive(self, now: float) -> pb.Directive | None:
+        """The oldest that waits. What it gives leave for ends when it was to end, however long this process
+        was stopped meanwhile."""
+        if not self.directives:
+            return None
+        since, directive = self.directives.popleft()
+        for each in (*directive.permits, *directive.orders):
+            each.ttl_s = max(0.0, each.ttl_s - (now - since))
+        return directive
+
     def is_ending(self) -> bool:
         return bool(self.end)
 
@@ -64,7 +83,6 @@ class Streams:
 
     def __init__(self, cfg: IngestConfig) -> None:
         self._cfg = cfg
-        self._number = 0
         self._quarantined: dict[str, tuple[float, float]] = {}
         """By node, until when it is kept out, and how long the last time was."""
         self.by_node: dict[str, Stream] = {}
@@ -72,22 +90,31 @@ class Streams:
         self.malformed = 0
         self.quarantines = 0
 
-    def join(self, greeting: Greeting, now: float) -> Stream:
-        """The node's stream from now on."""
+    def join(self, greeting: Greeting, number: int, now: float) -> Stream:
+        """The node's stream from now on, unless it has a newer one already."""
         before = self.by_node.get(greeting.node)
-        if before is not None:
-            self.replaced += 1
-            before.stop("ABORTED", "a newer stream of this node has taken over")
-        self._number += 1
         stream = Stream(
-            number=self._number,
+            number=number,
             greeting=greeting,
             acked_at=now,
             heard_at=now,
             tokens=float(self._cfg.messages_burst),
         )
+        if before is not None and before.number > number:
+            stream.stop("ABORTED", TAKEN_OVER)
+            return stream
+        if before is not None:
+            self.replaced += 1
+            before.stop("ABORTED", TAKEN_OVER)
         self.by_node[greeting.node] = stream
         return stream
+
+    def overtaken(self, node: str, number: int) -> None:
+        """The node has a stream of this number at another aggregator."""
+        stream = self.by_node.get(node)
+        if stream is not None and stream.number < number:
+            self.replaced += 1
+            stream.stop("ABORTED", TAKEN_OVER)
 
     def leave(self, stream: Stream) -> None:
         """It has ended."""

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,14 +25,15 @@ from gpuwarden.adapters.pki.names import (
 from gpuwarden.adapters.secrets import Secrets
 from gpuwarden.aggregator.asking import ANSWER_MAX_BYTES, Asking
 from gpuwarden.aggregator.committer import Committer
+from gpuwarden.aggregator.company import Company, join_company
 from gpuwarden.aggregator.enrolment import Enrolment
 from gpuwarden.aggregator.guard import Guard, may_of
 from gpuwarden.aggregator.ingest import Ingest
-from gpuwarden.aggregator.loop import Fleet
+from gpuwarden.aggregator.loop import Answers, Fleet
 from gpuwarden.aggregator.orders import Orders
 from gpuwarden.aggregator.own import Own
 from gpuwarden.aggregator.service import FleetQuery
-from gpuwarden.aggregator.store import AuditLine, Store
+from gpuwarden.aggregator.store import AuditLine, KeptPermit, Store
 from gpuwarden.aggregator.store_sqlite import SqliteStore, audit_of
 from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config_aggregator import AGGREGATOR_PATH, AggregatorConfig
@@ -116,6 +118,7 @@ class Parts:
     query: FleetQuery
     guard: Guard
     own: Own
+    company: Company
     pages: HttpServer | None = None
 
     def counters(self) -> dict[str, int]:
@@ -136,6 +139,7 @@ class Parts:
             "token_alarms": self.enrolment.alarms,
             "nodes_asked": self.asking.asked,
             "nodes_unanswered": self.asking.unanswered,
+            **self.company.counters(),
         }
 
 
@@ -153,6 +157,7 @@ async def serve(
     """Serve until ``stop``; ``started`` is told the ports that were bound."""
     loop = asyncio.get_running_loop()
     parts.ingest.attach(loop)
+    await asyncio.to_thread(parts.company.start)
     parts.fleet.start()
     servers, ports = _servers(parts)
     for server in servers:
@@ -164,8 +169,9 @@ async def serve(
         loop.create_task(_prune(parts)),
         loop.create_task(parts.own.keep()),
     ]
-    epoch = parts.fleet.view.epoch
-    get_log().info("aggregator_started", listen=parts.cfg.aggregator.listen, epoch=epoch)
+    lead = parts.company.lead()
+    listen = parts.cfg.aggregator.listen
+    get_log().info("aggregator_started", listen=listen, epoch=lead.epoch, leads=lead.is_ours)
     started(ports)
     gc.collect()
     gc.freeze()  # what lives as long as the aggregator is not looked at again
@@ -183,6 +189,7 @@ async def serve(
         await parts.asking.close()
         parts.fleet.stop()
         parts.committer.stop()
+        parts.company.stop()
         parts.store.close()
 
 
@@ -193,7 +200,8 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     authority = Authority.open(pki, centre.trust_domain, clock.wall())
     own = Own(cfg, authority, clock)
     own.renew()
-    store = open_store(cfg, os.environ)
+    name = secrets.token_hex(8)
+    store = open_store(cfg, os.environ, name)
     late: dict[str, Any] = {}
     committer = Committer(
         store,
@@ -203,10 +211,10 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         on_committed=lambda entries: late["ingest"].committed(entries),
         on_failed=lambda entries, why: late["ingest"].failed(entries, why),
     )
-    orders = Orders(cfg.ask, committer, clock)
+    orders = Orders(cfg.ask, committer, store, clock)
     committer.start()
-    epoch = committer.do(lambda s: s.next_epoch()).result(10.0)
-    memory = _remembered(store, clock, epoch)
+    company = join_company(cfg, committer, clock, name, os.environ)
+    memory = _remembered(store, clock)
 
     def who(context: Any) -> Identity:
         return identity_of(context.auth_context(), centre.trust_domain)
@@ -225,20 +233,27 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         authorities_pem=authority.authorities_pem,
         own_name=AGGREGATOR_NAME,
     )
-    fleet = Fleet(
-        cfg, committer, clock, memory, epoch, lambda answers: late["ingest"].tell(answers)
-    )
+
+    def tell(answers: Answers) -> None:
+        late["ingest"].tell(answers)
+        company.answer(answers)
+
+    def recall(now: float, wall: float) -> tuple[Permit, ...]:
+        return tuple(on_this_clock(kept, now) for kept in store.ledger(wall, DAY_S))
+
+    fleet = Fleet(cfg, committer, clock, memory, company, recall, tell)
     ingest = late["ingest"] = Ingest(
         cfg,
         committer,
         clock,
-        hear=fleet.hear,
+        hear=company.listen(fleet.hear),
         identity_of=who,
         enrolment=enrolment,
-        epoch=epoch,
+        leadership=company,
         order_done=orders.done,
     )
     orders.ingest = ingest
+    company.attach(ingest)
     asking = Asking(cfg.ask, lambda name, address: _channel(own.now, name, address))
     guard = Guard(who, may_of(AT_THE_AGGREGATOR))
     parts: dict[str, Parts] = {}
@@ -253,6 +268,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         identity_of=who,
         version=gpuwarden.__version__,
         counters=lambda: parts["it"].counters(),
+        others=company.others,
     )
     parts["it"] = Parts(
         cfg=cfg,
@@ -267,12 +283,13 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         query=query,
         guard=guard,
         own=own,
+        company=company,
     )
     parts["it"].pages = _pages(parts["it"])
     return parts["it"]
 
 
-def open_store(cfg: AggregatorConfig, environ: Mapping[str, str]) -> Store:
+def open_store(cfg: AggregatorConfig, environ: Mapping[str, str], name: str = "") -> Store:
     """Where everything is kept; ``Unavailable`` when it cannot be had."""
     address = cfg.aggregator.store
     if address is None:
@@ -283,7 +300,7 @@ def open_store(cfg: AggregatorConfig, environ: Mapping[str, str]) -> Store:
         raise Unavailable(
             f"aggregator.store needs psycopg, which is not installed: {error}"
         ) from error
-    return PostgresStore(Secrets(environ).resolve(address))
+    return PostgresStore(Secrets(environ).resolve(address), name)
 
 
 def audit_lines(cfg: AggregatorConfig) -> Iterator[AuditLine]:
@@ -300,21 +317,18 @@ def audit_lines(cfg: AggregatorConfig) -> Iterator[AuditLine]:
         store.close()
 
 
-def _remembered(store: Store, clock: Clock, epoch: int) -> FleetMemory:
-    """Nodes and permits of earlier lives; nobody has been heard yet."""
-    now, wall = clock.now(), clock.wall()
+def _remembered(store: Store, clock: Clock) -> FleetMemory:
+    """Nodes of earlier lives; nobody has been heard yet. Permits are recalled by whoever leads."""
+    now = clock.now()
     nodes = {g.node: NodeMemory(greeting=g) for g in store.greetings()}
-    ledger = [_aged(p, now, wall) for p in store.permits_since(wall - DAY_S)]
-    get_log().info("fleet_remembered", nodes=len(nodes), permits=len(ledger), epoch=epoch)
-    return FleetMemory(
-        started_at=now, decided_at=now, resumed_at=now, nodes=nodes, ledger=tuple(ledger)
-    )
+    get_log().info("fleet_remembered", nodes=len(nodes))
+    return FleetMemory(started_at=now, decided_at=now, resumed_at=now, nodes=nodes)
 
 
-def _aged(permit: Permit, now: float, wall: float) -> Permit:
-    """An earlier life's permit on this life's clock: counted, and not valid any more."""
-    age_s = max(0.0, wall - permit.granted_wall)
-    return replace(permit, granted_at=now - age_s, expires_at=0.0)
+def on_this_clock(kept: KeptPermit, now: float) -> Permit:
+    """An earlier life's permit, or another leader's: counted, and as long as it holds its node may use it."""
+    permit = replace(kept.permit, granted_at=now - kept.age_s, expires_at=0.0)
+    return permit if kept.left_s <= 0 else replace(permit, expires_at=now + kept.left_s)
 
 
 def _channel(own: Credentials, name: str, address: str) -> grpc.aio.Channel:

@@ -35,8 +35,15 @@ def status_parts(said: pb.StatusResponse, out: Out) -> list[Part]:
     parts: list[Part] = [
         Styled(f"gpuwarden {said.version}  epoch {said.epoch}  up {span(up_s)}", "bold"),
         f"{total} nodes: {', '.join(counts) or 'none has joined'}",
-        f"{said.incidents_open} incidents open, {said.permits_held} permits held",
+        f"{said.incidents_open if said.HasField('incidents_open') else '?'} incidents open, {said.permits_held} permits held",
     ]
+    if said.others or not said.is_leader:
+        here = "this one leads" if said.is_leader else f"{said.leader or 'nobody known'} leads"
+        others = ", ".join(said.others) or "none that is alive"
+        parts.append(f"{here}; other aggregators: {others}")
+    if said.leader_unknown:
+        why = f"it is not known who leads, no permits come from here: {said.leader_unknown}"
+        parts.append(Styled(why, "bold red"))
     if said.permits_frozen:
         parts.append(Styled(f"no permits are given: {said.permits_frozen}", "bold red"))
     parts += [Styled(each.summary, "red") for each in said.findings]

@@ -188,6 +188,12 @@ class FleetView:
     frozen: str = ""
     """Why no permits are given; empty: they are."""
     permits_held: int = 0
+    is_leader: bool = True
+    """Whether this aggregator gives permits and wakes people: of several on one database one does."""
+    leader: str = ""
+    """Where the one is that does; empty: not known, or nobody else."""
+    leader_unknown: str = ""
+    """Why it is not known who leads; empty: it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,12 @@
 import base64
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpuwarden.errors import Refused
-from gpuwarden.model.fleet import FleetView, NodeStanding, NodeState
+from gpuwarden.model.finding import Severity
+from gpuwarden.model.fleet import FleetClaim, FleetView, NodeStanding, NodeState
 from gpuwarden.wire.convert_fleet import SCHEMA_VERSION
 from gpuwarden.wire.fields import text, to_enum
 from gpuwarden.wire.v1 import fleet_pb2 as pb
@@ -21,10 +22,16 @@ def to_status(
     *,
     version: str,
     started_wall: float,
-    incidents_open: int,
+    incidents_open: int | None,
     counters: Mapping[str, int],
+    others: Sequence[str] = (),
+    store_fault: str = "",
 ) -> pb.StatusResponse:
     counts = Counter(each.state for each in view.nodes)
+    claims = view.claims
+    if store_fault:
+        summary = f"the store does not answer, nothing is acknowledged: {store_fault}"
+        claims = (FleetClaim(key="store", severity=Severity.CRITICAL, summary=summary), *claims)
     return pb.StatusResponse(
         schema_version=SCHEMA_VERSION,
         version=version,
@@ -42,12 +49,16 @@ def to_status(
                 severity=to_enum(node.Severity, "SEVERITY", claim.severity),
                 summary=text(claim.summary),
             )
-            for claim in view.claims
+            for claim in claims
         ],
         incidents_open=incidents_open,
         permits_held=view.permits_held,
         permits_frozen=text(view.frozen),
         counters=[node.Counter(name=name, total=total) for name, total in counters.items()],
+        is_leader=view.is_leader,
+        leader=text(view.leader),
+        leader_unknown=text(view.leader_unknown),
+        others=others,
     )
 
 

@@ -20,11 +20,15 @@ RENEW_S = 60.0
 class OwnCertificate:
     """Read it, see that it is renewed at half its life, and serve under the newest."""
 
-    def __init__(self, folder: Path, aggregator: str, renew: Sequence[str] | None = None) -> None:
-        """``renew``: the command that renews; by default this very program's."""
+    def __init__(
+        self, folder: Path, aggregators: Sequence[str], renew: Sequence[str] | None = None
+    ) -> None:
+        """``renew``: the command that renews; by default this very program's. It is given the aggregators one
+        after the other, until one does it."""
         self._folder = folder
         usual = (sys.executable, "-m", "gpuwarden", "enroll", "--renew")
-        self._renew = (*(renew or usual), "--dir", str(folder), "--aggregator", aggregator)
+        self._renew = (*(renew or usual), "--dir", str(folder), "--aggregator")
+        self._aggregators = tuple(aggregators)
         self._lock = threading.Lock()
         self._newest = read_credentials(folder)
         self._looked_wall = 0.0
@@ -61,7 +65,7 @@ class OwnCertificate:
         self._begun_wall = wall
         try:
             self._child = subprocess.Popen(
-                self._renew,
+                (*self._renew, self._aggregators[self.failures % len(self._aggregators)]),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -29,9 +29,9 @@ class FleetDecision:
 
 
 def decide(
-    cfg: AggregatorConfig, memory: FleetMemory, now: float, wall: float, epoch: int
+    cfg: AggregatorConfig, memory: FleetMemory, now: float, wall: float, epoch: int | None
 ) -> FleetDecision:
-    """What is so, and what may be done."""
+    """What is so, and what may be done. Without an epoch another leads: nothing that is asked is answered."""
     memory = states.resumed(memory, now)
     memory = replace(memory, ledger=permits.remembered(cfg.permit, memory.ledger, now))
     judged = states.judge(cfg.sight, memory, now)
@@ -39,16 +39,21 @@ def decide(
     is_doubtful = states.in_doubt(cfg.sight, memory, now)
     masses = states.masses(cfg.sight, memory, now)
     frozen = _frozen(memory, masses, is_doubtful)
-    scene = permits.Scene(
-        cfg=cfg.permit,
-        memory=memory,
-        states=judged,
-        frozen=frozen,
-        now=now,
-        wall=wall,
-        epoch=epoch,
+    granted, held, denied = (
+        ((), (), ())
+        if epoch is None
+        else _answers(
+            permits.Scene(
+                cfg=cfg.permit,
+                memory=memory,
+                states=judged,
+                frozen=frozen,
+                now=now,
+                wall=wall,
+                epoch=epoch,
+            )
+        )
     )
-    granted, held, denied = _answers(scene)
     memory = replace(memory, ledger=(*memory.ledger, *granted))
     return FleetDecision(
         memory=memory,

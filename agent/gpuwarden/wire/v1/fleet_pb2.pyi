@@ -942,21 +942,36 @@ class StatusResponse(_message.Message):
     PERMITS_HELD_FIELD_NUMBER: _builtins.int
     PERMITS_FROZEN_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
+    IS_LEADER_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    LEADER_UNKNOWN_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     version: _builtins.str
     epoch: _builtins.int
     started_wall: _builtins.float
     wall: _builtins.float
     incidents_open: _builtins.int
+    """Absent: the store does not answer."""
     permits_held: _builtins.int
     permits_frozen: _builtins.str
     """Empty: permits are given."""
+    is_leader: _builtins.bool
+    """Of several aggregators on one database one leads: it alone gives permits and wakes people."""
+    leader: _builtins.str
+    """Where the leader is."""
+    leader_unknown: _builtins.str
+    """Why it is not known who leads; empty: it is."""
     @_builtins.property
     def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateCount]: ...
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___FleetFinding]: ...
     @_builtins.property
     def counters(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Counter]: ...
+    @_builtins.property
+    def others(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the other aggregators are that are alive."""
+
     def __init__(
         self,
         *,
@@ -967,16 +982,22 @@ class StatusResponse(_message.Message):
         wall: _builtins.float = ...,
         states: _abc.Iterable[Global___StateCount] | None = ...,
         findings: _abc.Iterable[Global___FleetFinding] | None = ...,
-        incidents_open: _builtins.int = ...,
+        incidents_open: _builtins.int | None = ...,
         permits_held: _builtins.int = ...,
         permits_frozen: _builtins.str = ...,
         counters: _abc.Iterable[_node_pb2.Counter] | None = ...,
+        is_leader: _builtins.bool = ...,
+        leader: _builtins.str = ...,
+        leader_unknown: _builtins.str = ...,
+        others: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open", "incidents_open", b"incidents_open"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "epoch", b"epoch", "findings", b"findings", "incidents_open", b"incidents_open", "permits_frozen", b"permits_frozen", "permits_held", b"permits_held", "schema_version", b"schema_version", "started_wall", b"started_wall", "states", b"states", "version", b"version", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open", "counters", b"counters", "epoch", b"epoch", "findings", b"findings", "incidents_open", b"incidents_open", "is_leader", b"is_leader", "leader", b"leader", "leader_unknown", b"leader_unknown", "others", b"others", "permits_frozen", b"permits_frozen", "permits_held", b"permits_held", "schema_version", b"schema_version", "started_wall", b"started_wall", "states", b"states", "version", b"version", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__incidents_open: _TypeAlias = _typing.Literal["incidents_open"]  # noqa: Y015
+    _WhichOneofArgType__incidents_open: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__incidents_open) -> _WhichOneofReturnType__incidents_open | None: ...
 
 Global___StatusResponse: _TypeAlias = StatusResponse  # noqa: Y015
 
