@@ -63,6 +63,7 @@ LAYERS: dict[str, Layer] = {
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),
     "aggregator.own": Layer(own=ALL),  # a part of wiring
+    "aggregator.paging": Layer(own=ALL),  # a part of wiring
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
@@ -91,7 +92,9 @@ LAYERS: dict[str, Layer] = {
         )
     ),
     "config_fleet": Layer(own=frozenset({"config_types", "config_addresses"})),
-    "config_aggregator": Layer(own=frozenset({"config_types", "config_addresses"})),
+    "config_aggregator": Layer(
+        own=frozenset({"config_types", "config_addresses", "config_oncall"})
+    ),
     "config_cordon": Layer(own=frozenset({"config_types"})),
     "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_rules": Layer(own=NOTHING),
@@ -206,6 +209,7 @@ LAYERS: dict[str, Layer] = {
                 "policy",
                 "policy.fleet",
                 "ports",
+                "ports_oncall",
                 "model",
                 "wire",
                 "config",

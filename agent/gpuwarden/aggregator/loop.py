@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gpuwarden.aggregator.committer import Committer
+from gpuwarden.aggregator.oncall import FleetOncall
 from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import GpuwardenError
@@ -33,6 +34,7 @@ class Fleet:
         memory: FleetMemory,
         epoch: int,
         tell: Callable[[Answers], None],
+        oncall: FleetOncall,
     ) -> None:
         self._cfg = cfg
         self._committer = committer
@@ -40,6 +42,9 @@ class Fleet:
         self._memory = memory
         self._epoch = epoch
         self._tell = tell
+        self._oncall = oncall
+        self._told: dict[tuple[str, str], tuple[float, str]] = {}
+        """By node and ask, when it was asked that was answered last, and with what."""
         self._wake = threading.Condition()
         self._changes: list[Joined | Left] = []
         self._heard: dict[str, Heard] = {}
@@ -103,14 +108,35 @@ class Fleet:
         decision = self._intend(decision)
         self._memory = decision.memory
         self._publish(decision, now, wall)
-        answers: dict[str, tuple[list[Permit], list[Denial]]] = {}
-        for permit in (*decision.granted, *decision.held):
-            answers.setdefault(permit.node, ([], []))[0].append(permit)
-        for denial in decision.denied:
-            answers.setdefault(denial.node, ([], []))[1].append(denial)
+        answers = self._fresh(decision)
         if answers:
             self._tell(answers)
+        self._oncall.tell(decision, now, wall)
         return decision
+
+    def _fresh(self, decision: FleetDecision) -> Answers:
+        """What nodes have not been told yet since they asked last: they ask again while they want it, and a
+        thousand that wait are not each told the same every second."""
+        answers: dict[str, tuple[list[Permit], list[Denial]]] = {}
+        nodes = decision.memory.nodes
+        told: dict[tuple[str, str], tuple[float, str]] = {}
+        all_answers: tuple[Permit | Denial, ...] = (
+            *(*decision.granted, *decision.held),
+            *decision.denied,
+        )
+        for answer in all_answers:
+            key = (answer.node, answer.ask)
+            what = answer.budget if isinstance(answer, Denial) else answer.id
+            told[key] = (nodes[answer.node].asked_at, what)
+            if self._told.get(key) == told[key]:
+                continue
+            mine = answers.setdefault(answer.node, ([], []))
+            if isinstance(answer, Denial):
+                mine[1].append(answer)
+            else:
+                mine[0].append(answer)
+        self._told = told
+        return answers
 
     def _intend(self, decision: FleetDecision) -> FleetDecision:
         """A permit counts from when it is on disk; one that is not was never given."""

@@ -28,6 +28,7 @@ from gpuwarden.aggregator.ingest import Ingest
 from gpuwarden.aggregator.loop import Fleet
 from gpuwarden.aggregator.orders import Orders
 from gpuwarden.aggregator.own import Own
+from gpuwarden.aggregator.paging import Paging, make_paging
 from gpuwarden.aggregator.service import FleetQuery
 from gpuwarden.aggregator.store import AuditLine, Store
 from gpuwarden.aggregator.store_sqlite import SqliteStore, audit_of
@@ -109,6 +110,7 @@ class Parts:
     store: Store
     committer: Committer
     fleet: Fleet
+    paging: Paging
     ingest: Ingest
     enrolment: Enrolment
     asking: Asking
@@ -128,6 +130,7 @@ class Parts:
             "commits": self.committer.commits,
             "commit_failures": self.committer.failures,
             "fleet_failures": self.fleet.failures,
+            "fleet_pages": self.paging.oncall.pages,
             "arrivals_dropped": self.fleet.dropped,
             "calls_denied": self.guard.denied,
             "enrolments_refused": self.enrolment.refused,
@@ -151,6 +154,7 @@ async def serve(
     """Serve until ``stop``; ``started`` is told the ports that were bound."""
     loop = asyncio.get_running_loop()
     parts.ingest.attach(loop)
+    parts.paging.notifier.start()
     parts.fleet.start()
     servers, ports = _servers(parts)
     for server in servers:
@@ -176,6 +180,7 @@ async def serve(
             await server.stop(STOP_S)
         await parts.asking.close()
         parts.fleet.stop()
+        parts.paging.notifier.close()
         parts.committer.stop()
         parts.store.close()
 
@@ -200,7 +205,8 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     orders = Orders(cfg.ask, committer, clock)
     committer.start()
     epoch = committer.do(lambda s: s.next_epoch()).result(10.0)
-    memory = _remembered(store, clock, epoch)
+    paging = make_paging(cfg, clock)
+    memory = replace(_remembered(store, clock, epoch), incidents=paging.standing)
 
     def who(context: Any) -> Identity:
         return identity_of(context.auth_context(), centre.trust_domain)
@@ -220,7 +226,13 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         own_name=AGGREGATOR_NAME,
     )
     fleet = Fleet(
-        cfg, committer, clock, memory, epoch, lambda answers: late["ingest"].tell(answers)
+        cfg,
+        committer,
+        clock,
+        memory,
+        epoch,
+        lambda answers: late["ingest"].tell(answers),
+        paging.oncall,
     )
     ingest = late["ingest"] = Ingest(
         cfg,
@@ -255,6 +267,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         store=store,
         committer=committer,
         fleet=fleet,
+        paging=paging,
         ingest=ingest,
         enrolment=enrolment,
         asking=asking,
