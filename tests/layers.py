@@ -184,6 +184,8 @@ LAYERS: dict[str, Layer] = {
             }
         )
     ),
+    # Nodes of a simulated fleet are the agent's own parts on worlds in memory.
+    "sim.fleet": Layer(own=ALL),
     "node": Layer(
         own=frozenset(
             {

@@ -19,6 +19,8 @@ from gpuwarden.policy.fleet.fold import FleetMemory
 from gpuwarden.policy.fleet.states import Judged
 
 OFFSET_MAX_S = 2.0
+ASKED_S = 15.0
+"""Nodes say every 5 s what they still want leave for: what was said longer ago is not wanted any more."""
 NAMES_SHOWN = 5
 FAULTS_SHOWN = 3
 
@@ -85,7 +87,7 @@ def _answers(
     asks = sorted(
         (-ask.age_s, name, ask.id, ask)
         for name, node in scene.memory.nodes.items()
-        if node.is_connected
+        if node.is_connected and scene.now - node.asked_at <= ASKED_S
         for ask in node.asks
     )
     granted: list[Permit] = []
