@@ -130,8 +130,10 @@ def _claims(
     if is_doubtful:
         why = "most nodes are not heard at once: look at the aggregator's own network first"
         claims.append(FleetClaim(key="sight", severity=Severity.CRITICAL, summary=why))
-    for group, (count, size) in sorted(masses.items()):
+    lasting = _lasting(cfg, memory)
+    for group, (count, size) in sorted({**lasting, **masses}.items()):
         summary = _mass(cfg, memory, group, count, size)
+        summary += "; no permits are given" if group in frozen else ""
         claims.append(
             FleetClaim(
                 key=f"mass {group}", severity=Severity.CRITICAL, summary=summary, count=count
@@ -172,7 +174,19 @@ def _mass(cfg: SightConfig, memory: FleetMemory, group: str, count: int, size: i
     text += f" ({what})" if what else ""
     if count >= cfg.doubt_ratio * size:
         text += "; when most are sick it is what they share, or what reports them, that is"
-    return f"{text}; no permits are given"
+    return text
+
+
+def _lasting(cfg: SightConfig, memory: FleetMemory) -> dict[str, tuple[int, int]]:
+    """Groups of which a mass was said, and most of it still stands: it is not over because it is old."""
+    said = {i.key for i in memory.incidents if i.gone_at is None}
+    sizes = Counter(node.greeting.group for node in memory.nodes.values())
+    sick = Counter(n.greeting.group for n in memory.nodes.values() if n.sick_since is not None)
+    return {
+        group: (count, sizes[group])
+        for group, count in sick.items()
+        if f"mass {group}" in said and count >= cfg.sick_ratio * sizes[group]
+    }
 
 
 def _named(names: list[str], what: str) -> str:

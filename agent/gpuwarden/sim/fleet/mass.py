@@ -11,65 +11,21 @@ import heapq
 import json
 import random
 import shutil
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gpuwarden.adapters.fleet_client import FleetClient
 from gpuwarden.clock import Clock
-from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import GpuwardenError, Unavailable
-from gpuwarden.policy.fleet.permits import allowance, budget_of, purse
 from gpuwarden.sim.fleet.centre import SimCentre
-from gpuwarden.sim.fleet.crowd import REAL, SHARED, Crowd, Member
+from gpuwarden.sim.fleet.crowd import Crowd, Member
+from gpuwarden.sim.fleet.mass_verdict import PAGE_WITHIN_S, Mass, Story, Uncordon, verdict
 
 CONNECT_S = 120.0
 PACE_S = 0.01
-CORDONED_BEFORE = 3
 QUIET_EVERY_S, SICK_EVERY_S = 10.0, 2.0
-PAGE_WITHIN_S = 60.0
-AFTER_S = 15.0
-"""How long the play goes on once the page is out: nothing more may be granted then."""
 ORDER_S = 20.0
 POLL_S = 0.2
-KINDS = ("cordon", "reset-gpu", "reload-driver", "restart-services", "reboot")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mass:
-    """``within_s``: over so many real seconds the nodes report, spread evenly and shuffled."""
-
-    nodes: int
-    xid: int
-    within_s: float
-    devices: int = 2
-    seed: int = 1
-
-
-@dataclass(slots=True)
-class Uncordon:
-    """One order of an operator while the storm is on."""
-
-    node: str
-    at_s: float
-    took_s: float = 0.0
-    said: str = ""
-    is_done: bool = False
-
-
-@dataclass(slots=True)
-class Story:
-    """What has happened so far."""
-
-    began_s: float = 0.0
-    """Of the crowd's time: the first report."""
-    reported: int = 0
-    page_at_s: float | None = None
-    frozen_at_s: float | None = None
-    frozen: str = ""
-    uncordons: list[Uncordon] = field(default_factory=list)
 
 
 def settings(pages: Path) -> str:
@@ -96,7 +52,7 @@ async def run_mass(centre: SimCentre, clock: Clock, mass: Mass, pages: Path) -> 
             life.cancel()
         if life.done() and not life.cancelled() and (error := life.exception()):
             raise error
-        return _result(crowd, mass, story, _told(pages))
+        return verdict(crowd.members, mass, story, _told(pages), crowd.failures)
     finally:
         await crowd.close()
 
@@ -158,7 +114,7 @@ async def _operate(
     life: asyncio.Task[None],
 ) -> None:
     """An operator at the aggregator: cordons some nodes, and gives them back while the storm is on."""
-    chosen = [crowd.members[n] for n in range(min(CORDONED_BEFORE, mass.nodes))]
+    chosen = [crowd.members[n] for n in range(min(mass.cordoned_before, mass.nodes))]
     for member in chosen:
         text, is_done = await _order(centre, member, "cordon")
         if not is_done:
@@ -175,7 +131,7 @@ async def _operate(
         if story.page_at_s is None and _told(pages):
             story.page_at_s = crowd.elapsed() - story.began_s
         if story.page_at_s is not None and not waiting and since_s >= mass.within_s:
-            last_s = min(last_s, now + AFTER_S)
+            last_s = min(last_s, now + mass.after_s)
         await asyncio.sleep(POLL_S)
     story.uncordons.append(await _again(centre, crowd, chosen[-1], story))
 
@@ -230,86 +186,3 @@ def _told(pages: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in pages.read_text().splitlines() if line.endswith("}")]
     except FileNotFoundError:
         return []
-
-
-def _result(
-    crowd: Crowd, mass: Mass, story: Story, told: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    lines = [m.line for m in crowd.members]
-    granted = Counter(kind for line in lines for kind in line.granted.values())
-    asked = Counter(kind for line in lines for kind in line.asked.values())
-    refused = Counter(budget for line in lines for budget in line.refused.values())
-    done: Counter[str] = Counter()
-    for member in crowd.members[CORDONED_BEFORE:]:
-        done += member.node.done()
-    cfg = AggregatorConfig().permit
-    budget = {
-        kind: allowance(budget_of(cfg, kind).ratio, mass.nodes, budget_of(cfg, kind).most)
-        for kind in KINDS
-    }
-    own_pages = sum(len(m.node.world.ledger.of("page")) for m in crowd.members)
-    said = {
-        "nodes": mass.nodes,
-        "xid": mass.xid,
-        "within_s": mass.within_s,
-        "seconds": "real",
-        "real": list(REAL),
-        "shared": list(SHARED),
-        "reported": story.reported,
-        "asked_nodes": sum(1 for line in lines if line.asked),
-        "asked": dict(asked),
-        "granted": dict(granted),
-        "budget": {kind: budget[kind] for kind in KINDS if kind in asked},
-        "done": dict(done),
-        "refused": dict(refused),
-        "frozen": story.frozen,
-        "frozen_after_s": _rounded(story.frozen_at_s),
-        "pages": [
-            {name: page[name] for name in ("reason", "severity", "summary", "key")} for page in told
-        ],
-        "page_after_s": _rounded(story.page_at_s),
-        "pages_of_nodes": own_pages,
-        "uncordons": [
-            {"node": u.node, "at_s": u.at_s, "took_s": u.took_s, "done": u.is_done, "said": u.said}
-            for u in story.uncordons
-        ],
-        "streams_failed": crowd.failed,
-        "failures": crowd.failures,
-    }
-    return {**said, "missed": _missed(said, budget, granted, done)}
-
-
-def _missed(
-    said: dict[str, Any], budget: dict[str, int], granted: Counter[str], done: Counter[str]
-) -> list[str]:
-    missed = []
-    if said["reported"] != said["nodes"] or said["asked_nodes"] != said["nodes"]:
-        missed.append(
-            f"{said['reported']} of {said['nodes']} nodes reported, {said['asked_nodes']} asked"
-        )
-    spent: Counter[str] = Counter()
-    for kind, count in granted.items():
-        spent[purse(kind)] += count
-    for kind, count in spent.items():
-        name = kind if kind in budget else "reset-gpu"
-        if count > budget[name]:
-            missed.append(f"{count} permits of {kind} were given, the budget is {budget[name]}")
-    missed += [
-        f"{count} times {kind} was done with {granted[kind]} permits"
-        for kind, count in done.items()
-        if count > granted[kind]
-    ]
-    if not said["refused"]:
-        missed.append("nobody was refused")
-    if len(said["pages"]) != 1:
-        missed.append(f"{len(said['pages'])} pages instead of one")
-    if said["page_after_s"] is None or said["page_after_s"] > PAGE_WITHIN_S:
-        missed.append(f"nobody was paged within {PAGE_WITHIN_S:g} s")
-    missed += [
-        f"{u['node']} was not given back: {u['said']}" for u in said["uncordons"] if not u["done"]
-    ]
-    return missed
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ REBOOT_REQUIRED = 2
 """What the driver asks for when it says a device needs a reboot."""
 OBEY_S = 2.0
 BLIP_S = 0.3
+KINDS = frozenset({"cordon", "reboot", "reset-gpu", "reload-driver", "restart-services"})
 SETTINGS: dict[str, Any] = {
     "agent": {"mode": "enforce"},
     "repair": {"allow": ["restart-services", "reset-gpu", "reboot"]},
@@ -134,16 +134,11 @@ class SimNode:
         self.world.run_for(BLIP_S)
         return self.board.view()
 
-    def done(self) -> Counter[str]:
-        """What its agent did that needs leave, by kind, as its own record has it."""
-        kinds = {"cordon", "reboot", "reset-gpu", "reload-driver", "restart-services"}
-        steps = {
-            (step.action, step.kind)
+    def done(self) -> frozenset[str]:
+        """Kinds of what its agent did and needs leave for, as its own record has it."""
+        return frozenset(
+            step.kind
             for incident in self.board.view().incidents
             for step in incident.steps
-            if step.kind in kinds and step.result in (Result.DONE, Result.STARTED)
-        }
-        return Counter(kind for _, kind in steps)
-
-
-NodeMaker = Callable[[int], SimNode]
+            if step.kind in KINDS and step.result in (Result.DONE, Result.STARTED)
+        )

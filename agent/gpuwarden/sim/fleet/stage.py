@@ -16,7 +16,8 @@ from gpuwarden.clock import SystemClock
 from gpuwarden.log import configure_log
 from gpuwarden.sim.fleet.centre import SimCentre, foreign_centre, own_centre
 from gpuwarden.sim.fleet.load import Load, run_load
-from gpuwarden.sim.fleet.mass import Mass, run_mass, settings
+from gpuwarden.sim.fleet.mass import run_mass, settings
+from gpuwarden.sim.fleet.mass_verdict import Mass
 from gpuwarden.sim.incident.interrupt import terminated_as_interrupt
 
 
