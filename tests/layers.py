@@ -64,6 +64,7 @@ LAYERS: dict[str, Layer] = {
     "aggregator.wiring": Layer(own=ALL),
     "aggregator.own": Layer(own=ALL),  # a part of wiring
     "aggregator.company": Layer(own=ALL),  # a part of wiring
+    "aggregator.paging": Layer(own=ALL),  # a part of wiring
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
@@ -93,7 +94,9 @@ LAYERS: dict[str, Layer] = {
         )
     ),
     "config_fleet": Layer(own=frozenset({"config_types", "config_addresses"})),
-    "config_aggregator": Layer(own=frozenset({"config_types", "config_addresses"})),
+    "config_aggregator": Layer(
+        own=frozenset({"config_types", "config_addresses", "config_oncall"})
+    ),
     "config_cordon": Layer(own=frozenset({"config_types"})),
     "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_placement": Layer(own=frozenset({"config_types"})),
@@ -184,6 +187,8 @@ LAYERS: dict[str, Layer] = {
             }
         )
     ),
+    # Nodes of a simulated fleet are the agent's own parts on worlds in memory.
+    "sim.fleet": Layer(own=ALL),
     "node": Layer(
         own=frozenset(
             {
@@ -209,6 +214,7 @@ LAYERS: dict[str, Layer] = {
                 "policy",
                 "policy.fleet",
                 "ports",
+                "ports_oncall",
                 "model",
                 "wire",
                 "config",

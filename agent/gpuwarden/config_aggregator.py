@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from gpuwarden.config_addresses import DatabaseAddress, ListenAddress, OptionalListen
+from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.config_types import Ratio, Seconds, Section
 
 AGGREGATOR_PATH = Path("/etc/gpuwarden/aggregator.toml")
@@ -67,6 +68,12 @@ class SightConfig(Section):
     """When so many nodes of a group turn sick within ``sick_window_s``, no permits are given."""
     sick_min: int = Field(default=3, ge=1, le=10_000)
     sick_window_s: Seconds = 300.0
+    fold_s: Seconds = 10.0
+    """What is said of the fleet is paged once it has not grown for so long: one page, of all of them ..."""
+    fold_max_s: Seconds = 45.0
+    """... and after so long in any case (reliability research 6, case 29: within 60 s)."""
+    over_s: Seconds = 60.0
+    """It is over once nothing of it has been so for so long."""
 
 
 class Budget(Section):
@@ -112,3 +119,5 @@ class AggregatorConfig(Section):
     sight: SightConfig = SightConfig()
     permit: PermitConfig = PermitConfig()
     ask: AskConfig = AskConfig()
+    oncall: OncallConfig = OncallConfig()
+    """Who is told of what befalls the fleet as a whole; as at a node."""

@@ -38,11 +38,16 @@ class FleetDesk(Protocol):
 class Spool(Protocol):
     """Events on disk until they are acknowledged: implemented by ``adapters.uplink_spool``. Any thread."""
 
-    @property
-    def log_id(self) -> str: ...
+    log_id: str
+    dropped: int
+    """How many were not kept, since the log began."""
 
     def append(self, event: bytes) -> None:
         """Keep one, numbered after the last; never blocks for long, never raises: what is lost is counted."""
+        ...
+
+    def flush(self) -> None:
+        """Try again what could not be kept at once."""
         ...
 
     def take(self, after: int, count: int, max_bytes: int) -> list[tuple[int, bytes]]: ...

@@ -17,13 +17,13 @@ import grpc
 from gpuwarden.adapters.pki.files import OwnCertificate
 from gpuwarden.adapters.pki.names import AGGREGATOR_NAME
 from gpuwarden.adapters.uplink_news import News, fitted
-from gpuwarden.adapters.uplink_spool import DiskSpool
 from gpuwarden.adapters.view_source import ViewSource
 from gpuwarden.clock import Clock
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable
 from gpuwarden.log import get_log
-from gpuwarden.ports_fleet import FleetDesk
+from gpuwarden.model.status import View
+from gpuwarden.ports_fleet import FleetDesk, Spool
 from gpuwarden.wire import convert_fleet_node as convert
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceStub
@@ -59,7 +59,7 @@ class Uplink:
         cfg: FleetConfig,
         source: ViewSource,
         desk: FleetDesk,
-        spool: DiskSpool,
+        spool: Spool,
         certificate: OwnCertificate,
         clock: Clock,
     ) -> None:
@@ -78,7 +78,10 @@ class Uplink:
         self._wake = threading.Condition()
         self._samples: deque[pb.Sample] = deque(maxlen=RING)
         self._has_events = True
-        self._session: _Session | None = None
+        self._session: Session | None = None
+        self._news = News()
+        self._sampled_at = float("-inf")
+        self._wanted: frozenset[str] = frozenset()
         self._threads = [
             threading.Thread(target=self._scribe, name="gpuwarden-news", daemon=True),
             threading.Thread(target=self._attend, name="gpuwarden-uplink", daemon=True),
@@ -115,8 +118,7 @@ class Uplink:
 
     def _scribe(self) -> None:
         """Write down what is news, and take a sample in its time."""
-        news, serial, sampled_at = News(), 0, float("-inf")
-        wanted: set[str] = set()
+        serial = 0
         while not self._stop.is_set():
             view = self._source.wait_newer(serial, 1.0)
             self._spool.flush()
@@ -124,22 +126,30 @@ class Uplink:
             if view is None:
                 continue
             serial = view.serial
-            self._desk.look(view)
-            self._has_seen.set()
-            events = list(news.of(view))
-            for event in events:
-                self._spool.append(event.SerializeToString())
-            is_due = self._clock.now() - sampled_at >= self._cfg.sample_every_s
-            if is_due:
-                sampled_at = self._clock.now()
-                self._keep(convert.to_sample(view, 0, len(self._desk.asks())))
-            before, wanted = wanted, {ask.id for ask in self._desk.asks()}
-            if events or not wanted <= before:
-                with self._wake:
-                    self._has_events = True
-                    self._wake.notify_all()
+            self._take_in(view)
             self._certificate.look_after(self._clock.wall())
             self._stop.wait(LOOK_S)
+
+    def _take_in(self, view: View) -> None:
+        """A new picture: what it asks for, what of it is news, and a sample where one is due."""
+        self._desk.look(view)
+        self._has_seen.set()
+        events = list(self._news.of(view))
+        for event in events:
+            self._spool.append(event.SerializeToString())
+        asks = self._desk.asks()
+        if self._clock.now() - self._sampled_at >= self._cfg.sample_every_s:
+            self._sampled_at = self._clock.now()
+            self._keep(convert.to_sample(view, 0, len(asks)))
+        before, self._wanted = self._wanted, frozenset(ask.id for ask in asks)
+        if events or not self._wanted <= before:
+            self._stir()
+
+    def _stir(self) -> None:
+        """There is something to send, or perhaps room for it."""
+        with self._wake:
+            self._has_events = True
+            self._wake.notify_all()
 
     def _write_down_answers(self) -> None:
         for order, is_done, said, incident in self._desk.answered():
@@ -147,9 +157,7 @@ class Uplink:
                 order, is_done, said, incident, self._clock.now(), self._clock.wall()
             )
             self._spool.append(fitted(event).SerializeToString())
-            with self._wake:
-                self._has_events = True
-                self._wake.notify_all()
+            self._stir()
 
     def _keep(self, sample: pb.Sample) -> None:
         with self._wake:
@@ -207,7 +215,7 @@ class Uplink:
             own.authorities_pem, own.key_pem, own.certificate_pem
         )
         with grpc.secure_channel(address, credentials, CHANNEL_OPTIONS) as channel:
-            session = self._session = _Session(address)
+            session = self._session = Session(address)
             call: Any = FleetServiceStub(channel).Attend(self._outgoing(session))
             session.call = call
             try:
@@ -220,7 +228,7 @@ class Uplink:
                 with self._wake:
                     self._wake.notify_all()
 
-    def _take(self, session: "_Session", response: pb.AttendResponse) -> None:
+    def _take(self, session: "Session", response: pb.AttendResponse) -> None:
         if response.HasField("ack"):
             ack = response.ack
             if ack.log_id == self._spool.log_id:
@@ -232,8 +240,7 @@ class Uplink:
                 self._spool.acknowledge(ack.events_upto)
                 with self._wake:
                     session.acked(ack.events_upto, ack.window)
-                    self._has_events = True  # perhaps: there is room for more now
-                    self._wake.notify_all()
+                self._stir()
         if response.HasField("directive"):
             self._heed(response.directive)
 
@@ -254,35 +261,39 @@ class Uplink:
             if self._spool.is_new_order(order.id):
                 self._desk.order(order)
 
-    def _outgoing(self, session: "_Session") -> Iterator[pb.AttendRequest]:
+    def _outgoing(self, session: "Session") -> Iterator[pb.AttendRequest]:
         """What gRPC sends, taken by a thread of its own."""
         greeting = self._desk.greeting(self._spool.log_id, self._spool.epoch())
         yield pb.AttendRequest(hello=convert.to_hello(greeting))
         with self._wake:
             self._wake.wait_for(lambda: session.is_acked or session.is_over, FIRST_ACK_S)
-        asked: tuple[frozenset[str], float] = (frozenset(), float("-inf"))
-        batched_at, sequence = self._clock.now(), 0
+        session.batched_at = self._clock.now()
         while not session.is_over and session.is_acked:
-            now = self._clock.now()
-            batch = pb.Batch(
-                events_dropped=self._spool.dropped, samples_dropped=self.samples_dropped
-            )
-            size = self._put_events(session, batch)
-            if self._is_batch_due(now, batched_at):
-                batched_at = now
-                sequence = self._put_samples(batch, sequence, MESSAGE_BYTES - size)
-            asks = self._desk.asks()
-            names = frozenset(ask.id for ask in asks)
-            if asks and (names != asked[0] or now - asked[1] >= ASK_AGAIN_S):
-                asked = (names, now)
-                batch.asks.extend(convert.to_asks(asks))
-            if batch.events or batch.samples or batch.asks:
+            batch = self._next_batch(session)
+            if batch is not None:
                 yield pb.AttendRequest(batch=batch)
                 continue
             with self._wake:
                 self._wake.wait_for(lambda: session.is_over or self._has_events, 1.0)
 
-    def _put_events(self, session: "_Session", batch: pb.Batch) -> int:
+    def _next_batch(self, session: "Session") -> pb.Batch | None:
+        """What is to be sent now: events as far as the window allows, samples and wishes in their time."""
+        now = self._clock.now()
+        batch = pb.Batch(events_dropped=self._spool.dropped, samples_dropped=self.samples_dropped)
+        size = self._put_events(session, batch)
+        if self._is_batch_due(now, session.batched_at):
+            session.batched_at = now
+            session.samples_sent = self._put_samples(
+                batch, session.samples_sent, MESSAGE_BYTES - size
+            )
+        asks = self._desk.asks()
+        names = frozenset(ask.id for ask in asks)
+        if asks and (names != session.asked or now - session.asked_at >= ASK_AGAIN_S):
+            session.asked, session.asked_at = names, now
+            batch.asks.extend(convert.to_asks(asks))
+        return batch if batch.events or batch.samples or batch.asks else None
+
+    def _put_events(self, session: "Session", batch: pb.Batch) -> int:
         with self._wake:
             room = session.room()
             self._has_events = False
@@ -319,7 +330,7 @@ class Uplink:
         return sequence
 
 
-class _Session:
+class Session:
     """One stream's account. Guarded by the uplink's lock."""
 
     def __init__(self, address: str) -> None:
@@ -329,6 +340,10 @@ class _Session:
         self.window = 1
         self.is_acked = False
         self.is_over = False
+        self.batched_at = 0.0
+        self.samples_sent = 0
+        self.asked: frozenset[str] = frozenset()
+        self.asked_at = float("-inf")
         self.call: Any = None
 
     def acked(self, upto: int, window: int) -> None:

@@ -164,7 +164,7 @@ class Ingest(FleetServiceServicer):
                     stream=stream.number,
                     node=stream.greeting.node,
                     report=entry.report,
-                    asks=asks,
+                    asks=asks or None,
                     events_dropped=batch.events_dropped,
                 )
             )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.lead import Lead, Leadership
+from gpuwarden.aggregator.oncall import FleetOncall
 from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import GpuwardenError
@@ -35,6 +36,7 @@ class Fleet:
         leadership: Leadership,
         recall: Callable[[float, float], tuple[Permit, ...]],
         tell: Callable[[Answers], None],
+        oncall: FleetOncall,
     ) -> None:
         """``recall``: what was granted before, by every leader there was, on this clock (now, wall)."""
         self._cfg = cfg
@@ -46,6 +48,9 @@ class Fleet:
         self._led_epoch = 0
         """Of which the ledger is whole."""
         self._tell = tell
+        self._oncall = oncall
+        self._told: dict[tuple[str, str], tuple[float, str]] = {}
+        """By node and ask, when it was asked that was answered last, and with what."""
         self._wake = threading.Condition()
         self._changes: list[Joined | Left] = []
         self._heard: dict[str, Heard] = {}
@@ -122,14 +127,36 @@ class Fleet:
         decision = self._intend(decision)
         self._memory = decision.memory
         self._publish(decision, lead, now, wall)
-        answers: dict[str, tuple[list[Permit], list[Denial]]] = {}
-        for permit in (*decision.granted, *decision.held):
-            answers.setdefault(permit.node, ([], []))[0].append(permit)
-        for denial in decision.denied:
-            answers.setdefault(denial.node, ([], []))[1].append(denial)
+        answers = self._fresh(decision)
         if answers:
             self._tell(answers)
+        if lead.is_ours:  # one of the aggregators on a database wakes people
+            self._oncall.tell(decision, now, wall)
         return decision
+
+    def _fresh(self, decision: FleetDecision) -> Answers:
+        """What nodes have not been told yet since they asked last: they ask again while they want it, and a
+        thousand that wait are not each told the same every second."""
+        answers: dict[str, tuple[list[Permit], list[Denial]]] = {}
+        nodes = decision.memory.nodes
+        told: dict[tuple[str, str], tuple[float, str]] = {}
+        all_answers: tuple[Permit | Denial, ...] = (
+            *(*decision.granted, *decision.held),
+            *decision.denied,
+        )
+        for answer in all_answers:
+            key = (answer.node, answer.ask)
+            what = answer.budget if isinstance(answer, Denial) else answer.id
+            told[key] = (nodes[answer.node].asked_at, what)
+            if self._told.get(key) == told[key]:
+                continue
+            mine = answers.setdefault(answer.node, ([], []))
+            if isinstance(answer, Denial):
+                mine[1].append(answer)
+            else:
+                mine[0].append(answer)
+        self._told = told
+        return answers
 
     def _intend(self, decision: FleetDecision) -> FleetDecision:
         """A permit counts from when it is on disk; one that is not was never given."""

@@ -32,6 +32,7 @@ from gpuwarden.aggregator.ingest import Ingest
 from gpuwarden.aggregator.loop import Answers, Fleet
 from gpuwarden.aggregator.orders import Orders
 from gpuwarden.aggregator.own import Own
+from gpuwarden.aggregator.paging import Paging, make_paging
 from gpuwarden.aggregator.service import FleetQuery
 from gpuwarden.aggregator.store import AuditLine, KeptPermit, Store
 from gpuwarden.aggregator.store_sqlite import SqliteStore, audit_of
@@ -112,6 +113,7 @@ class Parts:
     store: Store
     committer: Committer
     fleet: Fleet
+    paging: Paging
     ingest: Ingest
     enrolment: Enrolment
     asking: Asking
@@ -133,6 +135,7 @@ class Parts:
             "commits": self.committer.commits,
             "commit_failures": self.committer.failures,
             "fleet_failures": self.fleet.failures,
+            "fleet_pages": self.paging.oncall.pages,
             "arrivals_dropped": self.fleet.dropped,
             "calls_denied": self.guard.denied,
             "enrolments_refused": self.enrolment.refused,
@@ -158,6 +161,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     parts.ingest.attach(loop)
     await asyncio.to_thread(parts.company.start)
+    parts.paging.notifier.start()
     parts.fleet.start()
     servers, ports = _servers(parts)
     for server in servers:
@@ -188,6 +192,7 @@ async def serve(
             parts.pages.stop()
         await parts.asking.close()
         parts.fleet.stop()
+        parts.paging.notifier.close()
         parts.committer.stop()
         parts.company.stop()
         parts.store.close()
@@ -214,7 +219,8 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     orders = Orders(cfg.ask, committer, store, clock)
     committer.start()
     company = join_company(cfg, committer, clock, name, os.environ)
-    memory = _remembered(store, clock)
+    paging = make_paging(cfg, clock)
+    memory = replace(_remembered(store, clock), incidents=paging.standing)
 
     def who(context: Any) -> Identity:
         return identity_of(context.auth_context(), centre.trust_domain)
@@ -241,7 +247,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     def recall(now: float, wall: float) -> tuple[Permit, ...]:
         return tuple(on_this_clock(kept, now) for kept in store.ledger(wall, DAY_S))
 
-    fleet = Fleet(cfg, committer, clock, memory, company, recall, tell)
+    fleet = Fleet(cfg, committer, clock, memory, company, recall, tell, paging.oncall)
     ingest = late["ingest"] = Ingest(
         cfg,
         committer,
@@ -277,6 +283,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         store=store,
         committer=committer,
         fleet=fleet,
+        paging=paging,
         ingest=ingest,
         enrolment=enrolment,
         asking=asking,

@@ -158,6 +158,30 @@ class FleetClaim:
     key: str
     severity: Severity
     summary: str
+    count: int = 1
+    """Of how many nodes it speaks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetIncident:
+    """A claim about the fleet from when it was first made, folded: one, of however many nodes it speaks.
+
+    Times are monotonic seconds of the aggregator, but ``opened_wall``.
+    """
+
+    id: str
+    key: str
+    severity: Severity
+    summary: str
+    """As the claim last read."""
+    opened_at: float
+    opened_wall: float
+    count: int
+    """The most nodes it spoke of."""
+    grown_at: float
+    gone_at: float | None = None
+    """Since when nobody claims it any more; None: it is claimed."""
+    is_paged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

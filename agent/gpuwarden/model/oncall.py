@@ -113,6 +113,8 @@ class Notice:
         """The command that shows more."""
         if self.folded_count:
             return "gpuwarden incidents"
+        if self.brief.rule == "fleet":
+            return "gpuwarden fleet status"
         return (
             "gpuwarden status"
             if self.reason is Reason.TEST

@@ -175,15 +175,18 @@ class NodeFleetDesk:
             order = self._orders.get()
             if order is None:
                 return
-            if why := self._why_not(order):
-                self._answer(order, False, why, "")
-                continue
-            reason = f"{order.reason} (by {order.by}, order {order.id})"
-            try:
-                answer = self._command(Verb(order.verb), order.subject, reason, 0, ORDER_S)
-                self._answer(order, answer.is_done, answer.text, answer.incident or "")
-            except GpuwardenError as error:
-                self._answer(order, False, str(error), "")
+            self._carry_out(order)
+
+    def _carry_out(self, order: Order) -> None:
+        if why := self._why_not(order):
+            self._answer(order, False, why, "")
+            return
+        reason = f"{order.reason} (by {order.by}, order {order.id})"
+        try:
+            answer = self._command(Verb(order.verb), order.subject, reason, 0, ORDER_S)
+            self._answer(order, answer.is_done, answer.text, answer.incident or "")
+        except GpuwardenError as error:
+            self._answer(order, False, str(error), "")
 
     def _answer(self, order: Order, is_done: bool, text: str, incident: str) -> None:
         get_log().info("order", order=order.id, by=order.by, is_done=is_done, text=text)

@@ -21,6 +21,7 @@ from gpuwarden.errors import GpuwardenError, Unavailable, Unsupported
 from gpuwarden.sim.control import Control, Rejected
 from gpuwarden.sim.driver.build import build, symbols
 from gpuwarden.sim.faults.command import fault
+from gpuwarden.sim.fleet.command import fleet
 from gpuwarden.sim.host import PROFILES, SimOptions
 from gpuwarden.sim.incident.command import incident
 from gpuwarden.sim.injections import INJECTIONS, Injection, Parameter
@@ -235,3 +236,4 @@ for _name, _injection in INJECTIONS.items():
 
 simulate.add_command(incident)
 simulate.add_command(fault)
+simulate.add_command(fleet)

@@ -43,11 +43,27 @@ def test_one_cordon_is_given_with_all_that_binds_it() -> None:
     assert decision.memory.ledger == (given_,)
 
 
+def asked_again(memory: FleetMemory, node: str, name: str, at: float) -> FleetMemory:
+    return fold(memory, [heard(node, report(int(at)), ask(name), at=at)])
+
+
+def test_what_a_node_asked_for_long_ago_and_not_again_is_not_wanted() -> None:
+    memory = fold(fleet(20), [heard("n3", report(2), ask("x"))])
+    assert len(asked(memory, now=NOW + 15).granted) == 1
+    assert asked(memory, now=NOW + 16).granted == ()
+
+
+def test_a_message_that_does_not_speak_of_wishes_takes_none_back() -> None:
+    wanted = heard("n3", report(2), ask("x"))
+    silent = replace(heard("n3", report(3)), asks=None)
+    assert len(asked(fold(fleet(20), [wanted, silent])).granted) == 1
+
+
 def test_the_same_wish_gets_the_same_permit_while_it_holds() -> None:
     first = asked(fold(fleet(20), [heard("n3", report(2), ask("x"))]))
-    again = asked(first.memory, now=NOW + 30)
+    again = asked(asked_again(first.memory, "n3", "x", NOW + 30), now=NOW + 30)
     assert (again.granted, again.held) == ((), first.granted)
-    late = asked(first.memory, now=NOW + 61)
+    late = asked(asked_again(first.memory, "n3", "x", NOW + 61), now=NOW + 61)
     assert len(late.granted) == 1
     assert late.granted[0].id != first.granted[0].id
 
@@ -60,6 +76,8 @@ def test_a_window_lets_so_many_nodes_and_then_again() -> None:
     assert budgets(decision) == ["window", "window"]
     over = NOW + cfg.permit.cordon.window_s + 1
     memory = fold(decision.memory, [heard(f"n{n}", report(3), at=over) for n in range(4, 40)])
+    for number in range(4):
+        memory = asked_again(memory, f"n{number}", f"x{number}", over)
     assert len(asked(memory, cfg, over).granted) == 2
 
 

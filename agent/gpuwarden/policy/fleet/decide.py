@@ -1,23 +1,35 @@
 """One pure pass over the fleet: states, claims about the whole, and leave for what nodes ask."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gpuwarden.config_aggregator import AggregatorConfig
+from gpuwarden.config_aggregator import AggregatorConfig, SightConfig
 from gpuwarden.model.finding import Severity
-from gpuwarden.model.fleet import Denial, FleetClaim, NodeStanding, NodeState, Permit
-from gpuwarden.policy.fleet import permits, states
+from gpuwarden.model.fleet import (
+    Denial,
+    FleetClaim,
+    FleetIncident,
+    NodeStanding,
+    NodeState,
+    Permit,
+)
+from gpuwarden.policy.fleet import incidents, permits, states
 from gpuwarden.policy.fleet.fold import FleetMemory
 from gpuwarden.policy.fleet.states import Judged
 
 OFFSET_MAX_S = 2.0
+ASKED_S = 15.0
+"""Nodes say every 5 s what they still want leave for: what was said longer ago is not wanted any more."""
 NAMES_SHOWN = 5
+FAULTS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetDecision:
     """``granted`` are new permits: they have to be on disk before anybody hears of them. ``held`` are asks
-    that a permit answers which was given before."""
+    that a permit answers which was given before. ``incidents`` are those that have begun, grown or ended
+    with this pass; ``pages`` those of them of which people are to be told now."""
 
     memory: FleetMemory
     nodes: tuple[NodeStanding, ...]
@@ -26,6 +38,8 @@ class FleetDecision:
     granted: tuple[Permit, ...] = ()
     held: tuple[Permit, ...] = ()
     denied: tuple[Denial, ...] = ()
+    incidents: tuple[FleetIncident, ...] = ()
+    pages: tuple[FleetIncident, ...] = ()
 
 
 def decide(
@@ -55,14 +69,19 @@ def decide(
         )
     )
     memory = replace(memory, ledger=(*memory.ledger, *granted))
+    claims = _claims(cfg.sight, memory, judged, masses, frozen, is_doubtful)
+    kept = incidents.follow(cfg.sight, memory.incidents, claims, now, wall)
+    memory = replace(memory, incidents=kept.standing)
     return FleetDecision(
         memory=memory,
         nodes=tuple(_standing(memory, name, judged[name]) for name in sorted(memory.nodes)),
-        claims=_claims(memory, judged, masses, frozen, is_doubtful),
+        claims=claims,
         frozen="; ".join(dict.fromkeys(frozen.values())),
         granted=granted,
         held=held,
         denied=denied,
+        incidents=kept.changed,
+        pages=kept.pages,
     )
 
 
@@ -73,7 +92,7 @@ def _answers(
     asks = sorted(
         (-ask.age_s, name, ask.id, ask)
         for name, node in scene.memory.nodes.items()
-        if node.is_connected
+        if node.is_connected and scene.now - node.asked_at <= ASKED_S
         for ask in node.asks
     )
     granted: list[Permit] = []
@@ -105,6 +124,7 @@ def _frozen(
 
 
 def _claims(
+    cfg: SightConfig,
     memory: FleetMemory,
     judged: Mapping[str, Judged],
     masses: Mapping[str, tuple[int, int]],
@@ -115,15 +135,22 @@ def _claims(
     if is_doubtful:
         why = "most nodes are not heard at once: look at the aggregator's own network first"
         claims.append(FleetClaim(key="sight", severity=Severity.CRITICAL, summary=why))
-    for group, (count, size) in sorted(masses.items()):
-        summary = (
-            f"{count} of {size} nodes of group {group} turned sick at once; no permits are given"
+    lasting = _lasting(cfg, memory)
+    for group, (count, size) in sorted({**lasting, **masses}.items()):
+        summary = _mass(cfg, memory, group, count, size)
+        summary += "; no permits are given" if group in frozen else ""
+        claims.append(
+            FleetClaim(
+                key=f"mass {group}", severity=Severity.CRITICAL, summary=summary, count=count
+            )
         )
-        claims.append(FleetClaim(key=f"mass {group}", severity=Severity.CRITICAL, summary=summary))
     for state, severity in ((NodeState.SILENT, Severity.ERROR), (NodeState.BLIND, Severity.ERROR)):
         names = sorted(name for name, each in judged.items() if each.state is state)
         if names:
-            claims.append(FleetClaim(key=state, severity=severity, summary=_named(names, state)))
+            summary = _named(names, state)
+            claims.append(
+                FleetClaim(key=state, severity=severity, summary=summary, count=len(names))
+            )
     skewed = sorted(
         name
         for name, node in memory.nodes.items()
@@ -131,8 +158,40 @@ def _claims(
     )
     if skewed:
         summary = _named(skewed, "off by more than 2 s in their wall clocks")
-        claims.append(FleetClaim(key="wallclock", severity=Severity.WARNING, summary=summary))
+        claims.append(
+            FleetClaim(
+                key="wallclock", severity=Severity.WARNING, summary=summary, count=len(skewed)
+            )
+        )
     return tuple(claims)
+
+
+def _mass(cfg: SightConfig, memory: FleetMemory, group: str, count: int, size: int) -> str:
+    """One sentence for however many: how many, of what, and what so many together mean."""
+    faults = Counter(
+        fault
+        for node in memory.nodes.values()
+        if node.greeting.group == group and node.sick_since is not None and node.report is not None
+        for fault in node.report.faults
+    )
+    what = ", ".join(f"{fault} on {number}" for fault, number in faults.most_common(FAULTS_SHOWN))
+    text = f"{count} of {size} nodes of group {group} turned sick at once"
+    text += f" ({what})" if what else ""
+    if count >= cfg.doubt_ratio * size:
+        text += "; when most are sick it is what they share, or what reports them, that is"
+    return text
+
+
+def _lasting(cfg: SightConfig, memory: FleetMemory) -> dict[str, tuple[int, int]]:
+    """Groups of which a mass was said, and most of it still stands: it is not over because it is old."""
+    said = {i.key for i in memory.incidents if i.gone_at is None}
+    sizes = Counter(node.greeting.group for node in memory.nodes.values())
+    sick = Counter(n.greeting.group for n in memory.nodes.values() if n.sick_since is not None)
+    return {
+        group: (count, sizes[group])
+        for group, count in sick.items()
+        if f"mass {group}" in said and count >= cfg.sick_ratio * sizes[group]
+    }
 
 
 def _named(names: list[str], what: str) -> str:

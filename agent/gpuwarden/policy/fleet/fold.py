@@ -6,7 +6,7 @@ A node's newest stream is the one with the highest number; what an older one sti
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from gpuwarden.model.fleet import Ask, Greeting, Permit, Report
+from gpuwarden.model.fleet import Ask, FleetIncident, Greeting, Permit, Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,8 @@ class FleetMemory:
     """Since when the aggregator has listened without a break."""
     nodes: Mapping[str, NodeMemory] = field(default_factory=dict)
     ledger: tuple[Permit, ...] = ()
+    incidents: tuple[FleetIncident, ...] = ()
+    """What stands about the fleet as a whole, by key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,11 @@ BY_RULE: Mapping[str, Steps] = {
         "date -u, beside that of another host",
         "let the time service correct it slowly; what is kept in wall time moves with it",
     ),
+    "fleet": (
+        "gpuwarden fleet status, and fleet nodes --state degraded: which nodes, what they have in common",
+        "look for one cause first: network, power, cooling, a driver or a policy that was just rolled out",
+        "gpuwarden fleet uncordon NODE gives back what is well; it needs nobody's leave, storm or not",
+    ),
     "limits": (
         "gpuwarden doctor: does the driver still take memory limits?",
         "gpuwarden explain INCIDENT: which tenant is guarded by the reactive engine alone",

@@ -62,6 +62,12 @@ class SimFleet:
         self._stack.close()
 
     @property
+    def pid(self) -> int:
+        """Of the aggregator."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def environ(self) -> dict[str, str]:
         """For the fleet's programs: nothing of the caller's own reaches them."""
         kept = {n: v for n, v in os.environ.items() if not n.startswith("GPUWARDEN_")}
