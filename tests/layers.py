@@ -60,6 +60,7 @@ LAYERS: dict[str, Layer] = {
     "wiring": Layer(own=ALL),
     "reload": Layer(own=ALL),  # a part of wiring
     "fleet_wiring": Layer(own=ALL),  # a part of wiring
+    "fleet_entry": Layer(own=ALL),  # a part of wiring
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),
     "aggregator.own": Layer(own=ALL),  # a part of wiring
@@ -100,7 +101,20 @@ LAYERS: dict[str, Layer] = {
     "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
     "config_files": Layer(
-        own=frozenset({"model", "errors", "config", "config_types", "config_faults", "toml_places"})
+        own=frozenset(
+            {
+                "model",
+                "errors",
+                "config",
+                "config_types",
+                "config_faults",
+                "config_policy",
+                "toml_places",
+            }
+        )
+    ),
+    "config_policy": Layer(
+        own=frozenset({"model", "errors", "config", "config_faults", "config_rules"})
     ),
     "config_faults": Layer(
         own=frozenset({"model", "errors", "config", "config_types", "toml_places"})

@@ -9,6 +9,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -22,8 +23,9 @@ from gpuwarden.clock import Clock
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable
 from gpuwarden.log import get_log
-from gpuwarden.ports_fleet import FleetDesk
+from gpuwarden.ports_fleet import FleetDesk, PolicyDesk
 from gpuwarden.wire import convert_fleet_node as convert
+from gpuwarden.wire.convert_policy import to_policy_report
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceStub
 
@@ -61,8 +63,10 @@ class Uplink:
         spool: DiskSpool,
         certificate: OwnCertificate,
         clock: Clock,
+        policy: PolicyDesk | None = None,
     ) -> None:
         self._cfg = cfg
+        self._policy = policy
         self._source = source
         self._desk = desk
         self._spool = spool
@@ -118,6 +122,8 @@ class Uplink:
             view = self._source.wait_newer(serial, 1.0)
             self._spool.flush()
             self._write_down_answers()
+            if self._policy is not None:
+                self._policy.look()
             if view is None:
                 continue
             serial = view.serial
@@ -241,6 +247,8 @@ class Uplink:
             return
         self._spool.see_epoch(epoch)
         self._desk.receive(permits, denials, is_required=directive.is_permit_required)
+        if directive.policy and self._policy is not None:
+            self._policy.offer(directive.policy)
         for order in orders:
             if self._spool.is_new_order(order.id):
                 self._desk.order(order)
@@ -248,6 +256,8 @@ class Uplink:
     def _outgoing(self, session: "_Session") -> Iterator[pb.AttendRequest]:
         """What gRPC sends, taken by a thread of its own."""
         greeting = self._desk.greeting(self._spool.log_id, self._spool.epoch())
+        told = None if self._policy is None else self._policy.report()
+        greeting = replace(greeting, policy=told, policy_version=told.version if told else 0)
         yield pb.AttendRequest(hello=convert.to_hello(greeting))
         with self._wake:
             self._wake.wait_for(lambda: session.is_acked or session.is_over, FIRST_ACK_S)
@@ -267,7 +277,10 @@ class Uplink:
             if asks and (names != asked[0] or now - asked[1] >= ASK_AGAIN_S):
                 asked = (names, now)
                 batch.asks.extend(convert.to_asks(asks))
-            if batch.events or batch.samples or batch.asks:
+            if self._policy is not None and (policy := self._policy.report()) != told:
+                told = policy
+                batch.policy.CopyFrom(to_policy_report(policy))
+            if batch.events or batch.samples or batch.asks or batch.HasField("policy"):
                 yield pb.AttendRequest(batch=batch)
                 continue
             with self._wake:

@@ -9,7 +9,7 @@ from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import GpuwardenError
 from gpuwarden.log import get_log
-from gpuwarden.model.fleet import Denial, FleetView, Permit
+from gpuwarden.model.fleet import Denial, FleetClaim, FleetView, Permit
 from gpuwarden.policy.fleet.decide import FleetDecision, decide
 from gpuwarden.policy.fleet.fold import FleetMemory, Heard, Joined, Left, fold
 
@@ -33,6 +33,7 @@ class Fleet:
         memory: FleetMemory,
         epoch: int,
         tell: Callable[[Answers], None],
+        policy_claims: Callable[[], tuple[FleetClaim, ...]] = tuple,
     ) -> None:
         self._cfg = cfg
         self._committer = committer
@@ -40,6 +41,7 @@ class Fleet:
         self._memory = memory
         self._epoch = epoch
         self._tell = tell
+        self._policy_claims = policy_claims
         self._wake = threading.Condition()
         self._changes: list[Joined | Left] = []
         self._heard: dict[str, Heard] = {}
@@ -139,7 +141,7 @@ class Fleet:
                 wall=wall,
                 epoch=self._epoch,
                 nodes=decision.nodes,
-                claims=decision.claims,
+                claims=(*decision.claims, *self._policy_claims()),
                 frozen=decision.frozen,
                 permits_held=held,
             )
@@ -153,4 +155,5 @@ def _merged(before: Heard | None, arrival: Heard) -> Heard:
         arrival,
         report=arrival.report or before.report,
         asks=before.asks if arrival.asks is None else arrival.asks,
+        policy=arrival.policy or before.policy,
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gpuwarden.model.finding import Severity
+from gpuwarden.model.policy import PolicyReport
 
 
 class Role(StrEnum):
@@ -54,6 +55,8 @@ class Greeting:
     """What fails together with it: ("rack", "r12")."""
     epoch: int = 0
     wall: float = 0.0
+    policy: PolicyReport | None = None
+    """None: it did not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,9 @@ class Report:
     """Classes of faults that stand, each once."""
     degraded: tuple[str, ...] = ()
     incidents_open: int = 0
+    findings: int = 0
+    withheld: int = 0
+    """Actions that a rule wants and a mode or a budget holds back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +177,8 @@ class NodeStanding:
     report: Report | None = None
     events_dropped: int = 0
     wall_offset_s: float | None = None
+    policy: PolicyReport | None = None
+    """None: not since the aggregator started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
