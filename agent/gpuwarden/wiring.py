@@ -60,8 +60,7 @@ if TYPE_CHECKING:
     from gpuwarden.adapters.policy_keeper import PolicyKeeper
     from gpuwarden.fleet_wiring import FleetParts
 
-EXIT_OK = 0
-EXIT_PROBLEM = 1
+EXIT_OK, EXIT_PROBLEM = 0, 1
 
 
 @dataclass(slots=True)

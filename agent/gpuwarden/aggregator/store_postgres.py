@@ -14,8 +14,16 @@ from typing import Any
 
 import psycopg
 
-from gpuwarden.aggregator import rows
-from gpuwarden.aggregator.store import AuditLine, Entry, KeptIncident, KeptOrder, Spent, chained
+from gpuwarden.aggregator import rows, store_policies
+from gpuwarden.aggregator.store import (
+    AuditLine,
+    Entry,
+    KeptIncident,
+    KeptOrder,
+    KeptPolicy,
+    Spent,
+    chained,
+)
 from gpuwarden.errors import Unavailable, Unsupported
 from gpuwarden.model.fleet import Greeting, Permit, Told
 
@@ -55,6 +63,10 @@ SCRIPTS = (
         subject TEXT NOT NULL, wall FLOAT8 NOT NULL, is_done BOOLEAN, text TEXT NOT NULL DEFAULT '');
     CREATE TABLE audit (number BIGINT PRIMARY KEY, wall FLOAT8 NOT NULL, who TEXT NOT NULL,
         what TEXT NOT NULL, detail TEXT NOT NULL, chain TEXT NOT NULL);
+    """,
+    """
+    CREATE TABLE policy (version BIGINT PRIMARY KEY, wall FLOAT8 NOT NULL, who TEXT NOT NULL,
+        rollout TEXT NOT NULL, serial BIGINT NOT NULL, bundle BYTEA NOT NULL);
     """,
 )
 """Each takes the database from the schema before it to the next; none is ever changed."""
@@ -254,6 +266,18 @@ class PostgresStore:
         self._db.execute(
             "INSERT INTO audit VALUES (%s,%s,%s,%s,%s,%s)", (number, wall, who, what, detail, chain)
         )
+
+    def add_policy(self, policy: KeptPolicy) -> None:
+        store_policies.add(self._db.execute, "%s", policy)
+
+    def move_policy(self, version: int, rollout: str, serial: int) -> bool:
+        return store_policies.move(self._db.execute, "%s", version, rollout, serial)
+
+    def policies(self, limit: int) -> list[KeptPolicy]:
+        return store_policies.kept(self._rows, "%s", limit)
+
+    def policy_bundle(self, version: int) -> bytes | None:
+        return store_policies.bundle(self._rows, "%s", version)
 
     def prune(self, before_wall: float) -> None:
         for table, column in (

@@ -115,6 +115,8 @@ class PolicyStanding:
     group: str
     is_connected: bool
     report: PolicyReport
+    is_lost: bool = False
+    """Silent, or blind: it was heard or saw before."""
     findings: int | None = None
     withheld: int | None = None
 

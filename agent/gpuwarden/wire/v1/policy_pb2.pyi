@@ -460,23 +460,20 @@ Global___PublishPolicyResponse: _TypeAlias = PublishPolicyResponse  # noqa: Y015
 
 @_typing.final
 class RollBackPolicyRequest(_message.Message):
-    """As for publishing."""
+    """All at once: going back needs nobody's further word."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BUNDLE_FIELD_NUMBER: _builtins.int
-    IS_CONFIRMED_FIELD_NUMBER: _builtins.int
     bundle: _builtins.bytes
-    is_confirmed: _builtins.bool
     def __init__(
         self,
         *,
         bundle: _builtins.bytes = ...,
-        is_confirmed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "is_confirmed", b"is_confirmed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
