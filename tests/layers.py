@@ -224,6 +224,7 @@ LAYERS: dict[str, Layer] = {
                 "wire",
                 "config",
                 "config_aggregator",
+                "config_policy",
                 "config_types",
                 "errors",
                 "clock",

@@ -7,11 +7,10 @@ is first moves a roll-out on, and the others read that.
 import asyncio
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gpuwarden.adapters.pki.signing import verified
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.ingest import Ingest
 from gpuwarden.aggregator.loop import Fleet
@@ -48,10 +47,18 @@ class Policies:
     """``keep`` lives as long as the aggregator; ``publish`` and ``steer`` are what people ask."""
 
     def __init__(
-        self, cfg: PolicyConfig, fleet_name: str, store: Store, committer: Committer, clock: Clock
+        self,
+        cfg: PolicyConfig,
+        fleet_name: str,
+        store: Store,
+        committer: Committer,
+        clock: Clock,
+        verify: Callable[[bytes], Policy],
     ) -> None:
+        """``verify`` raises ``Refused`` for what none of the configured keys has signed."""
         self.cfg = cfg
         self.fleet_name = fleet_name
+        self.verify = verify
         self._store = store
         self._committer = committer
         self._clock = clock
@@ -120,7 +127,7 @@ class Policies:
     def _learn(self, version: int, bundle: bytes) -> None:
         """A store that was written to by somebody else does not make a policy."""
         try:
-            policy = verified(bundle, self.cfg.keys)
+            policy = self.verify(bundle)
             if policy.head.version != version:
                 raise Refused(f"it is version {policy.head.version}")
         except Refused as refused:
@@ -164,6 +171,7 @@ class Policies:
         self, policy: Policy, stages: Sequence[Stage], soak_s: float, who: str
     ) -> None:
         """On disk when this returns. ``Refused`` when it is not newer than every other."""
+        await self.refresh()
         wall, head = self._clock.wall(), policy.head
         fresh = rollout.begun(head, stages, soak_s, self.standings(), wall)
         older = [

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gpuwarden.adapters.pki.names import (
     Credentials,
     identity_of,
 )
+from gpuwarden.adapters.pki.signing import verified
 from gpuwarden.adapters.secrets import Secrets
 from gpuwarden.aggregator.asking import ANSWER_MAX_BYTES, Asking
 from gpuwarden.aggregator.committer import Committer
@@ -28,6 +30,8 @@ from gpuwarden.aggregator.ingest import Ingest
 from gpuwarden.aggregator.loop import Fleet
 from gpuwarden.aggregator.orders import Orders
 from gpuwarden.aggregator.own import Own
+from gpuwarden.aggregator.policies import Policies
+from gpuwarden.aggregator.policy_service import PolicyDesk
 from gpuwarden.aggregator.service import FleetQuery
 from gpuwarden.aggregator.store import AuditLine, Store
 from gpuwarden.aggregator.store_sqlite import SqliteStore, audit_of
@@ -41,12 +45,13 @@ from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
 from gpuwarden.policy.fleet.permits import DAY_S
 from gpuwarden.policy.fleet.rights import AT_THE_AGGREGATOR
 from gpuwarden.wire.fleet_check import MESSAGE_MAX_BYTES
-from gpuwarden.wire.v1 import fleet_pb2
+from gpuwarden.wire.v1 import fleet_pb2, policy_pb2
 from gpuwarden.wire.v1.fleet_pb2_grpc import (
     add_EnrolmentServiceServicer_to_server,
     add_FleetQueryServiceServicer_to_server,
     add_FleetServiceServicer_to_server,
 )
+from gpuwarden.wire.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
 
 DEFAULT_PATH = Path("/etc/gpuwarden/aggregator.toml")
 EXIT_OK, EXIT_PROBLEM = 0, 1
@@ -113,6 +118,7 @@ class Parts:
     enrolment: Enrolment
     asking: Asking
     query: FleetQuery
+    policies: Policies
     guard: Guard
     own: Own
 
@@ -134,6 +140,7 @@ class Parts:
             "token_alarms": self.enrolment.alarms,
             "nodes_asked": self.asking.asked,
             "nodes_unanswered": self.asking.unanswered,
+            "policies_delivered": self.policies.delivered,
         }
 
 
@@ -159,6 +166,7 @@ async def serve(
         loop.create_task(parts.ingest.reap()),
         loop.create_task(_prune(parts)),
         loop.create_task(parts.own.keep()),
+        loop.create_task(parts.policies.keep()),
     ]
     epoch = parts.fleet.view.epoch
     get_log().info("aggregator_started", listen=parts.cfg.aggregator.listen, epoch=epoch)
@@ -201,9 +209,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     committer.start()
     epoch = committer.do(lambda s: s.next_epoch()).result(10.0)
     memory = _remembered(store, clock, epoch)
-
-    def who(context: Any) -> Identity:
-        return identity_of(context.auth_context(), centre.trust_domain)
+    who = partial(_caller, centre.trust_domain)
 
     def issue(request_der: bytes, identity: Identity, wall: float) -> Issued:
         names = (identity.name,) if identity.role is Role.NODE else ()
@@ -219,10 +225,24 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         authorities_pem=authority.root_pem,
         own_name=AGGREGATOR_NAME,
     )
-    fleet = Fleet(
-        cfg, committer, clock, memory, epoch, lambda answers: late["ingest"].tell(answers)
+    policies = Policies(
+        cfg.policy,
+        centre.trust_domain,
+        store,
+        committer,
+        clock,
+        lambda bundle: verified(bundle, cfg.policy.keys),
     )
-    ingest = late["ingest"] = Ingest(
+    fleet = policies.fleet = Fleet(
+        cfg,
+        committer,
+        clock,
+        memory,
+        epoch,
+        lambda answers: late["ingest"].tell(answers),
+        policies.claims,
+    )
+    ingest = late["ingest"] = policies.ingest = Ingest(
         cfg,
         committer,
         clock,
@@ -259,10 +279,16 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         enrolment=enrolment,
         asking=asking,
         query=query,
+        policies=policies,
         guard=guard,
         own=own,
     )
     return parts["it"]
+
+
+def _caller(domain: str, context: Any) -> Identity:
+    """Who a call's certificate is for."""
+    return identity_of(context.auth_context(), domain)
 
 
 def open_store(cfg: AggregatorConfig, environ: Mapping[str, str]) -> Store:
@@ -335,10 +361,14 @@ def _servers(parts: Parts) -> tuple[list[Any], list[int]]:
     server = grpc.aio.server(interceptors=[parts.guard], options=SERVER_OPTIONS)
     add_FleetServiceServicer_to_server(parts.ingest, server)
     add_FleetQueryServiceServicer_to_server(parts.query, server)
+    who = partial(_caller, parts.cfg.aggregator.trust_domain)
+    service = PolicyDesk(parts.policies, parts.ingest, parts.clock, who)
+    add_PolicyServiceServicer_to_server(service, server)
     well = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs leave it out
     health_pb2_grpc.add_HealthServicer_to_server(well, server)
     services = fleet_pb2.DESCRIPTOR.services_by_name.values()
-    names = [service.full_name for service in services if service.name != "EnrolmentService"]
+    names = [each.full_name for each in services if each.name != "EnrolmentService"]
+    names += [each.full_name for each in policy_pb2.DESCRIPTOR.services_by_name.values()]
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
     port = _bind(server, centre.listen, own.serving(is_mutual=True))
     if centre.enrol_listen is None:
