@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from gpuwarden.adapters.fleet_client import FleetClient
 from gpuwarden.wire.v1 import policy_pb2 as pb
@@ -14,6 +15,9 @@ class PolicyClient(FleetClient):
     def __init__(self, address: str, folder: Path, *, timeout_s: float = 10.0) -> None:
         super().__init__(address, folder, timeout_s=timeout_s)
         self._policies = PolicyServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
 
     def policies(self, nodes_max: int = 100) -> pb.PoliciesResponse:
         """What was published, newest first, and who is not where he should be."""
