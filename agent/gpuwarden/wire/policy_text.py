@@ -64,6 +64,8 @@ def parts_of(bundle: bytes) -> SignedParts:
         raw = base64.b64decode(signature[1], validate=True)
     except binascii.Error as error:
         raise Refused("not a signed policy: its signature is not base64") from error
+    if base64.b64encode(raw) != signature[1]:
+        raise Refused("not a signed policy: its signature is written in two ways")
     return SignedParts(key=key[1].decode(), signature=raw, signed=MARK + lines[2])
 
 
