@@ -110,7 +110,7 @@ def test_security_what_a_policy_may_not_say_is_named(settings: str) -> None:
         return
     with pytest.raises(ConfigError, match="not for a fleet's policy"):
         checked(settings)
-    with pytest.raises(ConfigError, match="fleet policy 7: .*not for a fleet's policy"):
+    with pytest.raises(ConfigError, match=r"fleet policy 7: .*not for a fleet's policy"):
         load(None, environ={}, policy=layer(settings))
 
 

@@ -124,7 +124,7 @@ def test_settings_that_are_no_text_or_too_much_of_it() -> None:
     line = json.dumps(SAID).encode()
     with pytest.raises(Refused, match="UTF-8"):
         verified(GOOD.raw(line, b"\xff"), [GOOD.public])
-    with pytest.raises(Refused, match="settings: .* at most"):
+    with pytest.raises(Refused, match=r"settings: .* at most"):
         verified(GOOD.raw(line, b"#" * (policy_text.SETTINGS_MAX_BYTES + 1)), [GOOD.public])
 
 

@@ -38,6 +38,8 @@ LOOK_S = 1.0
 REFRESH_S = 5.0
 COMMIT_S = 10.0
 RESEND_S = 60.0
+REFUSED_S = 600.0
+"""What a node has refused it is sent again now and then: its disk, or its own files, may have been the reason."""
 KEPT_MAX = 100
 """The newest so many are known; going back reaches so far."""
 LOST = frozenset({NodeState.SILENT, NodeState.BLIND})
@@ -156,10 +158,11 @@ class Policies:
             if stream is None or left <= 0:
                 continue
             version = rollout.wanted(heads, self.rollouts, node.node, node.group, wall)
-            if version <= node.report.version or _refuses(node.report, version):
+            if version <= node.report.version:
                 continue
             number, sent, at = self._sent.get(node.node, (0, 0, 0.0))
-            if (number, sent) == (stream.number, version) and now - at < RESEND_S:
+            again_s = REFUSED_S if _refuses(node.report, version) else RESEND_S
+            if (number, sent) == (stream.number, version) and now - at < again_s:
                 continue
             self._sent[node.node] = (stream.number, version, now)
             directive = pb.Directive(policy_version=version, policy=self.known[version].bundle)
