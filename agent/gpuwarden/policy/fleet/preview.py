@@ -89,7 +89,7 @@ def _entry(policy: Config, held: Held) -> TenantPolicy | None:
 def _matches(match: Match, facts: Mapping[str, str]) -> bool:
     for name in FACTS:
         pattern = getattr(match, name)
-        if pattern is not None and not fnmatchcase(facts.get(name, ""), pattern):
+        if pattern is not None and (name not in facts or not fnmatchcase(facts[name], pattern)):
             return False
     return True
 
