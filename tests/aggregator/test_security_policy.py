@@ -50,7 +50,7 @@ def publish(centre: Centre, bundle: bytes, **more: Any) -> int:
 def refused(call: Callable[..., Any], request: object) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=WAIT_S)
-    return caught.value.code(), caught.value.details()
+    return caught.value.code(), caught.value.details() or ""
 
 
 def policies(centre: Centre) -> policy.PoliciesResponse:
@@ -198,7 +198,9 @@ def test_what_no_node_would_say_of_its_policy_is_refused(
     assert line.ended() is Code.INVALID_ARGUMENT
 
 
-def told(centre: Centre, name: str, cls: int, used: int, **more: Any) -> Line:
+def told(
+    centre: Centre, name: str, cls: node.TenantClass.ValueType, used: int, **more: Any
+) -> Line:
     """A node with one tenant that its aggregator has heard of."""
     line = centre.line(name)
     tenant = pb.TenantSample(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import pytest
 
@@ -22,7 +23,6 @@ def held(
     hard_gib: int | None = 8,
     cls: TenantClass = LOW,
     name: str = "job",
-    **facts: str,
 ) -> Held:
     return Held(
         tenant=f"docker:{name}",
@@ -31,8 +31,12 @@ def held(
         device_index=0,
         used_bytes=used_gib * GIB,
         hard_bytes=None if hard_gib is None else hard_gib * GIB,
-        facts=tuple({"name": name, **facts}.items()),
+        facts=(("name", name),),
     )
+
+
+def knowing(fact: str, value: str) -> Held:
+    return replace(held(), facts=(("name", "job"), (fact, value)))
 
 
 def node(*tenants: Held, name: str = "n1", mode: str = "enforce", group: str = "g") -> Holding:
@@ -94,8 +98,8 @@ def test_the_first_entry_that_fits_counts() -> None:
 @pytest.mark.parametrize("fact", ["image", "unit", "user", "account", "runtime", "comm", "service"])
 def test_every_fact_that_an_entry_matches_is_looked_at(fact: str) -> None:
     settings = entry(f'{fact} = "x*"', 'memory = "1GiB"')
-    assert reasons(settings, held(**{fact: "xy"}))
-    assert reasons(settings, held(**{fact: "yx"})) == []
+    assert reasons(settings, knowing(fact, "xy"))
+    assert reasons(settings, knowing(fact, "yx")) == []
     assert reasons(settings, held()) == []
 
 

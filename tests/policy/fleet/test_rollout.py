@@ -107,9 +107,9 @@ def test_one_that_refuses_it_halts_it() -> None:
 def test_more_than_before_halts_it_and_exactly_as_many_as_allowed_do_not(what: str) -> None:
     now = begun(fleet(20, findings=1, withheld=1))
     allowed = max(CFG.more_min, CFG.more_ratio * 20)
-    base = {"findings": 1, "withheld": 1}
-    first = node("n0", 2, **{**base, what: 1 + int(allowed)})
-    others = fleet(20, 2, **base)[1:]
+    others = fleet(20, 2, findings=1, withheld=1)[1:]
+    one = node("n0", 2, findings=1, withheld=1)
+    first = replace(one, **{what: 1 + int(allowed)})  # type: ignore[arg-type]
     assert stepped(now, [first, *others], 1).state is RolloutState.RUNNING
     worse = replace(first, **{what: 2 + int(allowed)})  # type: ignore[arg-type]
     halted = stepped(now, [worse, *others], 1)
