@@ -60,10 +60,12 @@ LAYERS: dict[str, Layer] = {
     "wiring": Layer(own=ALL),
     "reload": Layer(own=ALL),  # a part of wiring
     "fleet_wiring": Layer(own=ALL),  # a part of wiring
+    "fleet_entry": Layer(own=ALL),  # a part of wiring
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),
     "aggregator.own": Layer(own=ALL),  # a part of wiring
     "aggregator.company": Layer(own=ALL),  # a part of wiring
+    "aggregator.doors": Layer(own=ALL),  # a part of wiring
     "aggregator.paging": Layer(own=ALL),  # a part of wiring
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
@@ -106,7 +108,20 @@ LAYERS: dict[str, Layer] = {
     "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
     "config_files": Layer(
-        own=frozenset({"model", "errors", "config", "config_types", "config_faults", "toml_places"})
+        own=frozenset(
+            {
+                "model",
+                "errors",
+                "config",
+                "config_types",
+                "config_faults",
+                "config_policy",
+                "toml_places",
+            }
+        )
+    ),
+    "config_policy": Layer(
+        own=frozenset({"model", "errors", "config", "config_faults", "config_rules"})
     ),
     "config_faults": Layer(
         own=frozenset({"model", "errors", "config", "config_types", "toml_places"})
@@ -219,6 +234,7 @@ LAYERS: dict[str, Layer] = {
                 "wire",
                 "config",
                 "config_aggregator",
+                "config_policy",
                 "config_types",
                 "errors",
                 "clock",

@@ -16,6 +16,7 @@ VERBS: Mapping[str, str] = {
     "aggregator": "gpuwarden.commands.aggregator:aggregator",
     "enroll": "gpuwarden.commands.enroll:enroll",
     "fleet": "gpuwarden.commands.fleet:fleet",
+    "policy": "gpuwarden.commands.policy:policy",
     "audit": "gpuwarden.commands.audit:audit",
     "authority": "gpuwarden.commands.authority:authority",
     "status": "gpuwarden.commands.status:status",

@@ -36,6 +36,8 @@ _CREDENTIAL = re.compile(r"credential:(?P<name>[A-Za-z0-9_][A-Za-z0-9._-]{0,127}
 _SECRET_FILE = re.compile(r"file:(?P<path>/[^\x00-\x1f\x7f]{1,1000})\Z")
 # 02:00, 23:59
 _TIME_OF_DAY = re.compile(r"(?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9])\Z")
+# ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+_POLICY_KEY = re.compile(r"ed25519:[A-Za-z0-9+/]{43}=\Z")
 SECRET_FORM = "credential:NAME or file:/PATH"
 
 
@@ -153,6 +155,15 @@ def parse_listens(value: object) -> tuple[str, ...]:
     return found
 
 
+def parse_policy_key(value: object) -> str:
+    """A public key that policies are signed with."""
+    if isinstance(value, str) and _POLICY_KEY.match(value):
+        return value
+    raise ValueError(
+        f"expected a public key such as gpuwarden policy keygen prints, got {shown(value)}"
+    )
+
+
 def _before(parse: Any) -> BeforeValidator:
     return BeforeValidator(parse)
 
@@ -167,4 +178,5 @@ WebAddress = Annotated[str, _before(parse_web)]
 DatabaseAddress = Annotated[str, _before(parse_database)]
 HookAddress = Annotated[str, _before(parse_hook)]
 Moment = Annotated[float, _before(parse_moment)]
+PolicyKey = Annotated[str, _before(parse_policy_key)]
 TimeOfDay = Annotated[str, _before(parse_time_of_day)]

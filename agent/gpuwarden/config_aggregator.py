@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gpuwarden.config_addresses import DatabaseAddress, ListenAddress, OptionalListen
+from gpuwarden.config_addresses import DatabaseAddress, ListenAddress, OptionalListen, PolicyKey
 from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.config_types import Ratio, Seconds, Section
 
@@ -111,6 +111,32 @@ class AskConfig(Section):
     """How long a node may take to obey an order."""
 
 
+class PolicyConfig(Section):
+    """The fleet's policies: whose signature counts, and how carefully they are rolled out."""
+
+    keys: tuple[PolicyKey, ...] = Field(default=(), max_length=8)
+    """Public keys, as the nodes pin them; none: nothing can be published."""
+    soak_s: Seconds = 600.0
+    """How long the nodes of a stage have to be well before the next one is given a policy."""
+    apply_s: Seconds = 300.0
+    """How long the nodes of a stage that are heard may take to apply it; then it is halted."""
+    more_ratio: Ratio = 0.1
+    """Halted when findings, or actions withheld, are more than before by this many a node ..."""
+    more_min: int = Field(default=3, ge=0, le=100_000)
+    """... and by at least so many in all."""
+    lost_ratio: Ratio = 0.05
+    lost_min: int = Field(default=2, ge=1, le=100_000)
+    """Halted when so many nodes (the larger of share and number) that were heard before are not any more."""
+    touch_ratio: Ratio = 0.05
+    """A policy that puts tenants over their quota on more nodes of a group than this needs somebody's word."""
+    drift_ratio: Ratio = 0.01
+    drift_s: Seconds = 600.0
+    """More nodes than this without the policy they should have, for so long, is a claim (reliability research 2)."""
+    warn_s: Seconds = 3 * 86_400.0
+    """So long before a policy runs out it is a claim."""
+    deliveries_per_s: int = Field(default=64, ge=1, le=10_000)
+
+
 class AggregatorConfig(Section):
     """The whole file."""
 
@@ -121,3 +147,4 @@ class AggregatorConfig(Section):
     ask: AskConfig = AskConfig()
     oncall: OncallConfig = OncallConfig()
     """Who is told of what befalls the fleet as a whole; as at a node."""
+    policy: PolicyConfig = PolicyConfig()

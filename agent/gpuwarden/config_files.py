@@ -1,7 +1,7 @@
 """Settings from files and environment: ``agent.toml``, ``conf.d/*.toml``, ``GPUWARDEN_SECTION__KEY``.
 
-Later wins: defaults, the main file, drop-ins in lexical order, the environment, flags. Tables merge,
-entries of ``[[tenant]]`` and ``[[service]]`` add up, any other list replaces the one before it. Every
+Later wins: defaults, the main file, drop-ins in lexical order, the fleet's policy, the environment, flags. Tables
+merge, entries of ``[[tenant]]`` and ``[[service]]`` add up, any other list replaces the one before it. Every
 mistake of every file is reported at once, each with its file, line and path.
 """
 
@@ -17,7 +17,9 @@ from pydantic import BaseModel, ValidationError
 
 from gpuwarden.config import Config
 from gpuwarden.config_faults import fault_texts, shown
+from gpuwarden.config_policy import checked, only_observing
 from gpuwarden.errors import ConfigError
+from gpuwarden.model.policy import PolicyLayer
 from gpuwarden.toml_places import Path as Place
 from gpuwarden.toml_places import places
 
@@ -59,16 +61,17 @@ def load(
     *,
     environ: Mapping[str, str],
     flags: Mapping[str, object] | None = None,
+    policy: PolicyLayer | None = None,
 ) -> Loaded[Config]:
     """The configuration of this host; raises ``ConfigError`` listing every mistake.
 
     ``path`` None means the usual place, where a missing main file means defaults; a file named
     outright must exist. Drop-ins lie in ``conf.d`` beside the main file. ``flags`` maps a dotted
-    path (``agent.mode``) to a value and wins over everything; its origin is ``flag``.
+    path (``agent.mode``) to a value and wins over everything; its origin is ``flag``. ``policy`` is the
+    fleet's: it wins over the files, and its tenants are looked at before theirs.
     """
-    return load_as(
-        Config, DEFAULT_PATH if path is None else path, "conf.d", path is not None, environ, flags
-    )
+    main = DEFAULT_PATH if path is None else path
+    return load_as(Config, main, "conf.d", path is not None, environ, flags, policy)
 
 
 def load_as(
@@ -78,12 +81,17 @@ def load_as(
     is_required: bool,
     environ: Mapping[str, str],
     flags: Mapping[str, object] | None = None,
+    policy: PolicyLayer | None = None,
 ) -> Loaded[Kind]:
     """The same for a file of any kind, with its drop-ins in a folder of that name beside it."""
     gathered = _Gathered()
+    if policy is not None:
+        _take_policy(gathered, policy, is_arrays=True)
     _read_into(gathered, main, main.name, is_required=is_required)
     for drop_in in _drop_ins(gathered, main.parent / drop_ins):
         _read_into(gathered, drop_in, f"{drop_ins}/{drop_in.name}", is_required=True)
+    if policy is not None:
+        _take_policy(gathered, policy, is_arrays=False)
     for name, text in sorted(environ.items()):
         _read_variable(gathered, name, text)
     for dotted, value in (flags or {}).items():
@@ -136,7 +144,33 @@ def _read_into(gathered: _Gathered, path: Path, label: str, *, is_required: bool
         gathered.faults.append(_syntax_fault(label, str(error)))
         return
     gathered.files.append(path)
-    lines = places(text)
+    _take(gathered, tree, places(text), label)
+
+
+def _take_policy(gathered: _Gathered, policy: PolicyLayer, *, is_arrays: bool) -> None:
+    """The fleet's word: its ``[[tenant]]`` entries before all others, for the first that matches counts; the
+    rest of it after all files. What it may not say is a fault."""
+    label = f"fleet policy {policy.version}"
+    try:
+        tree, _ = checked(policy.settings)
+    except ConfigError as error:
+        if is_arrays:
+            gathered.faults += [f"{label}: {fault}" for fault in error.faults]
+        return
+    part = {key: value for key, value in tree.items() if (key in ADDING_ARRAYS) is is_arrays}
+    lines = {
+        place: line for place, line in places(policy.settings).items() if str(place[0]) in part
+    }
+    _take(gathered, part, lines, label)
+    if policy.is_safe_set and not is_arrays:
+        only_observing(gathered.tree)
+        gathered.origins[("agent", "mode")] = f"{label}, which has run out"
+
+
+def _take(
+    gathered: _Gathered, tree: dict[str, Any], lines: Mapping[Place, int], label: str
+) -> None:
+    """Merge what was parsed, and note where it was said."""
     offsets = {key: len(_entries(gathered.tree.get(key))) for key in ADDING_ARRAYS}
     for place, line in lines.items():
         if len(place) > 1 and place[0] in ADDING_ARRAYS and isinstance(place[1], int):

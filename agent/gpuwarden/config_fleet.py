@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gpuwarden.config_addresses import ListenAddress, ListenAddresses
+from gpuwarden.config_addresses import ListenAddress, ListenAddresses, PolicyKey
 from gpuwarden.config_types import Bytes, Seconds, Section
 
 MIB = 2**20
@@ -41,6 +41,8 @@ class FleetConfig(Section):
     local_kinds: tuple[
         Literal["cordon", "restart-services", "reset-gpu", "reload-driver", "reboot"], ...
     ] = ("cordon",)
+    policy_keys: tuple[PolicyKey, ...] = Field(default=(), max_length=8)
+    """Public keys (``gpuwarden policy keygen``) whose signature makes a policy; none: policies are not taken."""
     local_window_s: Seconds = 3600.0
     local_after_s: Seconds = 60.0
 

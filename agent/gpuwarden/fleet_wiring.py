@@ -1,21 +1,32 @@
 """A node's part in a fleet, put together: made only where the configuration names an aggregator."""
 
-from collections.abc import Mapping
+import os
+import signal
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import gpuwarden
 from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.fleet_door import FleetDoor
 from gpuwarden.adapters.pki.files import OwnCertificate
+from gpuwarden.adapters.pki.names import read_credentials
+from gpuwarden.adapters.policy_keeper import PolicyKeeper
 from gpuwarden.adapters.uplink import Uplink
 from gpuwarden.adapters.uplink_spool import DiskSpool
 from gpuwarden.adapters.view_source import ViewSource
 from gpuwarden.clock import Clock
+from gpuwarden.config import Config
+from gpuwarden.config_files import Loaded
 from gpuwarden.config_fleet import FleetConfig
-from gpuwarden.errors import Refused
+from gpuwarden.errors import ConfigError, Refused
+from gpuwarden.log import get_log
 from gpuwarden.model.fleet import Identity, Role
+from gpuwarden.model.policy import PolicyLayer
 from gpuwarden.node.fleet_desk import NodeFleetDesk
 from gpuwarden.policy.fleet.rights import AT_A_NODE, may
+
+Load = Callable[..., Loaded[Config]]
+"""The configuration of this host, with a ``policy`` in it; ``ConfigError`` when it is not valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +37,13 @@ class FleetParts:
     spool: DiskSpool
     certificate: OwnCertificate
     uplink: Uplink
+    policy: PolicyKeeper
     door: FleetDoor | None
     clock: Clock
 
     def start(self) -> None:
         self.desk.start()
+        self.policy.start()
         self.uplink.start()
         if self.door is not None:
             self.door.start()
@@ -39,12 +52,14 @@ class FleetParts:
         if self.door is not None:
             self.door.stop()
         self.uplink.close()
+        self.policy.close()
         self.desk.close()
         self.spool.close()
 
     def complaints(self) -> list[str]:
         """What does not work of it, in words."""
         found = [*self.desk.complaints(), *self.certificate.complaints(self.clock.wall())]
+        found += self.policy.complaints()
         if self.spool.fault:
             found.append(f"events for the aggregator cannot be kept on disk: {self.spool.fault}")
         return found
@@ -57,11 +72,46 @@ class FleetParts:
             ("fleet", "orders_refused"): self.desk.orders_refused,
             ("fleet", "calls_denied"): denied,
             ("fleet", "renewals"): self.certificate.renewals,
+            ("fleet", "policies_offered"): self.policy.offered,
+            ("fleet", "policies_refused"): self.policy.refused,
         }
 
 
+def under_policy(cfg: Config, load: Load, clock: Clock) -> tuple[Config, PolicyKeeper]:
+    """The configuration under the fleet's policy, and its keeper. A policy that no longer fits the files of this
+    host does not keep the agent from its watch: it only observes."""
+
+    def check(layer: PolicyLayer) -> None:
+        load(policy=layer)
+
+    keeper = PolicyKeeper(
+        cfg.fleet,
+        read_credentials(cfg.fleet.identity_dir).domain,
+        clock,
+        check,
+        lambda: os.kill(os.getpid(), signal.SIGHUP),
+    )
+    layer = keeper.layer()
+    if layer is None:
+        return cfg, keeper
+    try:
+        fresh = load(policy=layer).config
+    except ConfigError as error:
+        get_log().error("policy_not_in_force", version=layer.version, faults=error.faults)
+        keeper.rejected(layer, error.faults[0])
+        layer = PolicyLayer(version=layer.version, settings="", is_safe_set=True)
+        fresh = load(policy=layer).config
+    keeper.adopted(layer)
+    return fresh, keeper
+
+
 def build_fleet(
-    cfg: FleetConfig, source: ViewSource, commands: CommandQueue, clock: Clock, metrics_listen: str
+    cfg: FleetConfig,
+    source: ViewSource,
+    commands: CommandQueue,
+    clock: Clock,
+    policy: PolicyKeeper,
+    metrics_listen: str,
 ) -> FleetParts | None:
     """Nothing where no aggregator is named; ``Unavailable`` where the node has no identity yet.
     ``metrics_listen``: where this node serves its metrics page."""
@@ -79,7 +129,7 @@ def build_fleet(
         commands.ask,
         cfg.metrics_address(metrics_listen),
     )
-    uplink = Uplink(cfg, source, desk, spool, certificate, clock)
+    uplink = Uplink(cfg, source, desk, spool, certificate, clock, policy)
 
     def allowed(method: str, who: Identity | None) -> bool:
         return may(AT_A_NODE, method, who)
@@ -90,5 +140,11 @@ def build_fleet(
         else FleetDoor(cfg.listen, source, certificate, clock, allowed, commands)
     )
     return FleetParts(
-        desk=desk, spool=spool, certificate=certificate, uplink=uplink, door=door, clock=clock
+        desk=desk,
+        spool=spool,
+        certificate=certificate,
+        uplink=uplink,
+        policy=policy,
+        door=door,
+        clock=clock,
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gpuwarden.model.fleet import Ask, Denial, Greeting, Order, Permit
+from gpuwarden.model.policy import PolicyReport
 from gpuwarden.model.status import View
 
 
@@ -33,6 +34,20 @@ class FleetDesk(Protocol):
     def answered(self) -> Sequence[tuple[str, bool, str, str]]:
         """Since the last call: order, whether it was obeyed, what was said, the incident (may be empty)."""
         ...
+
+
+class PolicyDesk(Protocol):
+    """The fleet's policy on this node: implemented by ``adapters.policy_keeper``. Any thread."""
+
+    def offer(self, bundle: bytes) -> None:
+        """Have one looked at; never blocks."""
+        ...
+
+    def look(self) -> None:
+        """Now and then: has what is in force run out?"""
+        ...
+
+    def report(self) -> PolicyReport: ...
 
 
 class Spool(Protocol):

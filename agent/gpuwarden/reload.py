@@ -3,14 +3,19 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpuwarden import config_files
 from gpuwarden.adapters.sdnotify import SdNotify
 from gpuwarden.clock import Clock
 from gpuwarden.config import Config, waits_for_restart
+from gpuwarden.config_policy import observing
 from gpuwarden.errors import ConfigError, Unavailable
 from gpuwarden.log import get_log
 from gpuwarden.node.journal import FileJournal
+
+if TYPE_CHECKING:
+    from gpuwarden.adapters.policy_keeper import PolicyKeeper
 
 
 @dataclass(slots=True)
@@ -33,21 +38,35 @@ class Reloader:
     loaded_wall: float = 0.0
     accepted: int = 0
     rejected: int = 0
+    policy: "PolicyKeeper | None" = None
+    """The fleet's, where this node is in one."""
+    in_force: Config | None = None
+    """The newest that was handed out; None: ``started_with``."""
 
     def __call__(self) -> Config | None:
         self.notify.reloading()
         log = get_log()
+        layer = None if self.policy is None else self.policy.layer()
         try:
             fresh = config_files.load(
-                self.path, environ=self.environ, flags=dict(self.flags)
+                self.path, environ=self.environ, flags=dict(self.flags), policy=layer
             ).config
         except ConfigError as error:
+            if self.policy is not None:
+                self.policy.rejected(layer, error.faults[0])
             self.rejected += 1
             self.is_ok, self.error = False, "; ".join(error.faults)[:1000]
             log.error("config_rejected", faults=error.faults)
             self.notify.reloaded(f"config rejected, the old one stays: {error.faults[0]}")
-            return None
+            if layer is None or not layer.is_safe_set:
+                return None
+            # Nobody stands behind the old one any more: it stays, and nothing acts.
+            fresh = self.in_force = observing(self.in_force or self.started_with)
+            return fresh
         self.accepted += 1
+        self.in_force = fresh
+        if self.policy is not None:
+            self.policy.adopted(layer)
         self.is_ok, self.error = True, ""
         self.waiting = waits_for_restart(self.started_with, fresh)
         self.loaded_wall = self.clock.wall()

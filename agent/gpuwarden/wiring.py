@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ from gpuwarden.adapters.wakeups import Wakeups
 from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config import Config
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
+from gpuwarden.fleet_entry import fleet_parts, under_policy
 from gpuwarden.log import configure_log, get_log
 from gpuwarden.model.fleet import no_fleet
 from gpuwarden.model.status import AgentInfo
@@ -55,10 +57,10 @@ from gpuwarden.ports import KernelLog, Ports, Steps
 from gpuwarden.reload import Reloader
 
 if TYPE_CHECKING:
+    from gpuwarden.adapters.policy_keeper import PolicyKeeper
     from gpuwarden.fleet_wiring import FleetParts
 
-EXIT_OK = 0
-EXIT_PROBLEM = 1
+EXIT_OK, EXIT_PROBLEM = 0, 1
 
 
 @dataclass(slots=True)
@@ -119,8 +121,9 @@ def run_agent(
     of every step of every action; by default nobody is."""
     environ = os.environ if environ is None else environ
     clock = SystemClock()
+    load = partial(config_files.load, config_path, environ=environ, flags=dict(flags or {}))
     try:
-        cfg = config_files.load(config_path, environ=environ, flags=dict(flags or {})).config
+        cfg = load().config
     except ConfigError as error:
         configure_log("json" if (flags or {}).get("agent.log_format") == "json" else "console")
         for fault in error.faults:
@@ -128,7 +131,8 @@ def run_agent(
         return EXIT_PROBLEM
     configure_log(cfg.agent.log_format)
     try:
-        parts = build(cfg, clock, environ, steps)
+        cfg, policy = under_policy(cfg, load, clock)
+        parts = build(cfg, clock, environ, steps, policy)
     except GpuwardenError as error:
         get_log().error("agent_cannot_start", reason=str(error))
         return EXIT_PROBLEM
@@ -142,6 +146,7 @@ def run_agent(
         oncall=lambda fresh: parts.notifier.adopt(_outfit(fresh, clock, environ)),
         started_with=cfg,
         loaded_wall=clock.wall(),
+        policy=policy,
     )
     parts.board.sources = _sources(parts, reloader)
     wakeups = Wakeups(
@@ -176,7 +181,11 @@ def run_agent(
 
 
 def build(
-    cfg: Config, clock: Clock, environ: Mapping[str, str], steps: Steps | None = None
+    cfg: Config,
+    clock: Clock,
+    environ: Mapping[str, str],
+    steps: Steps | None = None,
+    policy: "PolicyKeeper | None" = None,
 ) -> Parts:
     """Every part, made but not started; what was made is let go of when a later one fails."""
     notify = SdNotify(environ)
@@ -215,7 +224,7 @@ def build(
     )
     board = Board(sources=_no_sources())
     commands = CommandQueue(journal, clock)
-    fleet = _fleet(cfg, board, commands, clock)
+    fleet = fleet_parts(cfg, board, commands, clock, policy)
     ports = Ports(
         probe=probe,
         processes=ProcFs(cgroups),
@@ -284,15 +293,6 @@ def build(
         node=node,
         fleet=fleet,
     )
-
-
-def _fleet(cfg: Config, board: Board, commands: CommandQueue, clock: Clock) -> "FleetParts | None":
-    """A node alone does not even load what one in a fleet needs."""
-    if not cfg.fleet.aggregator:
-        return None
-    from gpuwarden.fleet_wiring import build_fleet
-
-    return build_fleet(cfg.fleet, board, commands, clock, cfg.agent.metrics_listen)
 
 
 def _outfit(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Outfit:

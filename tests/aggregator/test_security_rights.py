@@ -13,7 +13,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from gpuwarden.model.fleet import Identity, Role
 from gpuwarden.policy.fleet.rights import AT_A_NODE, AT_THE_AGGREGATOR, may
-from gpuwarden.wire.v1 import fleet_pb2, node_pb2
+from gpuwarden.wire.v1 import fleet_pb2, node_pb2, policy_pb2
 from tests.aggregator.centre import Centre
 
 LOOK, ACT = {"viewer", "operator", "admin"}, {"operator", "admin"}
@@ -28,6 +28,12 @@ EXPECTED: dict[str, set[str]] = {
     "FleetQueryService/WatchFleet": LOOK,
     "FleetQueryService/Order": ACT,
     "FleetQueryService/Invite": {"admin"},
+    "PolicyService/Policies": LOOK,
+    "PolicyService/PolicyText": LOOK,
+    "PolicyService/PreviewPolicy": ACT,
+    "PolicyService/PublishPolicy": {"admin"},
+    "PolicyService/RollBackPolicy": ACT,
+    "PolicyService/SteerRollout": ACT,
 }
 """Written out once more, by hand: a slip in the table is seen."""
 PREFIX = "/gpuwarden.wire.v1."
@@ -45,7 +51,8 @@ def methods(*services: ServiceDescriptor) -> set[str]:
 
 def test_every_method_has_its_row() -> None:
     services = fleet_pb2.DESCRIPTOR.services_by_name
-    served = methods(services["FleetService"], services["FleetQueryService"])
+    policies = policy_pb2.DESCRIPTOR.services_by_name["PolicyService"]
+    served = methods(services["FleetService"], services["FleetQueryService"], policies)
     assert {name for name in AT_THE_AGGREGATOR if name.startswith(PREFIX)} == served
     own = methods(node_pb2.DESCRIPTOR.services_by_name["NodeService"])
     assert own - AT_A_NODE.keys() == {f"{PREFIX}NodeService/Command"}

@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -22,9 +23,11 @@ from gpuwarden.clock import Clock
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable
 from gpuwarden.log import get_log
+from gpuwarden.model.policy import PolicyReport
 from gpuwarden.model.status import View
-from gpuwarden.ports_fleet import FleetDesk, Spool
+from gpuwarden.ports_fleet import FleetDesk, PolicyDesk, Spool
 from gpuwarden.wire import convert_fleet_node as convert
+from gpuwarden.wire.convert_policy import to_policy_report
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceStub
 
@@ -62,8 +65,10 @@ class Uplink:
         spool: Spool,
         certificate: OwnCertificate,
         clock: Clock,
+        policy: PolicyDesk | None = None,
     ) -> None:
         self._cfg = cfg
+        self._policy = policy
         self._source = source
         self._desk = desk
         self._spool = spool
@@ -123,6 +128,8 @@ class Uplink:
             view = self._source.wait_newer(serial, 1.0)
             self._spool.flush()
             self._write_down_answers()
+            if self._policy is not None:
+                self._policy.look()
             if view is None:
                 continue
             serial = view.serial
@@ -257,6 +264,8 @@ class Uplink:
             return
         self._spool.see_epoch(epoch)
         self._desk.receive(permits, denials, is_required=directive.is_permit_required)
+        if directive.policy and self._policy is not None:
+            self._policy.offer(directive.policy)
         for order in orders:
             if self._spool.is_new_order(order.id):
                 self._desk.order(order)
@@ -264,6 +273,9 @@ class Uplink:
     def _outgoing(self, session: "Session") -> Iterator[pb.AttendRequest]:
         """What gRPC sends, taken by a thread of its own."""
         greeting = self._desk.greeting(self._spool.log_id, self._spool.epoch())
+        told = None if self._policy is None else self._policy.report()
+        greeting = replace(greeting, policy=told, policy_version=told.version if told else 0)
+        session.told = told
         yield pb.AttendRequest(hello=convert.to_hello(greeting))
         with self._wake:
             self._wake.wait_for(lambda: session.is_acked or session.is_over, FIRST_ACK_S)
@@ -291,7 +303,11 @@ class Uplink:
         if asks and (names != session.asked or now - session.asked_at >= ASK_AGAIN_S):
             session.asked, session.asked_at = names, now
             batch.asks.extend(convert.to_asks(asks))
-        return batch if batch.events or batch.samples or batch.asks else None
+        if self._policy is not None and (policy := self._policy.report()) != session.told:
+            session.told = policy
+            batch.policy.CopyFrom(to_policy_report(policy))
+        is_worth_it = batch.events or batch.samples or batch.asks or batch.HasField("policy")
+        return batch if is_worth_it else None
 
     def _put_events(self, session: "Session", batch: pb.Batch) -> int:
         with self._wake:
@@ -344,6 +360,8 @@ class Session:
         self.samples_sent = 0
         self.asked: frozenset[str] = frozenset()
         self.asked_at = float("-inf")
+        self.told: PolicyReport | None = None
+        """What the aggregator knows of this node's policy."""
         self.call: Any = None
 
     def acked(self, upto: int, window: int) -> None:

@@ -21,6 +21,7 @@ from gpuwarden.model.fleet import Ask, Denial, Greeting, Identity, Permit
 from gpuwarden.policy.fleet.fold import Heard, Joined, Left
 from gpuwarden.wire import convert_fleet as convert
 from gpuwarden.wire import fleet_check as check
+from gpuwarden.wire.convert_policy import from_policy_report
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceServicer
 
@@ -151,7 +152,10 @@ class Ingest(FleetServiceServicer):
                 self.limited += 1
                 stream.stop("RESOURCE_EXHAUSTED", "more messages than this node may send")
                 return
+            policy = None
             try:
+                if message.batch.HasField("policy"):
+                    policy = from_policy_report(message.batch.policy)
                 entry, mark, asks = self._taken(stream, message)
             except Refused as refused:
                 get_log().warning("message_refused", node=stream.greeting.node, reason=str(refused))
@@ -166,6 +170,7 @@ class Ingest(FleetServiceServicer):
                     report=entry.report,
                     asks=asks or None,
                     events_dropped=batch.events_dropped,
+                    policy=policy,
                 )
             )
             if mark.has_events or entry.report is not None:

@@ -11,7 +11,7 @@ from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import GpuwardenError
 from gpuwarden.log import get_log
-from gpuwarden.model.fleet import Denial, FleetView, Permit
+from gpuwarden.model.fleet import Denial, FleetClaim, FleetView, Permit
 from gpuwarden.policy.fleet.decide import FleetDecision, decide
 from gpuwarden.policy.fleet.fold import FleetMemory, Heard, Joined, Left, fold
 
@@ -37,6 +37,7 @@ class Fleet:
         recall: Callable[[float, float], tuple[Permit, ...]],
         tell: Callable[[Answers], None],
         oncall: FleetOncall,
+        policy_claims: Callable[[], tuple[FleetClaim, ...]] = tuple,
     ) -> None:
         """``recall``: what was granted before, by every leader there was, on this clock (now, wall)."""
         self._cfg = cfg
@@ -51,6 +52,7 @@ class Fleet:
         self._oncall = oncall
         self._told: dict[tuple[str, str], tuple[float, str]] = {}
         """By node and ask, when it was asked that was answered last, and with what."""
+        self._policy_claims = policy_claims
         self._wake = threading.Condition()
         self._changes: list[Joined | Left] = []
         self._heard: dict[str, Heard] = {}
@@ -201,7 +203,7 @@ class Fleet:
                 leader=lead.address,
                 leader_unknown=lead.why,
                 nodes=decision.nodes,
-                claims=decision.claims,
+                claims=(*decision.claims, *self._policy_claims()),
                 frozen=decision.frozen,
                 permits_held=held,
             )
@@ -216,4 +218,5 @@ def _merged(before: Heard | None, arrival: Heard) -> Heard:
         report=arrival.report or before.report,
         # What was asked a moment ago is still wanted: the next message says it only now and then.
         asks=arrival.asks or before.asks,
+        policy=arrival.policy or before.policy,
     )

@@ -92,6 +92,18 @@ class AuditLine:
     chain: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPolicy:
+    """A policy that was published, and how far it has come. ``serial`` grows with every change of that."""
+
+    version: int
+    wall: float
+    who: str
+    rollout: str
+    serial: int = 0
+    bundle: bytes = b""
+
+
 class Spent(StrEnum):
     """What became of an attempt to use a token."""
 
@@ -142,6 +154,20 @@ class Store(Protocol):
         ...
 
     def audit(self, wall: float, who: str, what: str, detail: str) -> None: ...
+
+    def add_policy(self, policy: KeptPolicy) -> None:
+        """``Refused`` unless its version is greater than that of every policy before."""
+        ...
+
+    def move_policy(self, version: int, rollout: str, serial: int) -> bool:
+        """Keep how far it has come, unless somebody else has since ``serial`` was read."""
+        ...
+
+    def policies(self, limit: int) -> list[KeptPolicy]:
+        """The newest, newest first, without their bundles."""
+        ...
+
+    def policy_bundle(self, version: int) -> bytes | None: ...
 
     def prune(self, before_wall: float) -> None:
         """Let go of events that were told before, and of incidents that were closed before."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from gpuwarden.aggregator import rows
+from gpuwarden.aggregator import rows, store_policies
 from gpuwarden.aggregator.copy_postgres import dump
 from gpuwarden.aggregator.postgres import Connection, connected, unavailable
 from gpuwarden.aggregator.store import (
@@ -23,6 +23,7 @@ from gpuwarden.aggregator.store import (
     KeptIncident,
     KeptOrder,
     KeptPermit,
+    KeptPolicy,
     Spent,
     Welcome,
     chained,
@@ -239,6 +240,18 @@ class PostgresStore:
         self._db.execute(
             "INSERT INTO audit VALUES (%s,%s,%s,%s,%s,%s)", (number, wall, who, what, detail, chain)
         )
+
+    def add_policy(self, policy: KeptPolicy) -> None:
+        store_policies.add(self._db.execute, "%s", policy)
+
+    def move_policy(self, version: int, rollout: str, serial: int) -> bool:
+        return store_policies.move(self._db.execute, "%s", version, rollout, serial)
+
+    def policies(self, limit: int) -> list[KeptPolicy]:
+        return store_policies.kept(self._rows, "%s", limit)
+
+    def policy_bundle(self, version: int) -> bytes | None:
+        return store_policies.bundle(self._rows, "%s", version)
 
     def prune(self, before_wall: float) -> None:
         for table, column in (

@@ -66,5 +66,9 @@ SCRIPTS = (
         ADD COLUMN expires TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp();
     CREATE INDEX orders_waiting ON orders (expires) WHERE is_done IS NULL;
     """,
+    """
+    CREATE TABLE policy (version BIGINT PRIMARY KEY, wall FLOAT8 NOT NULL, who TEXT NOT NULL,
+        rollout TEXT NOT NULL, serial BIGINT NOT NULL, bundle BYTEA NOT NULL);
+    """,
 )
 """Each takes the database from the schema before it to the next; none is ever changed."""

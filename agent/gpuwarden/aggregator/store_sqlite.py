@@ -14,13 +14,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpuwarden.aggregator import rows
+from gpuwarden.aggregator import rows, store_policies
 from gpuwarden.aggregator.store import (
     AuditLine,
     Entry,
     KeptIncident,
     KeptOrder,
     KeptPermit,
+    KeptPolicy,
     Spent,
     Welcome,
     chained,
@@ -66,6 +67,10 @@ SCRIPTS = (
         text TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
     CREATE TABLE audit (number INTEGER PRIMARY KEY, wall REAL NOT NULL, who TEXT NOT NULL,
         what TEXT NOT NULL, detail TEXT NOT NULL, chain TEXT NOT NULL);
+    """,
+    """
+    CREATE TABLE policy (version INTEGER PRIMARY KEY, wall REAL NOT NULL, who TEXT NOT NULL,
+        rollout TEXT NOT NULL, serial INTEGER NOT NULL, bundle BLOB NOT NULL);
     """,
 )
 """Each takes the file from the schema before it to the next; none is ever changed."""
@@ -242,6 +247,18 @@ class SqliteStore:
         self._db.execute(
             "INSERT INTO audit VALUES (?,?,?,?,?,?)", (number, wall, who, what, detail, chain)
         )
+
+    def add_policy(self, policy: KeptPolicy) -> None:
+        store_policies.add(self._db.execute, "?", policy)
+
+    def move_policy(self, version: int, rollout: str, serial: int) -> bool:
+        return store_policies.move(self._db.execute, "?", version, rollout, serial)
+
+    def policies(self, limit: int) -> list[KeptPolicy]:
+        return store_policies.kept(self._rows, "?", limit)
+
+    def policy_bundle(self, version: int) -> bytes | None:
+        return store_policies.bundle(self._rows, "?", version)
 
     def prune(self, before_wall: float) -> None:
         self._db.execute("DELETE FROM event WHERE heard_wall < ?", (before_wall,))

@@ -7,23 +7,20 @@ import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
-
 import gpuwarden
-from gpuwarden.adapters.fleet_pages import FleetPages
 from gpuwarden.adapters.metrics_http import HttpServer
 from gpuwarden.adapters.pki.authority import Authority, Issued
 from gpuwarden.adapters.pki.names import (
     AGGREGATOR_NAME,
-    Credentials,
-    identity_of,
 )
+from gpuwarden.adapters.pki.signing import verified
 from gpuwarden.adapters.secrets import Secrets
-from gpuwarden.aggregator.asking import ANSWER_MAX_BYTES, Asking
+from gpuwarden.aggregator import doors
+from gpuwarden.aggregator.asking import Asking
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.company import Company, join_company
 from gpuwarden.aggregator.enrolment import Enrolment
@@ -33,6 +30,7 @@ from gpuwarden.aggregator.loop import Answers, Fleet
 from gpuwarden.aggregator.orders import Orders
 from gpuwarden.aggregator.own import Own
 from gpuwarden.aggregator.paging import Paging, make_paging
+from gpuwarden.aggregator.policies import Policies
 from gpuwarden.aggregator.service import FleetQuery
 from gpuwarden.aggregator.store import AuditLine, KeptPermit, Store
 from gpuwarden.aggregator.store_sqlite import SqliteStore, audit_of
@@ -45,13 +43,6 @@ from gpuwarden.model.fleet import Identity, Permit, Role
 from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
 from gpuwarden.policy.fleet.permits import DAY_S
 from gpuwarden.policy.fleet.rights import AT_THE_AGGREGATOR
-from gpuwarden.wire.fleet_check import MESSAGE_MAX_BYTES
-from gpuwarden.wire.v1 import fleet_pb2
-from gpuwarden.wire.v1.fleet_pb2_grpc import (
-    add_EnrolmentServiceServicer_to_server,
-    add_FleetQueryServiceServicer_to_server,
-    add_FleetServiceServicer_to_server,
-)
 
 EXIT_OK, EXIT_PROBLEM = 0, 1
 STOP_S = 3.0
@@ -59,24 +50,6 @@ AUDIT_PAGE = 1000
 GC_AFTER = 20_000
 """Each message makes some tens of objects and no cycle: looked for less often than by default."""
 PRUNE_EVERY_S = 3600.0
-SERVER_OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
-    ("grpc.max_send_message_length", ANSWER_MAX_BYTES),
-    ("grpc.max_concurrent_streams", 16),
-    ("grpc.max_metadata_size", 8 * 1024),
-    ("grpc.so_reuseport", 0),
-    # Nodes ping every 30 s; the least that is allowed is far below that, for clocks jitter.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.max_ping_strikes", 0),
-    # Who is at the other end is looked at in the handshake alone: so a certificate that has run out, or an
-    # authority that is no longer trusted, is out within this time. gRPC spreads it by a tenth.
-    ("grpc.max_connection_age_ms", 30 * 60_000),
-    ("grpc.max_connection_age_grace_ms", 5_000),
-)
 
 
 def load(path: Path | None, flags: Mapping[str, object] | None = None) -> AggregatorConfig:
@@ -118,6 +91,7 @@ class Parts:
     enrolment: Enrolment
     asking: Asking
     query: FleetQuery
+    policies: Policies
     guard: Guard
     own: Own
     company: Company
@@ -143,6 +117,7 @@ class Parts:
             "nodes_asked": self.asking.asked,
             "nodes_unanswered": self.asking.unanswered,
             **self.company.counters(),
+            "policies_delivered": self.policies.delivered,
         }
 
 
@@ -163,7 +138,7 @@ async def serve(
     await asyncio.to_thread(parts.company.start)
     parts.paging.notifier.start()
     parts.fleet.start()
-    servers, ports = _servers(parts)
+    servers, ports = doors.servers(parts)
     for server in servers:
         await server.start()
     if parts.pages is not None:
@@ -172,6 +147,7 @@ async def serve(
         loop.create_task(parts.ingest.reap()),
         loop.create_task(_prune(parts)),
         loop.create_task(parts.own.keep()),
+        loop.create_task(parts.policies.keep()),
     ]
     lead = parts.company.lead()
     listen = parts.cfg.aggregator.listen
@@ -222,8 +198,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     paging = make_paging(cfg, clock)
     memory = replace(_remembered(store, clock), incidents=paging.standing)
 
-    def who(context: Any) -> Identity:
-        return identity_of(context.auth_context(), centre.trust_domain)
+    who = partial(doors.caller, centre.trust_domain)
 
     def issue(request_der: bytes, identity: Identity, wall: float) -> Issued:
         names = (identity.name,) if identity.role is Role.NODE else ()
@@ -247,8 +222,18 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     def recall(now: float, wall: float) -> tuple[Permit, ...]:
         return tuple(on_this_clock(kept, now) for kept in store.ledger(wall, DAY_S))
 
-    fleet = Fleet(cfg, committer, clock, memory, company, recall, tell, paging.oncall)
-    ingest = late["ingest"] = Ingest(
+    policies = Policies(
+        cfg.policy,
+        centre.trust_domain,
+        store,
+        committer,
+        clock,
+        lambda bundle: verified(bundle, cfg.policy.keys),
+    )
+    fleet = policies.fleet = Fleet(
+        cfg, committer, clock, memory, company, recall, tell, paging.oncall, policies.claims
+    )
+    ingest = late["ingest"] = policies.ingest = Ingest(
         cfg,
         committer,
         clock,
@@ -260,7 +245,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     )
     orders.ingest = ingest
     company.attach(ingest)
-    asking = Asking(cfg.ask, lambda name, address: _channel(own.now, name, address))
+    asking = Asking(cfg.ask, lambda name, address: doors.to_node(own.now, name, address))
     guard = Guard(who, may_of(AT_THE_AGGREGATOR))
     parts: dict[str, Parts] = {}
     query = FleetQuery(
@@ -288,11 +273,12 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         enrolment=enrolment,
         asking=asking,
         query=query,
+        policies=policies,
         guard=guard,
         own=own,
         company=company,
     )
-    parts["it"].pages = _pages(parts["it"])
+    parts["it"].pages = doors.pages(parts["it"])
     return parts["it"]
 
 
@@ -336,70 +322,6 @@ def on_this_clock(kept: KeptPermit, now: float) -> Permit:
     """An earlier life's permit, or another leader's: counted, and as long as it holds its node may use it."""
     permit = replace(kept.permit, granted_at=now - kept.age_s, expires_at=0.0)
     return permit if kept.left_s <= 0 else replace(permit, expires_at=now + kept.left_s)
-
-
-def _channel(own: Credentials, name: str, address: str) -> grpc.aio.Channel:
-    credentials = grpc.ssl_channel_credentials(
-        own.authorities_pem, own.key_pem, own.certificate_pem
-    )
-    return grpc.aio.secure_channel(
-        address,
-        credentials,
-        options=(
-            ("grpc.ssl_target_name_override", name),
-            ("grpc.max_receive_message_length", ANSWER_MAX_BYTES),
-            ("grpc.enable_http_proxy", 0),
-            ("grpc.enable_retries", 0),
-        ),
-    )
-
-
-def _servers(parts: Parts) -> tuple[list[Any], list[int]]:
-    """The one for everybody with a certificate, and the one for those who want one."""
-    from grpc_health.v1 import health, health_pb2_grpc
-    from grpc_reflection.v1alpha import reflection
-
-    centre, own = parts.cfg.aggregator, parts.own
-    server = grpc.aio.server(interceptors=[parts.guard], options=SERVER_OPTIONS)
-    add_FleetServiceServicer_to_server(parts.ingest, server)
-    add_FleetQueryServiceServicer_to_server(parts.query, server)
-    well = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs leave it out
-    health_pb2_grpc.add_HealthServicer_to_server(well, server)
-    services = fleet_pb2.DESCRIPTOR.services_by_name.values()
-    names = [service.full_name for service in services if service.name != "EnrolmentService"]
-    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-    port = _bind(server, centre.listen, own.serving(is_mutual=True))
-    if centre.enrol_listen is None:
-        return [server], [port]
-    enrol = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=32)
-    add_EnrolmentServiceServicer_to_server(parts.enrolment, enrol)
-    door = _bind(enrol, centre.enrol_listen, own.serving(is_mutual=False))
-    return [server, enrol], [port, door]
-
-
-def _pages(parts: Parts) -> HttpServer | None:
-    """For Prometheus: /metrics and /sd."""
-    listen = parts.cfg.aggregator.metrics_listen
-    if listen is None:
-        return None
-    pages = FleetPages(
-        lambda: parts.fleet.view, parts.counters, parts.clock.now, gpuwarden.__version__
-    )
-    documents = {"/sd": pages.targets}
-    return HttpServer(
-        listen,
-        pages,
-        clock=parts.clock,
-        documents=documents,
-        setting="aggregator.metrics_listen",
-    )
-
-
-def _bind(server: Any, address: str, credentials: grpc.ServerCredentials) -> int:
-    try:
-        return int(server.add_secure_port(address, credentials))
-    except RuntimeError as error:
-        raise Unavailable(f"{address}: {error}") from error
 
 
 async def _prune(parts: Parts) -> None:

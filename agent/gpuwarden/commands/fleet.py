@@ -27,7 +27,9 @@ DEFAULT_DIR = Path("/var/lib/gpuwarden-aggregator/admin")
 WELL = frozenset({NodeState.HEALTHY.value, NodeState.CORDONED.value})
 
 
-def asks_fleet(verb: Callable[..., None]) -> Callable[..., None]:
+def asks_fleet(
+    verb: Callable[..., None], make: Callable[..., FleetClient] = FleetClient
+) -> Callable[..., None]:
     """Adds ``--aggregator``, ``--identity`` and ``--timeout`` and hands the verb a function ``connect``."""
 
     @click.option(
@@ -59,7 +61,7 @@ def asks_fleet(verb: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(verb)
     def wrapped(*args: Any, address: str, folder: Path, timeout_s: float, **kwargs: Any) -> None:
         def connect() -> FleetClient:
-            return FleetClient(address, folder, timeout_s=timeout_s)
+            return make(address, folder, timeout_s=timeout_s)
 
         verb(*args, connect=connect, **kwargs)
 

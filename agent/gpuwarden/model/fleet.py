@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gpuwarden.model.finding import Severity
+from gpuwarden.model.policy import PolicyReport
 
 
 class Role(StrEnum):
@@ -56,6 +57,8 @@ class Greeting:
     wall: float = 0.0
     metrics_address: str = ""
     """Where its metrics page is; empty: nowhere that others reach."""
+    policy: PolicyReport | None = None
+    """None: it did not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,9 @@ class Report:
     """Classes of faults that stand, each once."""
     degraded: tuple[str, ...] = ()
     incidents_open: int = 0
+    findings: int = 0
+    withheld: int = 0
+    """Actions that a rule wants and a mode or a budget holds back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +203,8 @@ class NodeStanding:
     report: Report | None = None
     events_dropped: int = 0
     wall_offset_s: float | None = None
+    policy: PolicyReport | None = None
+    """None: not since the aggregator started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

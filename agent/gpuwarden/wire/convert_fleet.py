@@ -9,6 +9,7 @@ from gpuwarden.errors import Refused
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import Ask, Greeting, Report, Told
 from gpuwarden.wire import fleet_check as check
+from gpuwarden.wire.convert_policy import from_policy_report
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1 import node_pb2 as node
 
@@ -54,6 +55,7 @@ def from_hello(message: pb.Hello, certified: str) -> Greeting:
         epoch=check.count("hello.epoch", message.epoch, check.SEQUENCE_MAX),
         wall=check.wall("hello.wall", message.wall),
         metrics_address=check.text("hello.metrics_address", message.metrics_address, 256),
+        policy=from_policy_report(message.policy) if message.HasField("policy") else None,
     )
 
 
@@ -97,6 +99,8 @@ def from_sample(message: pb.Sample, before: int) -> Report:
         faults=faults,
         degraded=tuple(message.degraded),
         incidents_open=check.count("sample.incidents_open", message.incidents_open, 100_000),
+        findings=len(findings),
+        withheld=check.count("sample.withheld_actions", message.withheld_actions, 100_000),
     )
 
 
@@ -123,6 +127,8 @@ def check_shown(message: pb.Sample) -> None:
         check.count("tenant.device", tenant.device, len(message.devices) - 1)
         check.count("tenant.used_bytes", tenant.used_bytes, check.BYTES_MAX)
         check.count("tenant.hard_bytes", tenant.hard_bytes, check.BYTES_MAX)
+        for name in ("runtime", "image", "user", "account", "unit", "command", "service"):
+            check.text(f"tenant.{name}", getattr(tenant, name), check.NAME_MAX_CHARS)
     for finding in message.findings:
         check.text("finding.key", finding.key, check.NAME_MAX_CHARS)
         check.text("finding.summary", finding.summary)

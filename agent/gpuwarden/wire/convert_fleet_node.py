@@ -9,8 +9,10 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.fleet import Ask, Denial, Greeting, Order, Permit
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.status import View
+from gpuwarden.model.tenant import Tenant
 from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.convert_fleet import SCHEMA_VERSION
+from gpuwarden.wire.convert_policy import to_policy_report
 from gpuwarden.wire.convert_work import to_incident, to_outcome
 from gpuwarden.wire.fields import text, text_or_none, to_enum
 from gpuwarden.wire.v1 import fleet_pb2 as pb
@@ -21,6 +23,7 @@ FINDINGS_TOLD = 32
 TEXT_TOLD_CHARS = 400
 TTL_MAX_S = 600.0
 NODE_SUBJECT = "node"
+_MATCHED = frozenset({"image", "user", "account", "unit", "command"})
 
 
 def to_hello(greeting: Greeting) -> pb.Hello:
@@ -37,6 +40,7 @@ def to_hello(greeting: Greeting) -> pb.Hello:
         epoch=greeting.epoch,
         wall=greeting.wall,
         metrics_address=text(greeting.metrics_address),
+        policy=None if greeting.policy is None else to_policy_report(greeting.policy),
     )
 
 
@@ -66,6 +70,7 @@ def to_sample(view: View, sequence: int, withheld: int) -> pb.Sample:
                 device=places[use.device],
                 used_bytes=use.used_bytes,
                 hard_bytes=tenants[use.tenant].hard_bytes,
+                **_who(tenants[use.tenant]),
             )
             for use in uses[:TENANTS_TOLD]
         ],
@@ -88,7 +93,14 @@ def to_sample(view: View, sequence: int, withheld: int) -> pb.Sample:
         left_out=max(0, len(uses) - TENANTS_TOLD) + max(0, len(findings) - FINDINGS_TOLD),
         cpu_ratio=None if host is None else host.cpu_ratio,
         memory_available_bytes=None if host is None else host.memory_available_bytes,
+        withheld_actions=len(view.withheld),
     )
+
+
+def _who(tenant: Tenant) -> dict[str, str]:
+    """What entries of a policy match, so that the centre can say beforehand whom one would touch."""
+    told = {name: _short(value) for name, value in tenant.identity if name in _MATCHED}
+    return {**told, "runtime": _short(tenant.runtime), "service": _short(tenant.service or "")}
 
 
 def cordons(view: View) -> frozenset[str]:

@@ -10,6 +10,7 @@ from gpuwarden.errors import Refused
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import FleetClaim, FleetView, NodeStanding, NodeState
 from gpuwarden.wire.convert_fleet import SCHEMA_VERSION
+from gpuwarden.wire.convert_policy import to_policy_report
 from gpuwarden.wire.fields import text, to_enum
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1 import node_pb2 as node
@@ -89,10 +90,13 @@ def to_node(standing: NodeStanding, now: float, sample: pb.Sample | None) -> pb.
         heard_s=None if standing.heard_at is None else max(0.0, now - standing.heard_at),
         devices=0 if report is None else report.devices,
         incidents_open=0 if report is None else report.incidents_open,
-        policy_version=greeting.policy_version,
+        policy_version=greeting.policy_version
+        if standing.policy is None
+        else standing.policy.version,
         events_dropped=standing.events_dropped,
         wall_offset_s=standing.wall_offset_s,
         sample=sample,
+        policy=None if standing.policy is None else to_policy_report(standing.policy),
     )
 
 

@@ -211,4 +211,5 @@ def _standing(memory: FleetMemory, name: str, judged: Judged) -> NodeStanding:
         report=node.report,
         events_dropped=node.events_dropped,
         wall_offset_s=node.wall_offset_s,
+        policy=node.policy,
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gpuwarden.model.fleet import Ask, FleetIncident, Greeting, Permit, Report
+from gpuwarden.model.policy import PolicyReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class NodeMemory:
     asks: tuple[Ask, ...] = ()
     """What it wants leave for now."""
     asked_at: float = 0.0
+    policy: PolicyReport | None = None
+    """What it has in force of the fleet's policies; None: not said since the aggregator started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,7 @@ class Heard:
     report: Report | None = None
     asks: tuple[Ask, ...] | None = None
     events_dropped: int = 0
+    policy: PolicyReport | None = None
 
 
 Arrival = Joined | Left | Heard
@@ -108,6 +112,7 @@ def _joined(known: NodeMemory | None, arrival: Joined) -> NodeMemory:
         sick_since=before.sick_since if is_same_boot else None,
         asks=(),
         wall_offset_s=arrival.wall_offset_s,
+        policy=arrival.greeting.policy or before.policy,
     )
 
 
@@ -128,4 +133,5 @@ def _heard(known: NodeMemory, arrival: Heard) -> NodeMemory:
         wall_offset_s=known.wall_offset_s,
         asks=arrival.asks if is_later and arrival.asks is not None else known.asks,
         asked_at=arrival.at if is_later else known.asked_at,
+        policy=arrival.policy or known.policy,
     )

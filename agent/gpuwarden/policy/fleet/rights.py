@@ -10,6 +10,7 @@ _ANYBODY = frozenset(Role)
 
 _FLEET = "/gpuwarden.wire.v1.FleetService"
 _QUERY = "/gpuwarden.wire.v1.FleetQueryService"
+_POLICY = "/gpuwarden.wire.v1.PolicyService"
 _NODES_OWN = "/gpuwarden.wire.v1.NodeService"
 _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection"
 
@@ -24,6 +25,12 @@ AT_THE_AGGREGATOR = {
     f"{_QUERY}/WatchFleet": _LOOK,
     f"{_QUERY}/Order": _ACT,
     f"{_QUERY}/Invite": frozenset({Role.ADMIN}),
+    f"{_POLICY}/Policies": _LOOK,
+    f"{_POLICY}/PolicyText": _LOOK,
+    f"{_POLICY}/PreviewPolicy": _ACT,
+    f"{_POLICY}/PublishPolicy": frozenset({Role.ADMIN}),
+    f"{_POLICY}/RollBackPolicy": _ACT,
+    f"{_POLICY}/SteerRollout": _ACT,
     "/grpc.health.v1.Health/Check": _ANYBODY,
     "/grpc.health.v1.Health/Watch": _ANYBODY,
     f"{_REFLECTION}/ServerReflectionInfo": _LOOK,

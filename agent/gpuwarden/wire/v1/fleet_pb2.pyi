@@ -149,6 +149,7 @@ class Hello(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     WALL_FIELD_NUMBER: _builtins.int
     METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     node: _builtins.str
     boot_id: _builtins.str
@@ -170,6 +171,8 @@ class Hello(_message.Message):
     def domains(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.NamedText]:
         """What fails together with it, such as rack=r12."""
 
+    @_builtins.property
+    def policy(self) -> Global___PolicyReport: ...
     def __init__(
         self,
         *,
@@ -185,10 +188,11 @@ class Hello(_message.Message):
         epoch: _builtins.int = ...,
         wall: _builtins.float = ...,
         metrics_address: _builtins.str = ...,
+        policy: Global___PolicyReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "api_address", b"api_address", "boot_id", b"boot_id", "domains", b"domains", "epoch", b"epoch", "group", b"group", "log_id", b"log_id", "metrics_address", b"metrics_address", "node", b"node", "policy_version", b"policy_version", "schema_version", b"schema_version", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "api_address", b"api_address", "boot_id", b"boot_id", "domains", b"domains", "epoch", b"epoch", "group", b"group", "log_id", b"log_id", "metrics_address", b"metrics_address", "node", b"node", "policy", b"policy", "policy_version", b"policy_version", "schema_version", b"schema_version", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -205,6 +209,7 @@ class Batch(_message.Message):
     ASKS_FIELD_NUMBER: _builtins.int
     EVENTS_DROPPED_FIELD_NUMBER: _builtins.int
     SAMPLES_DROPPED_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     events_dropped: _builtins.int
     """What the node could not keep since the log began."""
     samples_dropped: _builtins.int
@@ -218,6 +223,10 @@ class Batch(_message.Message):
     def asks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PermitAsk]:
         """Not stored: asked again while they are wanted."""
 
+    @_builtins.property
+    def policy(self) -> Global___PolicyReport:
+        """Not stored: said when it has changed, and in every hello."""
+
     def __init__(
         self,
         *,
@@ -226,14 +235,82 @@ class Batch(_message.Message):
         asks: _abc.Iterable[Global___PermitAsk] | None = ...,
         events_dropped: _builtins.int = ...,
         samples_dropped: _builtins.int = ...,
+        policy: Global___PolicyReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "events", b"events", "events_dropped", b"events_dropped", "samples", b"samples", "samples_dropped", b"samples_dropped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "events", b"events", "events_dropped", b"events_dropped", "policy", b"policy", "samples", b"samples", "samples_dropped", b"samples_dropped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Batch: _TypeAlias = Batch  # noqa: Y015
+
+@_typing.final
+class PolicyReport(_message.Message):
+    """Which of the fleet's policies a node has in force: the acknowledgement of what it was sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    NOT_AFTER_WALL_FIELD_NUMBER: _builtins.int
+    IS_EXPIRED_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """0: none."""
+    digest: _builtins.str
+    """SHA-256 of the bundle in force, in hex."""
+    not_after_wall: _builtins.float
+    is_expired: _builtins.bool
+    """It has run out: the node only observes."""
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyRefusal]:
+        """What it would not take, newest last; the last 8."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        digest: _builtins.str = ...,
+        not_after_wall: _builtins.float = ...,
+        is_expired: _builtins.bool = ...,
+        refusals: _abc.Iterable[Global___PolicyRefusal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "is_expired", b"is_expired", "not_after_wall", b"not_after_wall", "refusals", b"refusals", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyReport: _TypeAlias = PolicyReport  # noqa: Y015
+
+@_typing.final
+class PolicyRefusal(_message.Message):
+    """A policy that a node would not take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    WALL_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """0: it could not even be read."""
+    why: _builtins.str
+    wall: _builtins.float
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        why: _builtins.str = ...,
+        wall: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version", "wall", b"wall", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyRefusal: _TypeAlias = PolicyRefusal  # noqa: Y015
 
 @_typing.final
 class Sample(_message.Message):
@@ -255,6 +332,7 @@ class Sample(_message.Message):
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     CPU_RATIO_FIELD_NUMBER: _builtins.int
     MEMORY_AVAILABLE_BYTES_FIELD_NUMBER: _builtins.int
+    WITHHELD_ACTIONS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Grows by one within a stream."""
     at: _builtins.float
@@ -269,6 +347,8 @@ class Sample(_message.Message):
     """Of tenants and findings."""
     cpu_ratio: _builtins.float
     memory_available_bytes: _builtins.int
+    withheld_actions: _builtins.int
+    """Actions that a rule wants and a mode or a budget holds back."""
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceSample]: ...
     @_builtins.property
@@ -296,10 +376,11 @@ class Sample(_message.Message):
         left_out: _builtins.int = ...,
         cpu_ratio: _builtins.float | None = ...,
         memory_available_bytes: _builtins.int | None = ...,
+        withheld_actions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cpu_ratio", b"_cpu_ratio", "_memory_available_bytes", b"_memory_available_bytes", "cpu_ratio", b"cpu_ratio", "memory_available_bytes", b"memory_available_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu_ratio", b"_cpu_ratio", "_memory_available_bytes", b"_memory_available_bytes", "at", b"at", "cpu_ratio", b"cpu_ratio", "degraded", b"degraded", "devices", b"devices", "findings", b"findings", "incidents_open", b"incidents_open", "is_cordoned", b"is_cordoned", "left_out", b"left_out", "memory_available_bytes", b"memory_available_bytes", "mode", b"mode", "sequence", b"sequence", "tenants", b"tenants", "wall", b"wall", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu_ratio", b"_cpu_ratio", "_memory_available_bytes", b"_memory_available_bytes", "at", b"at", "cpu_ratio", b"cpu_ratio", "degraded", b"degraded", "devices", b"devices", "findings", b"findings", "incidents_open", b"incidents_open", "is_cordoned", b"is_cordoned", "left_out", b"left_out", "memory_available_bytes", b"memory_available_bytes", "mode", b"mode", "sequence", b"sequence", "tenants", b"tenants", "wall", b"wall", "withheld", b"withheld", "withheld_actions", b"withheld_actions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cpu_ratio: _TypeAlias = _typing.Literal["cpu_ratio"]  # noqa: Y015
     _WhichOneofArgType__cpu_ratio: _TypeAlias = _typing.Literal["_cpu_ratio", b"_cpu_ratio"]  # noqa: Y015
@@ -387,6 +468,13 @@ class TenantSample(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     USED_BYTES_FIELD_NUMBER: _builtins.int
     HARD_BYTES_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     name: _builtins.str
     tenant_class: _node_pb2.TenantClass.ValueType
@@ -394,6 +482,14 @@ class TenantSample(_message.Message):
     """Index in `devices` of the same sample."""
     used_bytes: _builtins.int
     hard_bytes: _builtins.int
+    runtime: _builtins.str
+    """What an entry of a policy may match; empty: not known."""
+    image: _builtins.str
+    user: _builtins.str
+    account: _builtins.str
+    unit: _builtins.str
+    command: _builtins.str
+    service: _builtins.str
     def __init__(
         self,
         *,
@@ -403,10 +499,17 @@ class TenantSample(_message.Message):
         device: _builtins.int = ...,
         used_bytes: _builtins.int = ...,
         hard_bytes: _builtins.int | None = ...,
+        runtime: _builtins.str = ...,
+        image: _builtins.str = ...,
+        user: _builtins.str = ...,
+        account: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        command: _builtins.str = ...,
+        service: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "hard_bytes", b"hard_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "device", b"device", "hard_bytes", b"hard_bytes", "name", b"name", "tenant", b"tenant", "tenant_class", b"tenant_class", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "account", b"account", "command", b"command", "device", b"device", "hard_bytes", b"hard_bytes", "image", b"image", "name", b"name", "runtime", b"runtime", "service", b"service", "tenant", b"tenant", "tenant_class", b"tenant_class", "unit", b"unit", "used_bytes", b"used_bytes", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hard_bytes: _TypeAlias = _typing.Literal["hard_bytes"]  # noqa: Y015
     _WhichOneofArgType__hard_bytes: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes"]  # noqa: Y015
@@ -618,12 +721,15 @@ class Directive(_message.Message):
     REFUSALS_FIELD_NUMBER: _builtins.int
     ORDERS_FIELD_NUMBER: _builtins.int
     IS_PERMIT_REQUIRED_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Of the aggregator that speaks; a node refuses one below the highest it has seen."""
     policy_version: _builtins.int
     """Of the policy that the node should have; 0: none."""
     is_permit_required: _builtins.bool
     """Whether harmful node actions need a permit here."""
+    policy: _builtins.bytes
+    """The signed bundle of that version; empty: none is sent with this."""
     @_builtins.property
     def permits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Permit]: ...
     @_builtins.property
@@ -639,10 +745,11 @@ class Directive(_message.Message):
         refusals: _abc.Iterable[Global___PermitRefusal] | None = ...,
         orders: _abc.Iterable[Global___Order] | None = ...,
         is_permit_required: _builtins.bool = ...,
+        policy: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "is_permit_required", b"is_permit_required", "orders", b"orders", "permits", b"permits", "policy_version", b"policy_version", "refusals", b"refusals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "is_permit_required", b"is_permit_required", "orders", b"orders", "permits", b"permits", "policy", b"policy", "policy_version", b"policy_version", "refusals", b"refusals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1063,6 +1170,7 @@ class FleetNode(_message.Message):
     EVENTS_DROPPED_FIELD_NUMBER: _builtins.int
     WALL_OFFSET_S_FIELD_NUMBER: _builtins.int
     SAMPLE_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     state: Global___NodeState.ValueType
     why: _builtins.str
@@ -1084,6 +1192,8 @@ class FleetNode(_message.Message):
     def domains(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.NamedText]: ...
     @_builtins.property
     def sample(self) -> Global___Sample: ...
+    @_builtins.property
+    def policy(self) -> Global___PolicyReport: ...
     def __init__(
         self,
         *,
@@ -1103,10 +1213,11 @@ class FleetNode(_message.Message):
         events_dropped: _builtins.int = ...,
         wall_offset_s: _builtins.float | None = ...,
         sample: Global___Sample | None = ...,
+        policy: Global___PolicyReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_heard_s", b"_heard_s", "_sample", b"_sample", "_wall_offset_s", b"_wall_offset_s", "heard_s", b"heard_s", "sample", b"sample", "wall_offset_s", b"wall_offset_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_heard_s", b"_heard_s", "_sample", b"_sample", "_wall_offset_s", b"_wall_offset_s", "heard_s", b"heard_s", "policy", b"policy", "sample", b"sample", "wall_offset_s", b"wall_offset_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heard_s", b"_heard_s", "_sample", b"_sample", "_wall_offset_s", b"_wall_offset_s", "agent_version", b"agent_version", "boot_id", b"boot_id", "devices", b"devices", "domains", b"domains", "events_dropped", b"events_dropped", "group", b"group", "heard_s", b"heard_s", "incidents_open", b"incidents_open", "is_connected", b"is_connected", "mode", b"mode", "node", b"node", "policy_version", b"policy_version", "sample", b"sample", "state", b"state", "wall_offset_s", b"wall_offset_s", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heard_s", b"_heard_s", "_sample", b"_sample", "_wall_offset_s", b"_wall_offset_s", "agent_version", b"agent_version", "boot_id", b"boot_id", "devices", b"devices", "domains", b"domains", "events_dropped", b"events_dropped", "group", b"group", "heard_s", b"heard_s", "incidents_open", b"incidents_open", "is_connected", b"is_connected", "mode", b"mode", "node", b"node", "policy", b"policy", "policy_version", b"policy_version", "sample", b"sample", "state", b"state", "wall_offset_s", b"wall_offset_s", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__heard_s: _TypeAlias = _typing.Literal["heard_s"]  # noqa: Y015
     _WhichOneofArgType__heard_s: _TypeAlias = _typing.Literal["_heard_s", b"_heard_s"]  # noqa: Y015
