@@ -27,6 +27,9 @@ def agent(
     ctx: click.Context, config_path: Path | None, mode: str | None, log_format: str | None
 ) -> None:
     """Run the daemon in the foreground until TERM; HUP reads the configuration again."""
+    from gpuwarden.adapters import grpc_plain
+
+    grpc_plain.load()
     from gpuwarden.wiring import run_agent
 
     flags: dict[str, object] = {}
