@@ -39,6 +39,10 @@ class IngestConfig(Section):
 
     messages_per_s: float = Field(default=20.0, gt=0, le=10_000)
     messages_burst: int = Field(default=200, ge=1, le=100_000)
+    keepalive_s: Seconds = Field(default=30.0, ge=1.0)
+    """A stream on which nothing is said is tried so often; nodes may try theirs three times as often."""
+    keepalive_timeout_s: Seconds = Field(default=20.0, ge=1.0)
+    """Without an answer for so long the stream is dead."""
     first_message_s: Seconds = 10.0
     """A stream that has not said who it is by then is ended."""
     idle_s: Seconds = 90.0

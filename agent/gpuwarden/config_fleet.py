@@ -27,6 +27,11 @@ class FleetConfig(Section):
     group: str = Field(default="default", min_length=1, max_length=64)
     domains: dict[str, str] = Field(default_factory=dict, max_length=16)
     """What fails together with this node, such as ``{ rack = "r12" }``."""
+    keepalive_s: Seconds = Field(default=30.0, ge=1.0)
+    """A stream on which nothing is said is tried so often; an aggregator allows it three times as often as its
+    own ``ingest.keepalive_s`` (reliability research 1: far above what the other side allows, for clocks jitter)."""
+    keepalive_timeout_s: Seconds = Field(default=20.0, ge=1.0)
+    """Without an answer for so long the stream is dead, and another is begun."""
     sample_every_s: Seconds = 1.0
     batch_samples: int = Field(default=10, ge=1, le=64)
     """Samples go out so many at a time, or after ``batch_s``; events never wait for them."""

@@ -59,15 +59,25 @@ class Node:
     """A node's part in a fleet over a board that the test fills."""
 
     def __init__(
-        self, centre: Centre, folder: Path, name: str = "n1", others: tuple[str, ...] = ()
+        self,
+        centre: Centre,
+        folder: Path,
+        name: str = "n1",
+        others: tuple[str, ...] = (),
+        *,
+        via: str = "",
+        **settings: object,
     ) -> None:
-        addresses = (centre.address, *others)
+        """``via``: an address that leads to the aggregator, instead of its own."""
+        addresses = (via or centre.address, *others)
         write_credentials(folder, centre.credentials(Role.NODE, name, names=(name,)))
         clock = SystemClock()
         self.certificate = OwnCertificate(folder, addresses, ("/bin/false",))
         self.board = Board()
         self.obeyed: list[tuple[Verb, str]] = []
-        cfg = FleetConfig(aggregator=addresses, sample_every_s=0.2, batch_s=0.2)
+        cfg = FleetConfig.model_validate(
+            {"aggregator": addresses, "sample_every_s": 0.2, "batch_s": 0.2, **settings}
+        )
         self.door = FleetDoor(
             "127.0.0.1:0",
             self.board,

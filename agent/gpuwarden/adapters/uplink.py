@@ -44,9 +44,6 @@ CHANNEL_OPTIONS = (
     ("grpc.ssl_target_name_override", AGGREGATOR_NAME),
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),
-    # Far above the 10 s that the aggregator allows: clocks jitter (reliability research 1, gRPC Python).
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_reconnect_backoff_ms", 10_000),
@@ -221,7 +218,15 @@ class Uplink:
         credentials = grpc.ssl_channel_credentials(
             own.authorities_pem, own.key_pem, own.certificate_pem
         )
-        with grpc.secure_channel(address, credentials, CHANNEL_OPTIONS) as channel:
+        options = (
+            *CHANNEL_OPTIONS,
+            ("grpc.keepalive_time_ms", round(self._cfg.keepalive_s * 1000)),
+            ("grpc.keepalive_timeout_ms", round(self._cfg.keepalive_timeout_s * 1000)),
+            # gRPC sends pings of its own to measure the line, each with a minute by default; while one is
+            # under way there are no others, and a dead stream would be found no sooner than by that.
+            ("grpc.http2.ping_timeout_ms", round(self._cfg.keepalive_timeout_s * 1000)),
+        )
+        with grpc.secure_channel(address, credentials, options) as channel:
             session = self._session = Session(address)
             call: Any = FleetServiceStub(channel).Attend(self._outgoing(session))
             session.call = call

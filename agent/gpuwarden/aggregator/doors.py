@@ -13,6 +13,7 @@ from gpuwarden.adapters.metrics_http import HttpServer
 from gpuwarden.adapters.pki.names import Credentials, identity_of
 from gpuwarden.aggregator.asking import ANSWER_MAX_BYTES
 from gpuwarden.aggregator.policy_service import PolicyDesk
+from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.fleet import Identity
 from gpuwarden.wire.fleet_check import MESSAGE_MAX_BYTES
@@ -33,18 +34,27 @@ SERVER_OPTIONS = (
     ("grpc.max_concurrent_streams", 16),
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.so_reuseport", 0),
-    # Nodes ping every 30 s; the least that is allowed is far below that, for clocks jitter.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 0),
     # Who is at the other end is looked at in the handshake alone: so a certificate that has run out, or an
     # authority that is no longer trusted, is out within this time. gRPC spreads it by a tenth.
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 5_000),
 )
+
+
+def options(cfg: AggregatorConfig) -> tuple[tuple[str, int], ...]:
+    """Of a server: as often as it pings, nodes may three times, for clocks jitter."""
+    every_ms = round(cfg.ingest.keepalive_s * 1000)
+    return (
+        *SERVER_OPTIONS,
+        ("grpc.keepalive_time_ms", every_ms),
+        ("grpc.keepalive_timeout_ms", round(cfg.ingest.keepalive_timeout_s * 1000)),
+        # Also of the pings with which gRPC measures the line: while one is under way there are no others.
+        ("grpc.http2.ping_timeout_ms", round(cfg.ingest.keepalive_timeout_s * 1000)),
+        ("grpc.http2.min_ping_interval_without_data_ms", every_ms // 3),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", every_ms // 3),
+    )
 
 
 def caller(domain: str, context: Any) -> Identity:
@@ -75,7 +85,7 @@ def servers(parts: "Parts") -> tuple[list[Any], list[int]]:
     from grpc_reflection.v1alpha import reflection
 
     centre, own = parts.cfg.aggregator, parts.own
-    server = grpc.aio.server(interceptors=[parts.guard], options=SERVER_OPTIONS)
+    server = grpc.aio.server(interceptors=[parts.guard], options=options(parts.cfg))
     add_FleetServiceServicer_to_server(parts.ingest, server)
     add_FleetQueryServiceServicer_to_server(parts.query, server)
     who = partial(caller, parts.cfg.aggregator.trust_domain)
@@ -90,7 +100,7 @@ def servers(parts: "Parts") -> tuple[list[Any], list[int]]:
     port = _bind(server, centre.listen, own.serving(is_mutual=True))
     if centre.enrol_listen is None:
         return [server], [port]
-    enrol = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=32)
+    enrol = grpc.aio.server(options=options(parts.cfg), maximum_concurrent_rpcs=32)
     add_EnrolmentServiceServicer_to_server(parts.enrolment, enrol)
     door = _bind(enrol, centre.enrol_listen, own.serving(is_mutual=False))
     return [server, enrol], [port, door]
