@@ -64,6 +64,7 @@ LAYERS: dict[str, Layer] = {
     "aggregator.wiring": Layer(own=ALL),
     "aggregator.own": Layer(own=ALL),  # a part of wiring
     "aggregator.company": Layer(own=ALL),  # a part of wiring
+    "aggregator.copies": Layer(own=ALL),  # a part of wiring
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),

@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import psycopg
 import pytest
+from psycopg import sql
 
 from gpuwarden.model.fleet import Role
 from gpuwarden.wire.v1 import fleet_pb2 as pb
@@ -200,7 +201,8 @@ def test_nobody_leads_who_cannot_reach_the_database(tmp_path: Path) -> None:
         name = url.partition("?")[0].rpartition("/")[2]
         server = url.replace(f"/{name}?", "/postgres?")
         with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            shut = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
+            admin.execute(shut.format(sql.Identifier(name)))
             admin.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
             )
@@ -212,7 +214,8 @@ def test_nobody_leads_who_cannot_reach_the_database(tmp_path: Path) -> None:
             assert not said.HasField("incidents_open")
             line = two.line("n1")
             assert line.ended() is grpc.StatusCode.UNAVAILABLE
-            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            again = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true")
+            admin.execute(again.format(sql.Identifier(name)))
         eventually(lambda: leads(one) != leads(two), "one of them leads again")
         line = two.line("n1")
         line.batch(events=[event(1)])

@@ -293,7 +293,7 @@ def open_store(cfg: AggregatorConfig, environ: Mapping[str, str], name: str = ""
         raise Unavailable(
             f"aggregator.store needs psycopg, which is not installed: {error}"
         ) from error
-    return PostgresStore(Secrets(environ).resolve(address), name)
+    return PostgresStore(Secrets(environ).resolve(address), name, cfg.aggregator.state_dir)
 
 
 def audit_lines(cfg: AggregatorConfig) -> Iterator[AuditLine]:
