@@ -206,9 +206,9 @@ def test_nobody_leads_who_cannot_reach_the_database(tmp_path: Path) -> None:
             admin.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
             )
-            view = lambda: one.parts.fleet.view
-            eventually(lambda: not view().is_leader, "the first lets go")
-            assert "PostgreSQL" in view().leader_unknown
+            fleet = one.parts.fleet
+            eventually(lambda: not fleet.view.is_leader, "the first lets go")
+            assert "PostgreSQL" in fleet.view.leader_unknown
             said = one.query().Status(pb.StatusRequest())
             assert "the store does not answer" in said.findings[0].summary
             assert not said.HasField("incidents_open")
