@@ -229,3 +229,20 @@ def test_a_node_is_known_to_one_authority_at_both(tmp_path: Path) -> None:
         with two.channel(own) as channel:
             call = channel.unary_unary("/grpc.health.v1.Health/Check", bytes, bytes)
             assert call(b"", timeout=10) == b"\x08\x01"
+
+
+def test_who_does_not_know_what_others_hold_gives_nothing(tmp_path: Path) -> None:
+    with pair(tmp_path, permit=ROOMY) as (one, _, url):
+        line = one.line("n1")
+        line.next()
+        with psycopg.connect(url, autocommit=True) as db:
+            db.execute("ALTER TABLE aggregator RENAME TO hidden")
+            eventually(lambda: not leads(one), "the first does not trust what it sees")
+            said = one.query().Status(pb.StatusRequest())
+            assert "what others hold is not known: PostgreSQL" in said.leader_unknown
+            asked(line, "a1")
+            db.execute("ALTER TABLE hidden RENAME TO aggregator")
+        eventually(lambda: leads(one), "it leads again")
+        asked(line, "a1")
+        assert permit(line).ask == "a1"
+        line.close()
