@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from gpuwarden.errors import Refused
 from gpuwarden.model.fleet import Role
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from tests.aggregator.centre import Centre, event, incident, sample
@@ -223,12 +224,14 @@ def test_nobody_leads_who_cannot_reach_the_database(tmp_path: Path) -> None:
         line.close()
 
 
-def test_a_node_is_known_to_one_authority_at_both(tmp_path: Path) -> None:
-    with pair(tmp_path) as (one, two, _):
-        own = one.credentials(Role.NODE, "n1")
-        with two.channel(own) as channel:
+def test_an_aggregator_of_another_authority_does_not_start(tmp_path: Path) -> None:
+    with pair(tmp_path) as (one, two, url):
+        with two.channel(one.credentials(Role.NODE, "n1")) as channel:
             call = channel.unary_unary("/grpc.health.v1.Health/Check", bytes, bytes)
             assert call(b"", timeout=10) == b"\x08\x01"
+        third = Centre(tmp_path / "three", aggregator={"store": url})
+        with pytest.raises(Refused, match="copy the folder pki"):
+            third.__enter__()
 
 
 def test_who_does_not_know_what_others_hold_gives_nothing(tmp_path: Path) -> None:

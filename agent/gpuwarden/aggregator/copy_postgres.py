@@ -26,7 +26,7 @@ KEPT = (
     *("epoch", "reign", "node", "state", "log", "event", "incident", "permit", "token"),
     *("certificate", "orders", "audit"),
 )
-PASSING = ("presence", "aggregator", "refusal")
+PASSING = ("presence", "aggregator", "refusal", "authority")
 END_OF_ROWS = b"\\.\n"
 LINE_MAX_BYTES = 64 * 2**20
 

@@ -114,6 +114,11 @@ class Store(Protocol):
         """A fencing number greater than any before."""
         ...
 
+    def vouch(self, fingerprint: str) -> None:
+        """Whose certificates this fleet bears; ``Refused`` when those who use this store have another
+        authority, for its nodes would refuse this one."""
+        ...
+
     def fence(self, epoch: int) -> None:
         """For whatever only a leader may write: ``Refused`` when this epoch is over. Until the transaction
         ends it is not."""

@@ -123,6 +123,20 @@ class PostgresStore:
         assert row is not None
         return int(row[0])
 
+    def vouch(self, fingerprint: str) -> None:
+        self._db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_MIGRATE,))
+        self._db.execute(
+            "INSERT INTO authority SELECT %s WHERE NOT EXISTS (SELECT 1 FROM authority)",
+            (fingerprint,),
+        )
+        query = "SELECT 1 FROM authority WHERE fingerprint = %s"
+        if self._db.execute(query, (fingerprint,)).fetchone() is None:
+            raise Refused(
+                "aggregators on this database have another certificate authority, and its nodes would refuse "
+                "this one: copy the folder pki from the state directory of one of them (if that is lost for "
+                "good: DELETE FROM authority, and every node joins anew)"
+            )
+
     def fence(self, epoch: int) -> None:
         # Until the end of this transaction nobody else can begin another epoch: whoever does next sees all
         # that was written under this one.

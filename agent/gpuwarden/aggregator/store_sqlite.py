@@ -153,6 +153,9 @@ class SqliteStore:
         )
         self._db.execute("DELETE FROM token WHERE used_wall IS NULL")
 
+    def vouch(self, fingerprint: str) -> None:
+        return  # the authority lies beside the file
+
     def fence(self, epoch: int) -> None:
         newest = self._epoch()
         if newest != epoch:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import hashlib
 import os
 import secrets
 import signal
@@ -40,7 +41,7 @@ from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.log import configure_log, get_log
 from gpuwarden.model.fleet import Identity, Permit, Role
 from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
-from gpuwarden.policy.fleet.permits import DAY_S
+from gpuwarden.policy.fleet.permits import counted_s
 from gpuwarden.policy.fleet.rights import AT_THE_AGGREGATOR
 from gpuwarden.wire.fleet_check import MESSAGE_MAX_BYTES
 from gpuwarden.wire.v1 import fleet_pb2
@@ -207,6 +208,8 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     )
     orders = Orders(cfg.ask, committer, store, clock)
     committer.start()
+    fingerprint = hashlib.sha256(authority.root_der).hexdigest()
+    committer.do(lambda s: s.vouch(fingerprint)).result(10.0)
     company = join_company(cfg, committer, clock, name, os.environ)
     memory = _remembered(store, clock)
 
@@ -233,7 +236,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         company.answer(answers)
 
     def recall(now: float, wall: float) -> tuple[Permit, ...]:
-        return tuple(on_this_clock(kept, now) for kept in store.ledger(wall, DAY_S))
+        return tuple(on_this_clock(kept, now) for kept in store.ledger(wall, counted_s(cfg.permit)))
 
     fleet = Fleet(cfg, committer, clock, memory, company, recall, tell)
     ingest = late["ingest"] = Ingest(
