@@ -85,6 +85,8 @@ def test_leave_is_asked_for_at_a_follower_and_given_by_the_leader(tmp_path: Path
         given = permit(line)
         assert (given.ask, given.kind, given.subject) == ("a1", "cordon", "GPU-0")
         assert 0 < given.ttl_s <= 60
+        for centre in (one, two):
+            assert centre.query().Status(pb.StatusRequest()).permits_held == 1
         with psycopg.connect(url) as db:
             (epoch,) = db.execute("SELECT epoch FROM permit").fetchone() or (None,)
         assert epoch == one.query().Status(pb.StatusRequest()).epoch

@@ -265,7 +265,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         identity_of=who,
         version=gpuwarden.__version__,
         counters=lambda: parts["it"].counters(),
-        others=company.others,
+        others=company,
     )
     parts["it"] = Parts(
         cfg=cfg,
