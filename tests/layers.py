@@ -67,6 +67,7 @@ LAYERS: dict[str, Layer] = {
     "aggregator.company": Layer(own=ALL),  # a part of wiring
     "aggregator.doors": Layer(own=ALL),  # a part of wiring
     "aggregator.paging": Layer(own=ALL),  # a part of wiring
+    "aggregator.copies": Layer(own=ALL),  # a part of wiring
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),

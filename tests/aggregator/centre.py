@@ -116,6 +116,7 @@ class Line:
         threading.Thread(target=self._read, daemon=True).start()
         self.directives: list[pb.Directive] = []
         self.events_upto = -1
+        self.details = ""
 
     def _requests(self) -> Iterator[pb.AttendRequest]:
         while (request := self._out.get()) is not None:
@@ -161,6 +162,7 @@ class Line:
                 return grpc.StatusCode.OK
             except grpc.RpcError as error:
                 code: grpc.StatusCode = error.code()
+                self.details = error.details() or ""
                 return code
 
     def close(self) -> None:

@@ -11,8 +11,8 @@ import pytest
 from gpuwarden.aggregator.store import Entry, first_broken
 from gpuwarden.aggregator.store_postgres import PostgresStore
 from gpuwarden.aggregator.store_postgres_schema import SCRIPTS
-from gpuwarden.errors import Unavailable
-from gpuwarden.model.fleet import Told
+from gpuwarden.errors import Refused, Unavailable
+from gpuwarden.model.fleet import Permit, Told
 from tests.aggregator.databases import database
 
 pytestmark = pytest.mark.postgres
@@ -116,3 +116,74 @@ def test_no_server_is_told_without_the_password() -> None:
     with pytest.raises(Unavailable) as caught:
         PostgresStore("postgresql://user:hunter2@127.0.0.1:1/none")
     assert "hunter2" not in str(caught.value)
+
+
+def test_case_27_a_leader_that_was_stopped_in_a_grant_cannot_finish_it(url: str) -> None:
+    stopped, other = PostgresStore(url), PostgresStore(url)
+    with stopped.transaction():
+        epoch = stopped.next_epoch()
+    late = Permit(
+        id="p",
+        node="n1",
+        boot_id="b",
+        ask="a",
+        kind="cordon",
+        subject="node",
+        group="g",
+        granted_wall=WALL,
+        epoch=epoch,
+    )
+
+    def lead() -> None:
+        # Waits for the grant that has begun; the server ends that when nothing comes any more.
+        with other.transaction():
+            assert other.next_epoch() == epoch + 1
+
+    def give() -> None:
+        with stopped.transaction():
+            stopped.fence(epoch)
+            successor.start()
+            successor.join(30)
+            assert not successor.is_alive()
+            stopped.grant([late])
+
+    successor = threading.Thread(target=lead)
+    with pytest.raises(Unavailable):
+        give()
+    with pytest.raises(Refused, match="another aggregator leads"), stopped.transaction():
+        stopped.grant([late])
+    assert other.ledger(WALL, 60) == []
+    for store in (stopped, other):
+        store.close()
+
+
+def test_whoever_begins_an_epoch_sees_every_grant_of_the_one_before(url: str) -> None:
+    leader, successor = PostgresStore(url), PostgresStore(url)
+    with leader.transaction():
+        epoch = leader.next_epoch()
+    seen: list[str] = []
+
+    def follow() -> None:
+        with successor.transaction():
+            successor.next_epoch()
+        seen.extend(line.what for line in successor.audit_lines(0, 9))
+
+    follower = threading.Thread(target=follow)
+    with leader.transaction():
+        leader.fence(epoch)
+        follower.start()
+        _until_it_waits(url, follower)
+        leader.audit(WALL, "leader", "grant", "")
+    follower.join(30)
+    assert seen == ["grant"]
+    for store in (leader, successor):
+        store.close()
+
+
+def _until_it_waits(url: str, thread: threading.Thread) -> None:
+    """Until somebody waits for a lock, or has ended without."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+    query += "AND datname = current_database()"
+    with psycopg.connect(url, autocommit=True) as db:
+        while thread.is_alive() and db.execute(query).fetchone() == (0,):
+            thread.join(0.02)

@@ -7,7 +7,9 @@ from pathlib import Path
 import grpc
 import psycopg
 import pytest
+from psycopg import sql
 
+from gpuwarden.errors import Refused
 from gpuwarden.model.fleet import Role
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from tests.aggregator.centre import Centre, event, incident, sample
@@ -83,6 +85,8 @@ def test_leave_is_asked_for_at_a_follower_and_given_by_the_leader(tmp_path: Path
         given = permit(line)
         assert (given.ask, given.kind, given.subject) == ("a1", "cordon", "GPU-0")
         assert 0 < given.ttl_s <= 60
+        for centre in (one, two):
+            assert centre.query().Status(pb.StatusRequest()).permits_held == 1
         with psycopg.connect(url) as db:
             (epoch,) = db.execute("SELECT epoch FROM permit").fetchone() or (None,)
         assert epoch == one.query().Status(pb.StatusRequest()).epoch
@@ -200,19 +204,21 @@ def test_nobody_leads_who_cannot_reach_the_database(tmp_path: Path) -> None:
         name = url.partition("?")[0].rpartition("/")[2]
         server = url.replace(f"/{name}?", "/postgres?")
         with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            shut = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
+            admin.execute(shut.format(sql.Identifier(name)))
             admin.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
             )
-            view = lambda: one.parts.fleet.view
-            eventually(lambda: not view().is_leader, "the first lets go")
-            assert "PostgreSQL" in view().leader_unknown
+            fleet = one.parts.fleet
+            eventually(lambda: not fleet.view.is_leader, "the first lets go")
+            assert "PostgreSQL" in fleet.view.leader_unknown
             said = one.query().Status(pb.StatusRequest())
             assert "the store does not answer" in said.findings[0].summary
             assert not said.HasField("incidents_open")
             line = two.line("n1")
             assert line.ended() is grpc.StatusCode.UNAVAILABLE
-            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            again = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true")
+            admin.execute(again.format(sql.Identifier(name)))
         eventually(lambda: leads(one) != leads(two), "one of them leads again")
         line = two.line("n1")
         line.batch(events=[event(1)])
@@ -220,9 +226,28 @@ def test_nobody_leads_who_cannot_reach_the_database(tmp_path: Path) -> None:
         line.close()
 
 
-def test_a_node_is_known_to_one_authority_at_both(tmp_path: Path) -> None:
-    with pair(tmp_path) as (one, two, _):
-        own = one.credentials(Role.NODE, "n1")
-        with two.channel(own) as channel:
+def test_an_aggregator_of_another_authority_does_not_start(tmp_path: Path) -> None:
+    with pair(tmp_path) as (one, two, url):
+        with two.channel(one.credentials(Role.NODE, "n1")) as channel:
             call = channel.unary_unary("/grpc.health.v1.Health/Check", bytes, bytes)
             assert call(b"", timeout=10) == b"\x08\x01"
+        third = Centre(tmp_path / "three", aggregator={"store": url})
+        with pytest.raises(Refused, match="copy the folder pki"):
+            third.__enter__()
+
+
+def test_who_does_not_know_what_others_hold_gives_nothing(tmp_path: Path) -> None:
+    with pair(tmp_path, permit=ROOMY) as (one, _, url):
+        line = one.line("n1")
+        line.next()
+        with psycopg.connect(url, autocommit=True) as db:
+            db.execute("ALTER TABLE aggregator RENAME TO hidden")
+            eventually(lambda: not leads(one), "the first does not trust what it sees")
+            said = one.query().Status(pb.StatusRequest())
+            assert "what others hold is not known: PostgreSQL" in said.leader_unknown
+            asked(line, "a1")
+            db.execute("ALTER TABLE hidden RENAME TO aggregator")
+        eventually(lambda: leads(one), "it leads again")
+        asked(line, "a1")
+        assert permit(line).ask == "a1"
+        line.close()

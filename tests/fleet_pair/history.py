@@ -105,5 +105,5 @@ class History:
         with path.open("w") as out:
             for name, rows in (("seen", self.seen), ("grant", self.grants), ("reign", self.reigns)):
                 for row in rows:
-                    said: dict[str, Any] = {"record": name, **asdict(row)}  # type: ignore[call-overload]
+                    said: dict[str, Any] = {"record": name, **asdict(row)}
                     out.write(json.dumps(said) + "\n")

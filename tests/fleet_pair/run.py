@@ -177,10 +177,10 @@ def play(
     over = threading.Event()
     watcher = threading.Thread(target=_watch, args=(senders, over), daemon=True)
     try:
-        for each in both:
-            each.start()
-        for each in senders:
-            each.start()
+        for aggregator in both:
+            aggregator.start()
+        for sender in senders:
+            sender.start()
         _until_acted(history, 0)
         watcher.start()
         operator.start()
@@ -195,10 +195,10 @@ def play(
     finally:
         over.set()
         operator.stop()
-        for each in senders:
-            each.stop()
-        for each in both:
-            each.kill()
+        for sender in senders:
+            sender.stop()
+        for aggregator in both:
+            aggregator.kill()
     _judge(history, senders, database, result)
     result.orders = operator.count
     history.write(folder / "history.jsonl")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from gpuwarden.adapters.secrets import Secrets
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.ingest import Hear, Ingest
-from gpuwarden.aggregator.lead import Lead, OwnLead
+from gpuwarden.aggregator.lead import Lead, Leadership, Others, OwnLead
 from gpuwarden.aggregator.loop import Answers
 from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig, CentreConfig
@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 EPOCH_S = 10.0
 
 
-class Company(Protocol):
-    """Who leads, and what is told to and heard from the others. Implements ``Leadership``."""
+class Company(Leadership, Others, Protocol):
+    """Who leads, and what is told to and heard from the others."""
 
     def start(self) -> None: ...
-
-    def stop(self) -> None: ...
 
     def attach(self, ingest: Ingest) -> None: ...
 
@@ -35,15 +33,7 @@ class Company(Protocol):
 
     def answer(self, answers: Answers) -> None: ...
 
-    def lead(self) -> Lead: ...
-
-    def learn(self, epoch: int) -> None: ...
-
     def counters(self) -> Mapping[str, int]: ...
-
-    def others(self) -> Mapping[str, str]:
-        """Aggregators beside this one that are alive, and where each is."""
-        ...
 
 
 class Alone(OwnLead):
@@ -63,6 +53,9 @@ class Alone(OwnLead):
 
     def counters(self) -> Mapping[str, int]:
         return {}
+
+    def permits_held(self) -> int | None:
+        return None
 
     def others(self) -> Mapping[str, str]:
         return {}
@@ -112,6 +105,9 @@ class Several:
             "share_failures": self._share.failures,
             "refusals_dropped": self._share.dropped,
         }
+
+    def permits_held(self) -> int | None:
+        return None if self.lead().is_ours else self._share.permits_held
 
     def others(self) -> Mapping[str, str]:
         return self._share.others

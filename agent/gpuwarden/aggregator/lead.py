@@ -1,5 +1,6 @@
 """Who leads: gives permits and wakes people. Of the aggregators on one database one does; alone, each its own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,18 @@ class Leadership(Protocol):
         ...
 
     def stop(self) -> None: ...
+
+
+class Others(Protocol):
+    """What is known of the other aggregators of this store. Any thread."""
+
+    def permits_held(self) -> int | None:
+        """By the record, where another leads; None: whoever leads here knows."""
+        ...
+
+    def others(self) -> Mapping[str, str]:
+        """Those beside this one that are alive, and where each is."""
+        ...
 
 
 class OwnLead:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import grpc
@@ -10,6 +11,7 @@ from gpuwarden.aggregator import asking
 from gpuwarden.aggregator.asking import Asking
 from gpuwarden.aggregator.enrolment import Enrolment
 from gpuwarden.aggregator.ingest import Ingest
+from gpuwarden.aggregator.lead import Others
 from gpuwarden.aggregator.loop import Fleet
 from gpuwarden.aggregator.orders import Orders
 from gpuwarden.aggregator.store import KeptIncident, Store
@@ -45,7 +47,7 @@ class FleetQuery(FleetQueryServiceServicer):
         identity_of: Callable[[Any], Identity],
         version: str,
         counters: Callable[[], Mapping[str, int]],
-        others: Callable[[], Mapping[str, str]],
+        others: Others,
     ) -> None:
         self._fleet = fleet
         self._store = store
@@ -70,6 +72,9 @@ class FleetQuery(FleetQueryServiceServicer):
             incidents_open = await asyncio.to_thread(self._store.incidents_open)
         except GpuwardenError as error:
             fault = str(error)
+        held = self._others.permits_held()
+        if held is not None:
+            view = replace(view, permits_held=held)
         return convert.to_status(
             view,
             version=self._version,
@@ -77,7 +82,7 @@ class FleetQuery(FleetQueryServiceServicer):
             incidents_open=incidents_open,
             store_fault=fault,
             counters=self._counters(),
-            others=sorted(self._others().values()),
+            others=sorted(self._others.others().values()),
         )
 
     async def Nodes(self, request: pb.NodesRequest, context: Any) -> pb.NodesResponse:

@@ -77,6 +77,8 @@ class Share:
         """Why nothing is heard of others; empty: it is."""
         self.failures = 0
         self.dropped = 0
+        self.permits_held = 0
+        """By the record, while another leads."""
         self.others: Mapping[str, str] = {}
         """Other aggregators that are alive, and where each is."""
 
@@ -298,7 +300,9 @@ class Share:
         marks: set[tuple[object, ...]],
         now: float,
     ) -> None:
-        for kept in self._link.permits():
+        permits = self._link.permits()
+        self.permits_held = len(permits)
+        for kept in permits:
             node = kept.permit.node
             if node not in held:
                 continue

@@ -126,6 +126,11 @@ class Store(Protocol):
         """A fencing number greater than any before."""
         ...
 
+    def vouch(self, fingerprint: str) -> None:
+        """Whose certificates this fleet bears; ``Refused`` when those who use this store have another
+        authority, for its nodes would refuse this one."""
+        ...
+
     def fence(self, epoch: int) -> None:
         """For whatever only a leader may write: ``Refused`` when this epoch is over. Until the transaction
         ends it is not."""
@@ -195,9 +200,24 @@ class Store(Protocol):
 
     def audit_lines(self, after: int, limit: int) -> list[AuditLine]: ...
 
-    def backup(self, path: Path) -> None: ...
+    def backup(self, path: Path) -> None:
+        """A whole copy of what is committed, in a file that is not there yet."""
+        ...
 
     def close(self) -> None: ...
+
+
+EPOCHS_PER_RESTORE = 1_000_000
+"""So far the epoch moves on when a copy is restored: what the lost store gave since is refused by its nodes."""
+
+
+def free(path: Path) -> Path:
+    """A name beside this one under which nothing lies."""
+    found, number = path, 1
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.name}.{number}")
+    return found
 
 
 def chained(before: str, wall: float, who: str, what: str, detail: str) -> str:

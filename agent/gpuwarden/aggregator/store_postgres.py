@@ -15,9 +15,10 @@ from typing import Any
 import psycopg
 
 from gpuwarden.aggregator import rows, store_policies
-from gpuwarden.aggregator.copy_postgres import dump
+from gpuwarden.aggregator.copy_postgres import dump, load, schema_of
 from gpuwarden.aggregator.postgres import Connection, connected, unavailable
 from gpuwarden.aggregator.store import (
+    EPOCHS_PER_RESTORE,
     AuditLine,
     Entry,
     KeptIncident,
@@ -27,8 +28,9 @@ from gpuwarden.aggregator.store import (
     Spent,
     Welcome,
     chained,
+    free,
 )
-from gpuwarden.aggregator.store_postgres_schema import LOCK_AUDIT, LOCK_MIGRATE, SCRIPTS
+from gpuwarden.aggregator.store_postgres_schema import LOCK_AUDIT, LOCK_LEAD, LOCK_MIGRATE, SCRIPTS
 from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.fleet import Greeting, Permit, Told
 
@@ -63,10 +65,11 @@ _PUT_INCIDENT = (
 class PostgresStore:
     """Implements ``Store``."""
 
-    def __init__(self, url: str, name: str = "") -> None:
+    def __init__(self, url: str, name: str = "", copies: Path | None = None) -> None:
         """Connect, and bring the schema up to date; ``Unavailable`` says why it cannot be used. ``name``: of
-        this life of this aggregator, as others see who holds a node's stream."""
+        this life of this aggregator, as others see who holds a node's stream. ``copies``: the folder for a copy from before a change of the schema."""
         self._url = url
+        self._copies = copies
         self._name = name
         self._lock = threading.Lock()
         self._writer: Connection | None = None
@@ -87,13 +90,14 @@ class PostgresStore:
     def _migrate(self) -> None:
         self._db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_MIGRATE,))
         self._db.execute("CREATE TABLE IF NOT EXISTS schema_version (version INT NOT NULL)")
-        row = self._db.execute("SELECT max(version) FROM schema_version").fetchone()
-        version = row[0] if row and row[0] is not None else 0
+        version = schema_of(self._db)
         if version > len(SCRIPTS):
             raise Unavailable(
                 f"the database was written by a newer gpuwarden (schema {version}, this one knows "
                 f"{len(SCRIPTS)}): upgrade this one, or restore the copy from before"
             )
+        if 0 < version < len(SCRIPTS) and self._copies is not None:
+            dump(self._url, free(self._copies / f"postgresql.schema-{version}.gz"))
         for number, script in enumerate(SCRIPTS[version:], version + 1):
             self._db.execute(script)
             self._db.execute("INSERT INTO schema_version VALUES (%s)", (number,))
@@ -119,6 +123,20 @@ class PostgresStore:
         row = self._db.execute("UPDATE epoch SET value=value+1 RETURNING value").fetchone()
         assert row is not None
         return int(row[0])
+
+    def vouch(self, fingerprint: str) -> None:
+        self._db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_MIGRATE,))
+        self._db.execute(
+            "INSERT INTO authority SELECT %s WHERE NOT EXISTS (SELECT 1 FROM authority)",
+            (fingerprint,),
+        )
+        query = "SELECT 1 FROM authority WHERE fingerprint = %s"
+        if self._db.execute(query, (fingerprint,)).fetchone() is None:
+            raise Refused(
+                "aggregators on this database have another certificate authority, and its nodes would refuse "
+                "this one: copy the folder pki from the state directory of one of them (if that is lost for "
+                "good: DELETE FROM authority, and every node joins anew)"
+            )
 
     def fence(self, epoch: int) -> None:
         # Until the end of this transaction nobody else can begin another epoch: whoever does next sees all
@@ -334,8 +352,19 @@ class PostgresStore:
         return self._reader.execute(query, values).fetchall()
 
     def backup(self, path: Path) -> None:
-        with self._lock:
-            dump(self._url, path)
+        dump(self._url, path)
+
+    def restore(self, path: Path, wall: float, who: str) -> dict[str, int]:
+        """All that a copy holds, in a database that holds no fleet; rows by table. ``Refused`` says why not."""
+        with self.transaction():
+            lead = self._db.execute("SELECT pg_try_advisory_xact_lock(%s)", (LOCK_LEAD,)).fetchone()
+            if lead is None or not lead[0]:
+                raise Refused("an aggregator runs on this database: stop it first")
+            counts = load(self._db, path)
+            self._db.execute("UPDATE epoch SET value=value+%s", (EPOCHS_PER_RESTORE,))
+            self._db.execute("DELETE FROM token WHERE used_wall IS NULL")
+            self.audit(wall, who, "restore", path.name)
+        return counts
 
     def close(self) -> None:
         self._let_go()

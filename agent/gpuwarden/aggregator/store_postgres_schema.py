@@ -41,6 +41,7 @@ SCRIPTS = (
     INSERT INTO epoch (value) VALUES (0) ON CONFLICT DO NOTHING;
     CREATE TABLE reign (epoch BIGINT PRIMARY KEY, holder TEXT NOT NULL, address TEXT NOT NULL,
         began TIMESTAMPTZ NOT NULL);
+    CREATE TABLE authority (fingerprint TEXT PRIMARY KEY);
     CREATE SEQUENCE stream;
     CREATE TABLE aggregator (id TEXT PRIMARY KEY, address TEXT NOT NULL, seen TIMESTAMPTZ NOT NULL);
     CREATE TABLE presence (

@@ -4,17 +4,19 @@ FULL loses no acknowledged row on power loss, NORMAL did in 182 of 200 trials (r
 WAL-reset race of SQLite before 3.51.3 needs two connections that write.
 """
 
+import fcntl
 import hmac
 import itertools
 import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gpuwarden.aggregator import rows, store_policies
+from gpuwarden.aggregator.copy_sqlite import copy_of
 from gpuwarden.aggregator.store import (
     AuditLine,
     Entry,
@@ -25,6 +27,7 @@ from gpuwarden.aggregator.store import (
     Spent,
     Welcome,
     chained,
+    free,
 )
 from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.fleet import Greeting, Permit, Told
@@ -83,20 +86,24 @@ class SqliteStore:
         """Open the file, made or brought up to date; ``Unavailable`` says why it cannot be used."""
         self._path = path
         self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
-            )
-            path.chmod(0o600)
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "locking_mode=NORMAL"):
-                self._db.execute(f"PRAGMA {pragma}")
-            self._migrate()
-            self._reader = sqlite3.connect(
-                f"file:{path}?mode=ro", uri=True, timeout=BUSY_S, check_same_thread=False
-            )
-        except (OSError, sqlite3.Error) as error:
-            raise Unavailable(f"{path}: {error}") from error
+        with ExitStack() as held:
+            try:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._own = held.enter_context(claimed(path))
+                self._db = sqlite3.connect(
+                    path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+                )
+                held.callback(self._db.close)
+                path.chmod(0o600)
+                for pragma in ("journal_mode=WAL", "synchronous=FULL", "locking_mode=NORMAL"):
+                    self._db.execute(f"PRAGMA {pragma}")
+                self._migrate()
+                self._reader = sqlite3.connect(
+                    f"file:{path}?mode=ro", uri=True, timeout=BUSY_S, check_same_thread=False
+                )
+            except (OSError, sqlite3.Error) as error:
+                raise Unavailable(f"{path}: {error}") from error
+            held.pop_all()
         self._upto: dict[tuple[str, str], int] = {}
         self._pending: dict[tuple[str, str], int] = {}
         self._streams = itertools.count(1)
@@ -109,7 +116,7 @@ class SqliteStore:
                 f"{len(SCRIPTS)}): upgrade this one, or restore the copy from before"
             )
         if 0 < version < len(SCRIPTS):
-            self.backup(self._path.with_name(f"{self._path.name}.schema-{version}"))
+            self.backup(free(self._path.with_name(f"{self._path.name}.schema-{version}")))
         for number, script in enumerate(SCRIPTS[version:], version + 1):
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version={number}; COMMIT;")
 
@@ -143,6 +150,16 @@ class SqliteStore:
         epoch = self._epoch() + 1
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (str(epoch),))
         return epoch
+
+    def restored(self, epochs: int) -> None:
+        """What a restored copy must not go on with: its epoch, and invitations that may have been used since."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (str(self._epoch() + epochs),)
+        )
+        self._db.execute("DELETE FROM token WHERE used_wall IS NULL")
+
+    def vouch(self, fingerprint: str) -> None:
+        return  # the authority lies beside the file
 
     def fence(self, epoch: int) -> None:
         newest = self._epoch()
@@ -321,18 +338,24 @@ class SqliteStore:
                 raise Unavailable(f"{self._path}: {error}") from error
 
     def backup(self, path: Path) -> None:
-        """A whole copy of what is committed, while others write."""
-        try:
-            with closing(sqlite3.connect(path)) as copy:
-                self._db.backup(copy)
-            path.chmod(0o600)
-        except (OSError, sqlite3.Error) as error:
-            raise Unavailable(f"{path}: {error}") from error
+        copy_of(self._db, path)
 
     def close(self) -> None:
         with self._lock:
             self._reader.close()
         self._db.close()
+        self._own.close()
+
+
+def claimed(path: Path) -> IO[str]:
+    """For as long as it is open nobody else writes this file; ``Unavailable`` when somebody does."""
+    lock = path.with_name(f"{path.name}.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise Unavailable(f"{path}: an aggregator runs on it already") from error
+    return lock
 
 
 def audit_of(path: Path) -> Iterator[AuditLine]:

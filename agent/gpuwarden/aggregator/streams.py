@@ -64,8 +64,10 @@ class Stream:
         if not self.directives:
             return None
         since, directive = self.directives.popleft()
-        for each in (*directive.permits, *directive.orders):
-            each.ttl_s = max(0.0, each.ttl_s - (now - since))
+        for permit in directive.permits:
+            permit.ttl_s = max(0.0, permit.ttl_s - (now - since))
+        for order in directive.orders:
+            order.ttl_s = max(0.0, order.ttl_s - (now - since))
         return directive
 
     def is_ending(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import hashlib
 import os
 import secrets
 import signal
@@ -41,7 +42,7 @@ from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.log import configure_log, get_log
 from gpuwarden.model.fleet import Identity, Permit, Role
 from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
-from gpuwarden.policy.fleet.permits import DAY_S
+from gpuwarden.policy.fleet.permits import counted_s
 from gpuwarden.policy.fleet.rights import AT_THE_AGGREGATOR
 
 EXIT_OK, EXIT_PROBLEM = 0, 1
@@ -194,6 +195,8 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     )
     orders = Orders(cfg.ask, committer, store, clock)
     committer.start()
+    fingerprint = hashlib.sha256(authority.root_der).hexdigest()
+    committer.do(lambda s: s.vouch(fingerprint)).result(10.0)
     company = join_company(cfg, committer, clock, name, os.environ)
     paging = make_paging(cfg, clock)
     memory = replace(_remembered(store, clock), incidents=paging.standing)
@@ -220,7 +223,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         company.answer(answers)
 
     def recall(now: float, wall: float) -> tuple[Permit, ...]:
-        return tuple(on_this_clock(kept, now) for kept in store.ledger(wall, DAY_S))
+        return tuple(on_this_clock(kept, now) for kept in store.ledger(wall, counted_s(cfg.permit)))
 
     policies = Policies(
         cfg.policy,
@@ -259,7 +262,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         identity_of=who,
         version=gpuwarden.__version__,
         counters=lambda: parts["it"].counters(),
-        others=company.others,
+        others=company,
     )
     parts["it"] = Parts(
         cfg=cfg,
@@ -293,7 +296,7 @@ def open_store(cfg: AggregatorConfig, environ: Mapping[str, str], name: str = ""
         raise Unavailable(
             f"aggregator.store needs psycopg, which is not installed: {error}"
         ) from error
-    return PostgresStore(Secrets(environ).resolve(address), name)
+    return PostgresStore(Secrets(environ).resolve(address), name, cfg.aggregator.state_dir)
 
 
 def audit_lines(cfg: AggregatorConfig) -> Iterator[AuditLine]:

@@ -31,9 +31,14 @@ class Scene:
     epoch: int
 
 
+def counted_s(cfg: PermitConfig) -> float:
+    """So long ago a permit may be and still count."""
+    return max(DAY_S, cfg.cordon.window_s, cfg.repair.window_s, cfg.reboot.window_s)
+
+
 def remembered(cfg: PermitConfig, ledger: Iterable[Permit], now: float) -> tuple[Permit, ...]:
     """What budgets still count."""
-    longest = max(DAY_S, cfg.cordon.window_s, cfg.repair.window_s, cfg.reboot.window_s)
+    longest = counted_s(cfg)
     return tuple(permit for permit in ledger if now - permit.granted_at <= longest)
 
 
