@@ -23,6 +23,7 @@ from gpuwarden.adapters.secrets import Secrets
 from gpuwarden.aggregator.asking import ANSWER_MAX_BYTES, Asking
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.enrolment import Enrolment
+from gpuwarden.aggregator.frames import add_to_server
 from gpuwarden.aggregator.guard import Guard, may_of
 from gpuwarden.aggregator.ingest import Ingest
 from gpuwarden.aggregator.loop import Fleet
@@ -46,7 +47,6 @@ from gpuwarden.wire.v1 import fleet_pb2
 from gpuwarden.wire.v1.fleet_pb2_grpc import (
     add_EnrolmentServiceServicer_to_server,
     add_FleetQueryServiceServicer_to_server,
-    add_FleetServiceServicer_to_server,
 )
 
 DEFAULT_PATH = Path("/etc/gpuwarden/aggregator.toml")
@@ -234,7 +234,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         lambda answers: late["ingest"].tell(answers),
         paging.oncall,
     )
-    ingest = late["ingest"] = Ingest(
+    taker = late["ingest"] = Ingest(
         cfg,
         committer,
         clock,
@@ -244,14 +244,14 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         epoch=epoch,
         order_done=orders.done,
     )
-    orders.ingest = ingest
+    orders.ingest = taker
     asking = Asking(cfg.ask, lambda name, address: _channel(own.now, name, address))
     guard = Guard(who, may_of(AT_THE_AGGREGATOR))
     parts: dict[str, Parts] = {}
     query = FleetQuery(
         fleet=fleet,
         store=store,
-        ingest=ingest,
+        ingest=taker,
         asking=asking,
         orders=orders,
         enrolment=enrolment,
@@ -268,7 +268,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         committer=committer,
         fleet=fleet,
         paging=paging,
-        ingest=ingest,
+        ingest=taker,
         enrolment=enrolment,
         asking=asking,
         query=query,
@@ -346,7 +346,7 @@ def _servers(parts: Parts) -> tuple[list[Any], list[int]]:
 
     centre, own = parts.cfg.aggregator, parts.own
     server = grpc.aio.server(interceptors=[parts.guard], options=SERVER_OPTIONS)
-    add_FleetServiceServicer_to_server(parts.ingest, server)
+    add_to_server(parts.ingest, server)
     add_FleetQueryServiceServicer_to_server(parts.query, server)
     well = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs leave it out
     health_pb2_grpc.add_HealthServicer_to_server(well, server)
