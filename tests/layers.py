@@ -190,6 +190,7 @@ LAYERS: dict[str, Layer] = {
     "sim": Layer(
         own=frozenset(
             {
+                "sim.fleet",  # its verb is one of simulate's
                 "ports",
                 "ports_host",
                 "model",

@@ -305,7 +305,8 @@ class Uplink:
             )
         asks = self._desk.asks()
         names = frozenset(ask.id for ask in asks)
-        if asks and (names != session.asked or now - session.asked_at >= ASK_AGAIN_S):
+        is_due = names != session.asked or now - session.asked_at >= ASK_AGAIN_S
+        if asks and is_due and not batch.samples:  # samples may be looked at later, wishes are not
             session.asked, session.asked_at = names, now
             batch.asks.extend(convert.to_asks(asks))
         if self._policy is not None and (policy := self._policy.report()) != session.told:

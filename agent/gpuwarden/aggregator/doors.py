@@ -12,6 +12,7 @@ from gpuwarden.adapters.fleet_pages import FleetPages
 from gpuwarden.adapters.metrics_http import HttpServer
 from gpuwarden.adapters.pki.names import Credentials, identity_of
 from gpuwarden.aggregator.asking import ANSWER_MAX_BYTES
+from gpuwarden.aggregator.frames import add_to_server
 from gpuwarden.aggregator.policy_service import PolicyDesk
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import Unavailable
@@ -21,7 +22,6 @@ from gpuwarden.wire.v1 import fleet_pb2, policy_pb2
 from gpuwarden.wire.v1.fleet_pb2_grpc import (
     add_EnrolmentServiceServicer_to_server,
     add_FleetQueryServiceServicer_to_server,
-    add_FleetServiceServicer_to_server,
 )
 from gpuwarden.wire.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
 
@@ -86,7 +86,7 @@ def servers(parts: "Parts") -> tuple[list[Any], list[int]]:
 
     centre, own = parts.cfg.aggregator, parts.own
     server = grpc.aio.server(interceptors=[parts.guard], options=options(parts.cfg))
-    add_FleetServiceServicer_to_server(parts.ingest, server)
+    add_to_server(parts.ingest, server)
     add_FleetQueryServiceServicer_to_server(parts.query, server)
     who = partial(caller, parts.cfg.aggregator.trust_domain)
     service = PolicyDesk(parts.policies, parts.ingest, parts.clock, who)

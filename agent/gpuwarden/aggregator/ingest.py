@@ -1,6 +1,7 @@
 """FleetService: takes what nodes tell on their streams, and tells them what is committed and wanted."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from grpc.aio import EOF  # type: ignore[attr-defined]  # grpc-stubs leave it ou
 
 from gpuwarden.aggregator.committer import Committer, Mark
 from gpuwarden.aggregator.enrolment import Enrolment
+from gpuwarden.aggregator.frames import answer_of, is_of_samples, parsed
 from gpuwarden.aggregator.lead import Leadership
 from gpuwarden.aggregator.loop import Answers
 from gpuwarden.aggregator.store import Entry, Welcome
@@ -17,7 +19,7 @@ from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import GpuwardenError, Refused
 from gpuwarden.log import get_log
-from gpuwarden.model.fleet import Ask, Denial, Greeting, Identity, Permit
+from gpuwarden.model.fleet import Ask, Greeting, Identity
 from gpuwarden.policy.fleet.fold import Heard, Joined, Left
 from gpuwarden.wire import convert_fleet as convert
 from gpuwarden.wire import fleet_check as check
@@ -28,6 +30,8 @@ from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceServicer
 GREET_S = 10.0
 FULL_S = 0.05
 REAP_S = 1.0
+TOGETHER_S = 0.05
+BY_MAX, BY_MAX_BYTES = 5000, 16 * 2**20
 
 IdentityOf = Callable[[Any], Identity]
 Hear = Callable[[Joined | Left | Heard], None]
@@ -60,6 +64,10 @@ class Ingest(FleetServiceServicer):
         self._order_done = order_done
         self._loop: asyncio.AbstractEventLoop | None = None
         self.streams = Streams(cfg.ingest)
+        self._by: deque[tuple[Stream, bytes, float]] = deque()
+        """Samples that wait to be looked at with others."""
+        self._by_bytes = 0
+        self._is_look_due = False
         self.messages = 0
         self.limited = 0
 
@@ -106,6 +114,7 @@ class Ingest(FleetServiceServicer):
             await self._write(stream, context, reader)
         finally:
             reader.cancel()
+            self.look_at_samples()
             self.streams.leave(stream)
             self._committer.forget(stream.number)
             self._hear(Left(at=self._clock.now(), stream=stream.number, node=greeting.node))
@@ -116,8 +125,11 @@ class Ingest(FleetServiceServicer):
     async def _greeted(self, context: Any, certified: str) -> Greeting:
         """The hello; ends the call when it does not come in time or is not one."""
         try:
-            message = await asyncio.wait_for(context.read(), self._cfg.ingest.first_message_s)
-            if message is EOF or message.WhichOneof("body") != "hello":
+            data = await asyncio.wait_for(context.read(), self._cfg.ingest.first_message_s)
+            if data is EOF:
+                raise Refused("the first message has to be a hello")
+            message = parsed(data)
+            if message.WhichOneof("body") != "hello":
                 raise Refused("the first message has to be a hello")
             return convert.from_hello(message.hello, certified)
         except TimeoutError:
@@ -143,41 +155,84 @@ class Ingest(FleetServiceServicer):
     async def _read(self, stream: Stream, context: Any) -> None:
         """Take messages until the node ends or the stream is to be ended."""
         while not stream.is_ending():
-            message = await context.read()
-            if message is EOF:
+            data = await context.read()
+            if data is EOF:
                 return
-            self.messages += 1
             now = self._clock.now()
-            if not stream.allow(self._cfg.ingest, now):
-                self.limited += 1
-                stream.stop("RESOURCE_EXHAUSTED", "more messages than this node may send")
-                return
-            policy = None
-            try:
-                if message.batch.HasField("policy"):
-                    policy = from_policy_report(message.batch.policy)
-                entry, mark, asks = self._taken(stream, message)
-            except Refused as refused:
-                get_log().warning("message_refused", node=stream.greeting.node, reason=str(refused))
-                self.streams.blame(stream, now, str(refused))
+            if is_of_samples(data):
+                if len(self._by) >= BY_MAX or self._by_bytes >= BY_MAX_BYTES:
+                    await self._have_room(stream)
+                self._by.append((stream, data, now))
+                self._by_bytes += len(data)
+                self._look_within(TOGETHER_S)
                 continue
+            while not self.look_at_samples():  # what came before it counts first
+                await asyncio.sleep(FULL_S)
+            taken = self._digest(stream, data, now)
+            while taken is not None and not self._committer.offer(*taken):
+                await asyncio.sleep(FULL_S)
+                if stream.is_ending():
+                    return
+
+    async def _have_room(self, stream: Stream) -> None:
+        while not (self.look_at_samples() or stream.is_ending()):
+            await asyncio.sleep(FULL_S)
+
+    def _look_within(self, seconds: float) -> None:
+        if not self._is_look_due:
+            self._is_look_due = True
+            asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._is_look_due = False
+        self.look_at_samples()
+
+    def look_at_samples(self) -> bool:
+        """All that were put by, one after the other: each costs half of what it costs alone, between two turns
+        of the network's own code. False while the committer takes no more of them."""
+        while self._by:
+            if self._committer.waiting >= self._cfg.ingest.queue_max:
+                self._look_within(FULL_S)
+                return False
+            stream, data, at = self._by.popleft()
+            self._by_bytes -= len(data)
+            taken = None if stream.is_ending() else self._digest(stream, data, at)
+            if taken is not None:
+                self._committer.offer(*taken)
+        return True
+
+    def _digest(self, stream: Stream, data: bytes, now: float) -> tuple[Entry, Mark] | None:
+        """Check a message and have the fleet hear of it; what of it is to be kept, if anything."""
+        self.messages += 1
+        if not stream.allow(self._cfg.ingest, now):
+            self.limited += 1
+            stream.stop("RESOURCE_EXHAUSTED", "more messages than this node may send")
+            return None
+        try:
+            message = parsed(data)
             batch = message.batch
-            self._hear(
-                Heard(
-                    at=now,
-                    stream=stream.number,
-                    node=stream.greeting.node,
-                    report=entry.report,
-                    asks=asks or None,
-                    events_dropped=batch.events_dropped,
-                    policy=policy,
-                )
+            policy = from_policy_report(batch.policy) if batch.HasField("policy") else None
+            entry, mark, asks = self._taken(stream, message)
+        except Refused as refused:
+            get_log().warning("message_refused", node=stream.greeting.node, reason=str(refused))
+            self.streams.blame(stream, now, str(refused))
+            return None
+        except Exception as error:  # noqa: BLE001  the boundary: one bad message ends one stream
+            get_log().error("stream_failed", node=stream.greeting.node, reason=repr(error))
+            stream.stop("INTERNAL", "a message could not be looked at")
+            return None
+        self._hear(
+            Heard(
+                at=now,
+                stream=stream.number,
+                node=stream.greeting.node,
+                report=entry.report,
+                asks=asks or None,
+                events_dropped=batch.events_dropped,
+                policy=policy,
             )
-            if mark.has_events or entry.report is not None:
-                while not self._committer.offer(entry, mark):
-                    await asyncio.sleep(FULL_S)
-                    if stream.is_ending():
-                        return
+        )
+        return (entry, mark) if mark.has_events or entry.report is not None else None
 
     def _taken(
         self, stream: Stream, message: pb.AttendRequest
@@ -293,7 +348,7 @@ class Ingest(FleetServiceServicer):
     def _tell(self, answers: Answers) -> None:
         now = self._clock.now()
         for node, (permits, denials) in answers.items():
-            self.direct(node, self._directive(permits, denials, now))
+            self.direct(node, answer_of(permits, denials, now))
 
     def direct(self, node: str, directive: pb.Directive) -> bool:
         """Queue something for a node; False when it is not connected."""
@@ -308,25 +363,6 @@ class Ingest(FleetServiceServicer):
     def _standing_directive(self) -> pb.Directive:
         epoch = self._leadership.lead().epoch
         return pb.Directive(epoch=epoch, is_permit_required=self._cfg.permit.required)
-
-    def _directive(self, permits: list[Permit], denials: list[Denial], now: float) -> pb.Directive:
-        return pb.Directive(
-            permits=[
-                pb.Permit(
-                    id=permit.id,
-                    ask=permit.ask,
-                    kind=permit.kind,
-                    subject=permit.subject,
-                    boot_id=permit.boot_id,
-                    ttl_s=max(0.0, permit.expires_at - now),
-                )
-                for permit in permits
-            ],
-            refusals=[
-                pb.PermitRefusal(ask=denial.ask, budget=denial.budget, detail=denial.detail)
-                for denial in denials
-            ],
-        )
 
     def overtaken(self, node: str, number: int) -> None:
         """Any thread: another aggregator has a newer stream of this node."""
@@ -346,19 +382,7 @@ class Ingest(FleetServiceServicer):
 
     def shown(self, node: str) -> pb.Sample | None:
         """A node's newest sample for people, once the rest of it was looked at as well."""
-        stream = self.streams.by_node.get(node)
-        if stream is None or stream.newest is None:
-            return None
-        if not stream.is_shown:
-            try:
-                convert.check_shown(stream.newest)
-            except Refused as refused:
-                get_log().warning("sample_refused", node=node, reason=str(refused))
-                stream.newest = None
-                self.streams.blame(stream, self._clock.now(), str(refused))
-                return None
-            stream.is_shown = True
-        return stream.newest
+        return self.streams.shown(node, self._clock.now())
 
     def end_all(self, why: str = "the aggregator is stopping") -> None:
         """Every stream ends: nodes come back, here or to the next."""

@@ -5,7 +5,10 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from gpuwarden.config_aggregator import IngestConfig
+from gpuwarden.errors import Refused
+from gpuwarden.log import get_log
 from gpuwarden.model.fleet import Greeting
+from gpuwarden.wire import convert_fleet as convert
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 
 DIRECTIVES_MAX = 64
@@ -122,6 +125,22 @@ class Streams:
         """It has ended."""
         if self.by_node.get(stream.greeting.node) is stream:
             del self.by_node[stream.greeting.node]
+
+    def shown(self, node: str, now: float) -> pb.Sample | None:
+        """A node's newest sample for people, once the rest of it was looked at as well."""
+        stream = self.by_node.get(node)
+        if stream is None or stream.newest is None:
+            return None
+        if not stream.is_shown:
+            try:
+                convert.check_shown(stream.newest)
+            except Refused as refused:
+                get_log().warning("sample_refused", node=node, reason=str(refused))
+                stream.newest = None
+                self.blame(stream, now, str(refused))
+                return None
+            stream.is_shown = True
+        return stream.newest
 
     def blame(self, stream: Stream, now: float, why: str) -> None:
         """A message was not what it must be; too many, and the node is kept out for a while."""

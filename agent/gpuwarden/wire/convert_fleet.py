@@ -69,14 +69,19 @@ def check_batch(message: pb.Batch) -> None:
 def from_sample(message: pb.Sample, before: int) -> Report:
     """What counts of a sample that comes after number ``before`` of its stream. What is only shown is looked
     at when it is shown (``check_shown``): decoding every name of every tenant would double the cost."""
-    devices, findings = message.devices, message.findings
-    check.length("sample.devices", devices, check.DEVICES_MAX)
-    check.length("sample.tenants", message.tenants, check.TENANTS_MAX)
-    check.length("sample.findings", findings, check.FINDINGS_MAX)
-    check.length("sample.degraded", message.degraded, 32)
-    if message.mode not in _MODES:
-        raise Refused(f"sample.mode: {message.mode[:32]!r}")
-    for line in message.degraded:
+    devices, findings, degraded = message.devices, message.findings, message.degraded
+    many = len(devices)
+    if (
+        many > check.DEVICES_MAX
+        or len(message.tenants) > check.TENANTS_MAX
+        or len(findings) > check.FINDINGS_MAX
+        or len(degraded) > check.DEGRADED_MAX
+    ):
+        _refuse_lengths(message)
+    mode = message.mode
+    if mode not in _MODES:
+        raise Refused(f"sample.mode: {mode[:32]!r}")
+    for line in degraded:
         check.text("sample.degraded", line)
     unseen = cordoned = 0
     for device in devices:
@@ -85,23 +90,32 @@ def from_sample(message: pb.Sample, before: int) -> Report:
             if sight not in _SIGHT_BAD:
                 raise Refused(f"device.sight: {sight}")
             unseen += 1
-        cordoned += device.is_cordoned
-    worst, faults = _findings(findings)
+        if device.is_cordoned:
+            cordoned += 1
+    worst, faults = _findings(findings) if findings else (None, ())
     return Report(
         sequence=check.rising("sample.sequence", before, message.sequence),
         wall=check.wall("sample.wall", message.wall),
-        mode=message.mode,
-        devices=len(devices),
+        mode=mode,
+        devices=many,
         unseen=unseen,
         cordoned=cordoned,
         is_cordoned=message.is_cordoned,
         worst=worst,
         faults=faults,
-        degraded=tuple(message.degraded),
+        degraded=tuple(degraded),
         incidents_open=check.count("sample.incidents_open", message.incidents_open, 100_000),
         findings=len(findings),
         withheld=check.count("sample.withheld_actions", message.withheld_actions, 100_000),
     )
+
+
+def _refuse_lengths(message: pb.Sample) -> None:
+    """Say which of them is too long."""
+    check.length("sample.devices", message.devices, check.DEVICES_MAX)
+    check.length("sample.tenants", message.tenants, check.TENANTS_MAX)
+    check.length("sample.findings", message.findings, check.FINDINGS_MAX)
+    check.length("sample.degraded", message.degraded, check.DEGRADED_MAX)
 
 
 def check_shown(message: pb.Sample) -> None:
@@ -141,13 +155,13 @@ def _findings(
     worst: Severity | None = None
     faults: dict[str, None] = {}
     for finding in findings:
-        check.text("finding.rule", finding.rule, check.NAME_MAX_CHARS)
+        rule = check.text("finding.rule", finding.rule, check.NAME_MAX_CHARS)
         severity = _SEVERITIES.get(finding.severity)
         if severity is None:
             raise Refused(f"finding.severity: {finding.severity}")
-        if finding.fault:
-            faults[check.text("finding.fault", finding.fault, 64)] = None
-        if finding.rule != "cordon" and (worst is None or severity > worst):
+        if fault := finding.fault:
+            faults[check.text("finding.fault", fault, 64)] = None
+        if rule != "cordon" and (worst is None or severity > worst):
             worst = severity
     return worst, tuple(faults)
 

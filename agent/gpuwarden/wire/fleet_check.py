@@ -17,6 +17,7 @@ DEVICES_MAX = 16 * 8
 """Sixteen GPUs, each in at most seven slices and itself."""
 TENANTS_MAX = 512
 FINDINGS_MAX = 256
+DEGRADED_MAX = 32
 TEXT_MAX_CHARS = 4096
 NAME_MAX_CHARS = 256
 BYTES_MAX = 2**50

@@ -1,0 +1,200 @@
+"""Single figures of a running aggregator: leave for one action, many nodes asked at once, all coming back at once."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from gpuwarden.adapters.pki.names import read_credentials
+from gpuwarden.wire.v1 import fleet_pb2 as pb
+from gpuwarden.wire.v1 import node_pb2 as node
+from gpuwarden.wire.v1.fleet_pb2_grpc import FleetQueryServiceStub
+from gpuwarden.wire.v1.node_pb2_grpc import NodeServiceServicer, add_NodeServiceServicer_to_server
+
+METHOD = "/gpuwarden.wire.v1.FleetService/Attend"
+WAIT_S = 30.0
+PERMIT_EVERY_S = 0.05
+QUERIES = 50
+
+
+def channel(address: str, folder: Path) -> grpc.aio.Channel:
+    own = read_credentials(folder)
+    return grpc.aio.secure_channel(
+        address,
+        grpc.ssl_channel_credentials(own.authorities_pem, own.key_pem, own.certificate_pem),
+        options=(
+            ("grpc.ssl_target_name_override", "gpuwarden-aggregator"),
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_receive_message_length", 32 * 2**20),
+        ),
+    )
+
+
+class Stream:
+    """A node's, with its first sample told."""
+
+    def __init__(self, address: str, folder: Path, name: str, listens: str = "") -> None:
+        self.name = name
+        self._channel = channel(address, folder / name)
+        self._listens = listens
+        self._call: Any = None
+
+    async def open(self) -> None:
+        """Until the first acknowledgement."""
+        self._call = self._channel.stream_stream(METHOD)()
+        log_id = secrets.token_hex(4)
+        hello = pb.Hello(
+            schema_version=1,
+            node=self.name,
+            boot_id="b",
+            log_id=log_id,
+            api_address=self._listens,
+            wall=time.time(),
+        )
+        await self.send(pb.AttendRequest(hello=hello))
+        device = pb.DeviceSample(id="GPU-0", sight=node.SIGHT_OK, total_bytes=2**35)
+        sample = pb.Sample(sequence=1, wall=time.time(), mode="enforce", devices=[device])
+        await self.send(pb.AttendRequest(batch=pb.Batch(samples=[sample])))
+        while not (await self.next()).HasField("ack"):
+            pass
+
+    async def send(self, message: pb.AttendRequest) -> None:
+        await self._call.write(message.SerializeToString())
+
+    async def next(self) -> pb.AttendResponse:
+        data = await asyncio.wait_for(self._call.read(), WAIT_S)
+        return pb.AttendResponse.FromString(data)
+
+    async def close(self) -> None:
+        self._call.cancel()
+        await self._channel.close(None)
+
+
+async def permits(said: argparse.Namespace) -> dict[str, Any]:
+    """From the wish of a node until it holds the permit, on disk at the aggregator."""
+    streams = [Stream(said.address, said.folder, f"probe-{n}") for n in range(said.probes)]
+    for stream in streams:
+        await stream.open()
+    await asyncio.sleep(2.0)  # the fleet has seen a sample of each
+    waits: list[float] = []
+    refused = 0
+    for number in range(said.count):
+        stream = streams[number % len(streams)]
+        ask = pb.PermitAsk(id=f"ask-{number}", kind="cordon", subject="GPU-0", age_s=1.0)
+        begun = time.monotonic()
+        await stream.send(pb.AttendRequest(batch=pb.Batch(asks=[ask])))
+        while True:
+            directive = (await stream.next()).directive
+            if any(each.ask == ask.id for each in directive.permits):
+                waits.append(time.monotonic() - begun)
+                break
+            if any(each.ask == ask.id for each in directive.refusals):
+                refused += 1
+                break
+        await asyncio.sleep(PERMIT_EVERY_S)
+    for stream in streams:
+        await stream.close()
+    return {"permits": len(waits), "refused": refused, **_spread("permit", waits)}
+
+
+async def storm(said: argparse.Namespace) -> dict[str, Any]:
+    """All nodes at once, without the jitter that agents have: until the last is acknowledged."""
+    streams = [Stream(said.address, said.folder, f"load-{n}") for n in range(said.count)]
+    begun = time.monotonic()
+    results = await asyncio.gather(*(s.open() for s in streams), return_exceptions=True)
+    took_s = time.monotonic() - begun
+    failures = [repr(each) for each in results if each is not None]
+    for stream in streams:
+        await stream.close()
+    return {"reconnect_s": round(took_s, 2), "failed": len(failures), "failures": failures[:3]}
+
+
+class Answering(NodeServiceServicer):
+    """A node of 8 devices and 64 tenants, asked for a picture."""
+
+    def __init__(self) -> None:
+        view = node.View(serial=1, at=1.0)
+        for index in range(8):
+            view.snapshot.devices.add(id=f"GPU-{index}", index=index, name="H100" * 4)
+        for index in range(64):
+            view.snapshot.tenants.add(id=f"docker:{index:064x}", name=f"team/job-{index}")
+        self._answer = node.SnapshotResponse(schema_version=1, view=view)
+
+    async def Snapshot(self, request: object, context: object) -> node.SnapshotResponse:  # type: ignore[override]
+        return self._answer
+
+
+async def query(said: argparse.Namespace) -> dict[str, Any]:
+    """So many nodes asked for a picture in one call."""
+    servers, streams = [], []
+    for number in range(said.probes):
+        name = f"probe-{number}"
+        own = read_credentials(said.folder / name)
+        pair = [(own.key_pem, own.certificate_pem)]
+        server = grpc.aio.server()
+        add_NodeServiceServicer_to_server(Answering(), server)
+        credentials = grpc.ssl_server_credentials(pair, own.authorities_pem, True)
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+        await server.start()
+        servers.append(server)
+        streams.append(Stream(said.address, said.folder, name, f"127.0.0.1:{port}"))
+        await streams[-1].open()
+    await asyncio.sleep(2.0)
+    waits: list[float] = []
+    unanswered = 0
+    async with channel(said.address, said.admin) as line:
+        stub: Any = FleetQueryServiceStub(line)  # the stubs are of the synchronous kind
+        for _ in range(QUERIES):
+            begun = time.monotonic()
+            names = [stream.name for stream in streams]
+            request = pb.QueryRequest(question=pb.QUESTION_SNAPSHOT, nodes=names, deadline_s=10.0)
+            answer = await stub.Query(request, timeout=WAIT_S)
+            waits.append(time.monotonic() - begun)
+            unanswered += len(answer.unanswered)
+    for stream in streams:
+        await stream.close()
+    for server in servers:
+        await server.stop(0.1)
+    first = {"query_first_ms": round(waits[0] * 1000, 2)}
+    return {
+        "query_nodes": said.probes,
+        "unanswered": unanswered,
+        **first,
+        **_spread("query", waits[1:]),
+    }
+
+
+def _spread(name: str, waits_s: list[float]) -> dict[str, float]:
+    ordered = sorted(waits_s) or [0.0]
+    return {
+        f"{name}_median_ms": round(ordered[len(ordered) // 2] * 1000, 2),
+        f"{name}_p99_ms": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000, 2),
+        f"{name}_max_ms": round(ordered[-1] * 1000, 2),
+    }
+
+
+KINDS: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, dict[str, Any]]]] = {
+    "permits": permits,
+    "storm": storm,
+    "query": query,
+}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=tuple(KINDS))
+    parser.add_argument("address")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--admin", type=Path)
+    parser.add_argument("--probes", type=int, default=1)
+    parser.add_argument("--count", type=int, default=1)
+    options = parser.parse_args()
+    print(json.dumps(asyncio.run(KINDS[options.kind](options))), flush=True)
