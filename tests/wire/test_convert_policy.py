@@ -12,6 +12,7 @@ from gpuwarden.wire.convert_fleet_node import WHO_BYTES, to_sample
 from gpuwarden.wire.convert_policy import from_policy_report, to_policy_report
 from gpuwarden.wire.convert_policy_query import holding_of
 from gpuwarden.wire.v1 import fleet_pb2 as pb
+from gpuwarden.wire.v1 import node_pb2 as node
 from tests.sample_view import view
 
 
@@ -62,5 +63,5 @@ def test_who_many_tenants_are_takes_only_its_share_of_a_message() -> None:
 def test_a_tenant_whose_class_is_not_known_is_left_out() -> None:
     sample = pb.Sample(devices=[pb.DeviceSample(index=0)], tenants=[pb.TenantSample(tenant="t")])
     assert holding_of("n1", "g", "observe", sample).held == ()
-    sample.tenants[0].tenant_class = 1
-    assert holding_of("n1", "g", "observe", sample).held[0].tenant_class in TenantClass
+    sample.tenants[0].tenant_class = node.TENANT_CLASS_HIGH
+    assert holding_of("n1", "g", "observe", sample).held[0].tenant_class is TenantClass.HIGH
