@@ -86,7 +86,8 @@ class Policies:
 
     @property
     def heads(self) -> dict[int, PolicyHead]:
-        return {version: policy.head for version, policy in self.known.items()}
+        """Newest first."""
+        return rollout.newest_first({v: policy.head for v, policy in self.known.items()})
 
     def standings(self) -> list[PolicyStanding]:
         """The nodes, as roll-outs see them."""

@@ -20,6 +20,11 @@ from gpuwarden.model.policy import (
 )
 
 
+def newest_first(heads: Mapping[int, PolicyHead]) -> dict[int, PolicyHead]:
+    """In the order in which ``wanted`` looks at them."""
+    return dict(sorted(heads.items(), reverse=True))
+
+
 def is_for(head: PolicyHead, group: str) -> bool:
     """Whether a policy is meant for nodes of this group."""
     return not head.groups or any(fnmatchcase(group, each) for each in head.groups)
@@ -51,9 +56,9 @@ def wanted(
     group: str,
     wall: float,
 ) -> int:
-    """The version a node should have: the newest that is for it, was released to it and has not run out; 0: none."""
-    for version in sorted(heads, reverse=True):
-        head = heads[version]
+    """The version a node should have: the newest that is for it, was released to it and has not run out; 0: none.
+    ``heads`` newest first: this is asked for every node every second."""
+    for version, head in heads.items():
         if wall >= head.not_after_wall or not is_for(head, group) or version not in rollouts:
             continue
         if has(rollouts[version], node, group):
