@@ -1,7 +1,7 @@
 """HUP: the configuration is read again; a bad one is reported, and the old one stays in force."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from gpuwarden.config import Config, waits_for_restart
 from gpuwarden.config_policy import observing
 from gpuwarden.errors import ConfigError, Unavailable
 from gpuwarden.log import get_log
+from gpuwarden.model.status import AgentInfo
 from gpuwarden.node.journal import FileJournal
 
 if TYPE_CHECKING:
@@ -42,6 +43,18 @@ class Reloader:
     """The fleet's, where this node is in one."""
     in_force: Config | None = None
     """The newest that was handed out; None: ``started_with``."""
+
+    def told(self, agent: AgentInfo) -> AgentInfo:
+        """With what is in force of the fleet's policy; what was refused of it stands in ``degraded``."""
+        if self.policy is None:
+            return agent
+        report = self.policy.report()
+        return replace(
+            agent,
+            policy_version=report.version,
+            policy_not_after_wall=report.not_after_wall,
+            policy_expired=report.is_expired,
+        )
 
     def __call__(self) -> Config | None:
         self.notify.reloading()
