@@ -10,7 +10,7 @@ from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.fleet_door import FleetDoor
 from gpuwarden.adapters.pki.files import OwnCertificate
 from gpuwarden.adapters.pki.names import read_credentials
-from gpuwarden.adapters.policy_keeper import PolicyKeeper
+from gpuwarden.adapters.policy_keeper import PolicyKeeper, lost
 from gpuwarden.adapters.uplink import Uplink
 from gpuwarden.adapters.uplink_spool import DiskSpool
 from gpuwarden.adapters.view_source import ViewSource
@@ -99,7 +99,7 @@ def under_policy(cfg: Config, load: Load, clock: Clock) -> tuple[Config, PolicyK
     except ConfigError as error:
         get_log().error("policy_not_in_force", version=layer.version, faults=error.faults)
         keeper.rejected(layer, error.faults[0])
-        layer = PolicyLayer(version=layer.version, settings="", is_safe_set=True)
+        layer = lost(layer.version)
         fresh = load(policy=layer).config
     keeper.adopted(layer)
     return fresh, keeper

@@ -340,9 +340,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         if reloader.waiting:
             settings = ", ".join(reloader.waiting)
             degraded.append(f"the configuration has changed; a restart puts in force: {settings}")
-        degraded += parts.notifier.complaints
-        if parts.fleet is not None:
-            degraded += parts.fleet.complaints()
+        degraded += [*parts.notifier.complaints, *(parts.fleet.complaints() if parts.fleet else ())]
         return AgentInfo(
             version=gpuwarden.__version__,
             pid=os.getpid(),
@@ -380,7 +378,7 @@ def _sources(parts: Parts, reloader: Reloader) -> Sources:
         return counts
 
     return Sources(
-        agent=agent,
+        agent=lambda: reloader.told(agent()),
         details=lambda: parts.probe.details,
         counters=counters,
         durations=lambda: {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuwarden.adapters.policy_keeper import BUNDLE, MARK_EVERY_S, MEMORY, PolicyKeeper
+from gpuwarden.adapters.policy_keeper import BUNDLE, MARK_EVERY_S, MEMORY, PolicyKeeper, lost
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.config_policy import checked
 from gpuwarden.model.policy import PolicyLayer
@@ -125,6 +125,12 @@ def test_case_33_what_is_refused_leaves_the_old_one_and_is_listed(seat: Seat, na
     assert seat.again().keeper.report().version == 3
 
 
+def test_a_policy_may_say_nothing_at_all(seat: Seat) -> None:
+    seat.keeper.consider(GOOD.bundle(3))
+    seat.keeper.consider(GOOD.bundle(4, ""))
+    assert (seat.keeper.report().version, seat.keeper.complaints()) == (4, [])
+
+
 def test_groups_are_globs_and_the_nodes_own_passes(seat: Seat) -> None:
     seat.keeper.consider(GOOD.bundle(1, groups=("batch", "real*")))
     assert seat.keeper.report().version == 1
@@ -173,7 +179,7 @@ def test_a_policy_that_was_spoilt_on_disk_is_the_safe_set_and_no_way_back(
     seat.keeper.consider(GOOD.bundle(3))
     (seat.folder / "policy" / BUNDLE).write_bytes(data)
     later = seat.again()
-    assert later.keeper.layer() == PolicyLayer(version=3, settings="", is_safe_set=True)
+    assert later.keeper.layer() == lost(3)
     assert any("cannot be used" in line for line in later.keeper.complaints())
     later.keeper.consider(GOOD.bundle(2))
     assert "not after 3" in later.why()
@@ -188,13 +194,13 @@ def test_an_older_bundle_put_back_on_disk_is_not_believed(seat: Seat) -> None:
     seat.keeper.consider(GOOD.bundle(3))
     (seat.folder / "policy" / BUNDLE).write_bytes(old)
     layer = seat.again().keeper.layer()
-    assert layer == PolicyLayer(version=3, settings="", is_safe_set=True)
+    assert layer == lost(3)
 
 
 def test_a_policy_that_is_gone_is_the_safe_set_not_none(seat: Seat) -> None:
     seat.keeper.consider(GOOD.bundle(3))
     (seat.folder / "policy" / BUNDLE).unlink()
-    assert seat.again().keeper.layer() == PolicyLayer(version=3, settings="", is_safe_set=True)
+    assert seat.again().keeper.layer() == lost(3)
 
 
 def test_a_memory_that_was_spoilt_costs_nothing_while_the_bundle_is_good(seat: Seat) -> None:

@@ -111,6 +111,7 @@ def test_a_quota_that_is_published_is_what_the_next_decision_uses(
     scene.agent.until_done(Kind.TERM)
     scene.agent.until("the hog is gone", lambda: not hog.is_running())
     scene.agent.until_closed()
+    assert scene.agent.view().agent.policy_version == 1
     (told,) = scene.agent.events("policy_taken")
     assert (told["version"], told["note"]) == (1, "tight")
 

@@ -251,10 +251,7 @@ class PolicyKeeper:
             kept = self._kept
             if kept is None:
                 floor = self._memory.floor
-                is_lost = bool(floor or self._fault)
-                return (
-                    PolicyLayer(version=floor, settings="", is_safe_set=True) if is_lost else None
-                )
+                return lost(floor) if floor or self._fault else None
             return PolicyLayer(
                 version=kept.head.version,
                 settings=kept.settings,
@@ -266,6 +263,8 @@ class PolicyKeeper:
         """The loop runs under it."""
         with self._wake:
             self._applied = layer
+            if layer is not None and not layer.is_lost:
+                self._refusals = [r for r in self._refusals if r.version != layer.version]
 
     def rejected(self, layer: PolicyLayer | None, why: str) -> None:
         """The loop could not take it over: the configuration has changed in between."""
@@ -279,7 +278,7 @@ class PolicyKeeper:
             is_same = kept is not None and applied is not None
             is_same = is_same and kept.head.version == applied.version  # type: ignore[union-attr]  # both are there
             return PolicyReport(
-                version=0 if applied is None or not applied.settings else applied.version,
+                version=0 if applied is None or applied.is_lost else applied.version,
                 digest=kept.digest if kept is not None and is_same else "",
                 not_after_wall=kept.head.not_after_wall if kept is not None and is_same else 0.0,
                 is_expired=applied is not None and applied.is_safe_set,
@@ -303,6 +302,11 @@ class PolicyKeeper:
                 name = f"policy {last.version}" if last.version else "a policy"
                 found.append(f"{name} of the fleet was refused: {last.why}")
             return found
+
+
+def lost(version: int) -> PolicyLayer:
+    """In the place of a policy that was in force and cannot be had."""
+    return PolicyLayer(version=version, settings="", is_safe_set=True, is_lost=True)
 
 
 def _sync(folder: Path) -> None:

@@ -71,6 +71,7 @@ class Policies:
         self._since: dict[str, float] = {}
         self._sent: dict[str, tuple[int, int, float]] = {}
         """By node: the stream, the version, and when."""
+        self._read: dict[int, tuple[int, Rollout]] = {}
         self._refreshed_at = float("-inf")
         self._claims: tuple[FleetClaim, ...] = ()
         self._unusable: set[int] = set()
@@ -85,7 +86,8 @@ class Policies:
 
     @property
     def heads(self) -> dict[int, PolicyHead]:
-        return {version: policy.head for version, policy in self.known.items()}
+        """Newest first."""
+        return rollout.newest_first({v: policy.head for v, policy in self.known.items()})
 
     def standings(self) -> list[PolicyStanding]:
         """The nodes, as roll-outs see them."""
@@ -99,7 +101,7 @@ class Policies:
                 await self.look()
             except (GpuwardenError, TimeoutError) as error:
                 get_log().error("policies_failed", reason=str(error))
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_S if self.known else REFRESH_S)
 
     async def look(self) -> None:
         """One pass: read, move roll-outs on, see who drifts, deliver."""
@@ -112,7 +114,7 @@ class Policies:
             if after != before:
                 await self._move(after, "the aggregator")
         self._judge(nodes, now, wall)
-        self._deliver(nodes, now, wall)
+        self._deliver(now)
 
     async def refresh(self) -> None:
         """What the store has, by whomever it was put there."""
@@ -121,10 +123,16 @@ class Policies:
             if each.version not in self.known and each.version not in self._unusable:
                 bundle = await asyncio.to_thread(self._store.policy_bundle, each.version)
                 self._learn(each.version, bundle or b"")
+        self._read = {v: (each.serial, self.rollouts[v]) for v, each in self.kept.items()}
         self.kept = {each.version: each for each in kept if each.version in self.known}
         self.known = {version: self.known[version] for version in self.kept}
-        self.rollouts = {version: rollout_of(each.rollout) for version, each in self.kept.items()}
+        self.rollouts = {version: self._rollout_of(each) for version, each in self.kept.items()}
         self._refreshed_at = self._clock.now()
+
+    def _rollout_of(self, kept: KeptPolicy) -> Rollout:
+        """Read once: one that runs holds a line for every node."""
+        serial, known = self._read.get(kept.version, (-1, None))
+        return known if known is not None and serial == kept.serial else rollout_of(kept.rollout)
 
     def _learn(self, version: int, bundle: bytes) -> None:
         """A store that was written to by somebody else does not make a policy."""
@@ -147,21 +155,18 @@ class Policies:
             self.cfg, heads, self.rollouts, self.drifted, self._since, len(nodes), now, wall
         )
 
-    def _deliver(self, nodes: Sequence[PolicyStanding], now: float, wall: float) -> None:
+    def _deliver(self, now: float) -> None:
         """So many a pass: each is up to 128 KiB, and a fleet has thousands of nodes."""
         ingest = self.ingest
         if ingest is None:
             return
-        heads, left = self.heads, self.cfg.deliveries_per_s
-        for node in nodes:
-            stream = ingest.streams.by_node.get(node.node)
-            if stream is None or left <= 0:
-                continue
-            version = rollout.wanted(heads, self.rollouts, node.node, node.group, wall)
-            if version <= node.report.version:
+        left = self.cfg.deliveries_per_s
+        for node in self.drifted:
+            version, stream = node.wanted, ingest.streams.by_node.get(node.node)
+            if stream is None or left <= 0 or version <= node.version:
                 continue
             number, sent, at = self._sent.get(node.node, (0, 0, 0.0))
-            again_s = REFUSED_S if _refuses(node.report, version) else RESEND_S
+            again_s = REFUSED_S if node.state == "refused" else RESEND_S
             if (number, sent) == (stream.number, version) and now - at < again_s:
                 continue
             self._sent[node.node] = (stream.number, version, now)
@@ -245,10 +250,6 @@ class Policies:
                 why=after.why,
             )
         return after
-
-
-def _refuses(report: PolicyReport, version: int) -> bool:
-    return any(refusal.version == version for refusal in report.refusals)
 
 
 def _standing(node: NodeStanding) -> PolicyStanding:

@@ -1,5 +1,6 @@
 """PolicyService: people look at the fleet's policies, try one out, publish it, go back, halt and resume."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ from gpuwarden.wire.policy_text import SETTINGS_MAX_BYTES
 from gpuwarden.wire.v1 import policy_pb2 as pb
 from gpuwarden.wire.v1.policy_pb2_grpc import PolicyServiceServicer
 
+NODES_AT_ONCE = 32
 TOUCHES_MAX = 1000
 CHANGES_MAX = 1000
 DRIFTED_MAX = 1000
@@ -109,10 +111,10 @@ class PolicyDesk(PolicyServiceServicer):
             await self._policies.refresh()
             if request.bundle:
                 policy = self._accepted(request.bundle)
-                trial = self._trial(policy.head.groups, policy.settings)
+                trial = await self._trial(policy.head.groups, policy.settings)
             else:
                 check.length("groups", request.groups, convert.GROUPS_MAX)
-                trial = self._trial(tuple(request.groups), _text(request.settings))
+                trial = await self._trial(tuple(request.groups), _text(request.settings))
         except GpuwardenError as error:
             await _end(context, error)
         return pb.PreviewPolicyResponse(
@@ -133,7 +135,7 @@ class PolicyDesk(PolicyServiceServicer):
             policy = self._accepted(request.bundle)
             stages = convert.from_stages(request.stages) if request.stages else ()
             soak_s = check.number("soak_s", request.soak_s, 0.0, convert.SOAK_MAX_S)
-            trial = self._trial(policy.head.groups, policy.settings)
+            trial = await self._trial(policy.head.groups, policy.settings)
             if trial.must_confirm and not request.is_confirmed:
                 raise MustConfirm(trial.must_confirm)
             await self._publish(policy, stages, soak_s or self._policies.cfg.soak_s, context)
@@ -198,14 +200,15 @@ class PolicyDesk(PolicyServiceServicer):
         if (old.settings, old.head.groups) != (policy.settings, head.groups):
             raise Refused(f"it does not say what policy {head.restores} said")
 
-    def _trial(self, groups: tuple[str, ...], settings: str) -> _Trial:
+    async def _trial(self, groups: tuple[str, ...], settings: str) -> _Trial:
         policies, wall = self._policies, self._clock.wall()
         tree, policy = checked(settings)
         nodes = policies.standings()
         base = drift.in_force(policies.heads, policies.rollouts, groups, nodes, wall)
         before_tree, before = self._settings(base)
-        holdings, unseen = self._holdings(groups)
-        touches = preview.touches(policy, before, difference.said(tree), holdings)
+        holdings, unseen = await self._holdings(groups)
+        said = difference.said(tree)
+        touches = await asyncio.to_thread(preview.touches, policy, before, said, holdings)
         return _Trial(
             changes=difference.changes(before_tree, tree),
             touches=touches,
@@ -223,12 +226,14 @@ class PolicyDesk(PolicyServiceServicer):
         except ConfigError:  # published by another version of the program
             return parsed(policy.settings), None
 
-    def _holdings(self, groups: tuple[str, ...]) -> tuple[list[Holding], int]:
+    async def _holdings(self, groups: tuple[str, ...]) -> tuple[list[Holding], int]:
         """What the nodes of these groups hold, and of how many nothing is known now."""
         probe = PolicyHead(version=1, fleet="", groups=groups, issued_wall=0.0, not_after_wall=0.0)
         fleet = self._policies.fleet
         found, unseen = [], 0
-        for node in () if fleet is None else fleet.view.nodes:
+        for number, node in enumerate(() if fleet is None else fleet.view.nodes):
+            if number % NODES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # streams are served in between
             name, group = node.greeting.node, node.greeting.group
             if not rollout.is_for(probe, group):
                 continue

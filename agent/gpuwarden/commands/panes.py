@@ -97,6 +97,10 @@ def header(view: View, now: float) -> list[Part]:
     ]
     driver = f"driver {agent.driver_version}" if agent.driver_version else "no driver seen"
     parts.append(f"{driver}  limiter {agent.limiter}  {kernel_log(agent.kernel_log)}")
+    if agent.policy_version:
+        until = f"until {clock(agent.policy_not_after_wall)}"
+        style = "bold red" if agent.policy_expired else ""
+        parts.append(Styled(f"policy {agent.policy_version} of the fleet {until}", style))
     if now - view.at > TICK_LATE_S:
         parts.append(Styled(f"no tick for {span(now - view.at)}: what follows is old", "bold red"))
     return parts

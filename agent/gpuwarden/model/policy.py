@@ -63,6 +63,8 @@ class PolicyLayer:
     settings: str
     is_safe_set: bool = False
     """Nobody stands behind it any more: its quotas are judged by, and nothing acts."""
+    is_lost: bool = False
+    """There was one, and what it said cannot be had: always a safe set."""
 
 
 class RolloutState(StrEnum):

@@ -32,6 +32,10 @@ class AgentInfo:
     cuda_version: str = ""
     journal_ok: bool = True
     degraded: tuple[str, ...] = ()
+    policy_version: int = 0
+    """Of the fleet's policy in force; 0: none."""
+    policy_not_after_wall: float = 0.0
+    policy_expired: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

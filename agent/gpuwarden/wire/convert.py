@@ -114,6 +114,9 @@ def _to_agent(agent: AgentInfo) -> pb.AgentInfo:
         cuda_version=text(agent.cuda_version),
         is_journal_ok=agent.journal_ok,
         degraded=[text(line) for line in agent.degraded],
+        policy_version=agent.policy_version,
+        policy_not_after_wall=agent.policy_not_after_wall,
+        is_policy_expired=agent.policy_expired,
     )
 
 
@@ -134,6 +137,9 @@ def _from_agent(message: pb.AgentInfo) -> AgentInfo:
         cuda_version=message.cuda_version,
         journal_ok=message.is_journal_ok,
         degraded=tuple(message.degraded),
+        policy_version=message.policy_version,
+        policy_not_after_wall=message.policy_not_after_wall,
+        policy_expired=message.is_policy_expired,
     )
 
 

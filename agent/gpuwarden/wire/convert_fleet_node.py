@@ -9,7 +9,7 @@ from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.fleet import Ask, Denial, Greeting, Order, Permit
 from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.status import View
-from gpuwarden.model.tenant import Tenant
+from gpuwarden.model.tenant import Tenant, Use
 from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.convert_fleet import SCHEMA_VERSION
 from gpuwarden.wire.convert_policy import to_policy_report
@@ -21,9 +21,9 @@ from gpuwarden.wire.v1 import node_pb2 as node
 TENANTS_TOLD = 64
 FINDINGS_TOLD = 32
 TEXT_TOLD_CHARS = 400
+WHO_BYTES = 16 * 1024
 TTL_MAX_S = 600.0
 NODE_SUBJECT = "node"
-_MATCHED = frozenset({"image", "user", "account", "unit", "command"})
 
 
 def to_hello(greeting: Greeting) -> pb.Hello:
@@ -62,18 +62,9 @@ def to_sample(view: View, sequence: int, withheld: int) -> pb.Sample:
         wall=snapshot.wall,
         mode=text(view.agent.mode),
         devices=[_device(device, device.id in cordoned) for device in snapshot.devices],
-        tenants=[
-            pb.TenantSample(
-                tenant=_short(use.tenant),
-                name=_short(tenants[use.tenant].name),
-                tenant_class=to_enum(node.TenantClass, "TENANT_CLASS", tenants[use.tenant].cls),
-                device=places[use.device],
-                used_bytes=use.used_bytes,
-                hard_bytes=tenants[use.tenant].hard_bytes,
-                **_who(tenants[use.tenant]),
-            )
-            for use in uses[:TENANTS_TOLD]
-        ],
+        tenants=_tenants(
+            [(use, tenants[use.tenant], places[use.device]) for use in uses[:TENANTS_TOLD]]
+        ),
         findings=[
             pb.FindingSample(
                 rule=_short(finding.rule),
@@ -97,10 +88,38 @@ def to_sample(view: View, sequence: int, withheld: int) -> pb.Sample:
     )
 
 
-def _who(tenant: Tenant) -> dict[str, str]:
+def _tenants(held: Sequence[tuple[Use, Tenant, int]]) -> list[pb.TenantSample]:
+    """The largest first. Who they are is told of as many as fit: a sample is one of several in a message."""
+    told, left_bytes = [], WHO_BYTES
+    for use, tenant, place in held:
+        sample = pb.TenantSample(
+            tenant=_short(use.tenant),
+            name=_short(tenant.name),
+            tenant_class=to_enum(node.TenantClass, "TENANT_CLASS", tenant.cls),
+            device=place,
+            used_bytes=use.used_bytes,
+            hard_bytes=tenant.hard_bytes,
+        )
+        who = _who(tenant)
+        left_bytes -= who.ByteSize()
+        if left_bytes >= 0:
+            sample.MergeFrom(who)
+        told.append(sample)
+    return told
+
+
+def _who(tenant: Tenant) -> pb.TenantSample:
     """What entries of a policy match, so that the centre can say beforehand whom one would touch."""
-    told = {name: _short(value) for name, value in tenant.identity if name in _MATCHED}
-    return {**told, "runtime": _short(tenant.runtime), "service": _short(tenant.service or "")}
+    known = dict(tenant.identity)
+    return pb.TenantSample(
+        runtime=_short(tenant.runtime),
+        image=_short(known.get("image", "")),
+        user=_short(known.get("user", "")),
+        account=_short(known.get("account", "")),
+        unit=_short(known.get("unit", "")),
+        command=_short(known.get("command", "")),
+        service=_short(tenant.service or ""),
+    )
 
 
 def cordons(view: View) -> frozenset[str]:

@@ -204,7 +204,7 @@ def wanted(group: str, wall: float = WALL, name: str = "n1") -> int:
         7: begun([], (Stage(groups=("test",)), Stage())),
     }
     rollouts = {v: replace(each, version=v) for v, each in rollouts.items()}
-    return rollout.wanted(heads, rollouts, name, group, wall)
+    return rollout.wanted(rollout.newest_first(heads), rollouts, name, group, wall)
 
 
 def test_a_node_should_have_the_newest_that_is_for_it_and_released_to_it() -> None:

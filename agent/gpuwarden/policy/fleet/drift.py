@@ -6,7 +6,7 @@ from gpuwarden.config_aggregator import PolicyConfig
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import FleetClaim
 from gpuwarden.model.policy import Drift, PolicyHead, PolicyStanding, Rollout, RolloutState
-from gpuwarden.policy.fleet.rollout import is_for, wanted
+from gpuwarden.policy.fleet.rollout import is_for, newest_first, wanted
 
 GRAVE = frozenset({"refused", "expired"})
 
@@ -19,6 +19,7 @@ def drifts(
 ) -> list[Drift]:
     """Every node that is not where it should be, by name."""
     found = []
+    heads = newest_first(heads)
     for node in sorted(nodes, key=lambda each: each.node):
         version = wanted(heads, rollouts, node.node, node.group, wall)
         state, why = _state(node, version)
@@ -120,6 +121,7 @@ def in_force(
     probe = PolicyHead(
         version=1, fleet="", groups=tuple(groups), issued_wall=0.0, not_after_wall=0.0
     )
+    heads = newest_first(heads)
     versions = [
         wanted(heads, rollouts, node.node, node.group, wall)
         for node in nodes

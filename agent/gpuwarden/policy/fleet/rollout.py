@@ -20,6 +20,11 @@ from gpuwarden.model.policy import (
 )
 
 
+def newest_first(heads: Mapping[int, PolicyHead]) -> dict[int, PolicyHead]:
+    """In the order in which ``wanted`` looks at them."""
+    return dict(sorted(heads.items(), reverse=True))
+
+
 def is_for(head: PolicyHead, group: str) -> bool:
     """Whether a policy is meant for nodes of this group."""
     return not head.groups or any(fnmatchcase(group, each) for each in head.groups)
@@ -34,7 +39,7 @@ def has(rollout: Rollout, node: str, group: str) -> bool:
 
 def _in(stage: Stage, version: int, node: str, group: str) -> bool:
     is_named = not stage.groups or any(fnmatchcase(group, each) for each in stage.groups)
-    return is_named and place(version, node) < stage.percent
+    return is_named and (stage.percent >= 100 or place(version, node) < stage.percent)
 
 
 def place(version: int, node: str) -> int:
@@ -51,18 +56,14 @@ def wanted(
     group: str,
     wall: float,
 ) -> int:
-    """The version a node should have: the newest that is for it, was released to it and has not run out; 0: none."""
-    return max(
-        (
-            version
-            for version, head in heads.items()
-            if wall < head.not_after_wall
-            and is_for(head, group)
-            and version in rollouts
-            and has(rollouts[version], node, group)
-        ),
-        default=0,
-    )
+    """The version a node should have: the newest that is for it, was released to it and has not run out; 0: none.
+    ``heads`` newest first: this is asked for every node every second."""
+    for version, head in heads.items():
+        if wall >= head.not_after_wall or not is_for(head, group) or version not in rollouts:
+            continue
+        if has(rollouts[version], node, group):
+            return version
+    return 0
 
 
 def begun(
@@ -87,7 +88,8 @@ def superseded(rollout: Rollout, by: int) -> Rollout:
     """Another policy was published: this one goes no further. Those that have it keep it until they get the other."""
     if rollout.state in (RolloutState.DONE, RolloutState.SUPERSEDED):
         return rollout
-    return replace(rollout, state=RolloutState.SUPERSEDED, why=f"policy {by} was published")
+    why = f"policy {by} was published"
+    return replace(rollout, state=RolloutState.SUPERSEDED, why=why, before=())
 
 
 def halted(rollout: Rollout, why: str) -> Rollout:
@@ -130,7 +132,7 @@ def step(
     if wall - settled < rollout.soak_s:
         return replace(rollout, settled_wall=settled)
     if rollout.released >= len(rollout.stages):
-        return replace(rollout, state=RolloutState.DONE, settled_wall=settled)
+        return replace(rollout, state=RolloutState.DONE, settled_wall=settled, before=())
     fresh = replace(rollout, released=rollout.released + 1, released_wall=wall, settled_wall=None)
     return replace(fresh, before=_merged(fresh.before, _before(head, fresh, nodes)))
 

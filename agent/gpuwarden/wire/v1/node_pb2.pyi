@@ -838,6 +838,9 @@ class AgentInfo(_message.Message):
     IS_JOURNAL_OK_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     CUDA_VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_NOT_AFTER_WALL_FIELD_NUMBER: _builtins.int
+    IS_POLICY_EXPIRED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     pid: _builtins.int
     mode: _builtins.str
@@ -857,6 +860,11 @@ class AgentInfo(_message.Message):
     is_journal_ok: _builtins.bool
     cuda_version: _builtins.str
     """Of the CUDA driver, such as 13.4; empty: not told."""
+    policy_version: _builtins.int
+    """Of the fleet's policy that is in force; 0: none."""
+    policy_not_after_wall: _builtins.float
+    is_policy_expired: _builtins.bool
+    """It has run out: the agent only observes."""
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What does not work right now, in words."""
@@ -879,10 +887,13 @@ class AgentInfo(_message.Message):
         is_journal_ok: _builtins.bool = ...,
         degraded: _abc.Iterable[_builtins.str] | None = ...,
         cuda_version: _builtins.str = ...,
+        policy_version: _builtins.int = ...,
+        policy_not_after_wall: _builtins.float = ...,
+        is_policy_expired: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "config_error", b"config_error", "config_loaded_wall", b"config_loaded_wall", "cuda_version", b"cuda_version", "degraded", b"degraded", "driver_version", b"driver_version", "is_config_ok", b"is_config_ok", "is_journal_ok", b"is_journal_ok", "kernel_log", b"kernel_log", "limiter", b"limiter", "mode", b"mode", "nvml_version", b"nvml_version", "pid", b"pid", "started_wall", b"started_wall", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "config_error", b"config_error", "config_loaded_wall", b"config_loaded_wall", "cuda_version", b"cuda_version", "degraded", b"degraded", "driver_version", b"driver_version", "is_config_ok", b"is_config_ok", "is_journal_ok", b"is_journal_ok", "is_policy_expired", b"is_policy_expired", "kernel_log", b"kernel_log", "limiter", b"limiter", "mode", b"mode", "nvml_version", b"nvml_version", "pid", b"pid", "policy_not_after_wall", b"policy_not_after_wall", "policy_version", b"policy_version", "started_wall", b"started_wall", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
