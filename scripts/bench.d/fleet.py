@@ -107,7 +107,10 @@ def floor(folder: Path, address: str) -> Iterator[int]:
     command = [sys.executable, str(HERE / "fleet_floor.py"), address, str(folder / "floor")]
     environ = {**os.environ, "GRPC_EXPERIMENTS": TRANSPORT}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, preexec_fn=pin(0), env=environ
+        command,
+        stdout=subprocess.PIPE,
+        preexec_fn=pin(0),  # noqa: PLW1509  one thread here
+        env=environ,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
