@@ -14,7 +14,8 @@ import pytest
 from gpuwarden.aggregator.committer import GROUP_MAX, Committer, Mark
 from gpuwarden.aggregator.store import Entry, KeptOrder, Spent, Store
 from gpuwarden.aggregator.store_postgres import PostgresStore
-from gpuwarden.aggregator.store_sqlite import SCRIPTS, SqliteStore
+from gpuwarden.aggregator.store_sqlite import SqliteStore
+from gpuwarden.aggregator.store_sqlite_schema import SCRIPTS
 from gpuwarden.clock import SystemClock
 from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.finding import Severity

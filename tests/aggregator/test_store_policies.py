@@ -10,7 +10,8 @@ import pytest
 
 from gpuwarden.aggregator.store import KeptPolicy, Store
 from gpuwarden.aggregator.store_postgres import PostgresStore
-from gpuwarden.aggregator.store_sqlite import SCRIPTS, SqliteStore
+from gpuwarden.aggregator.store_sqlite import SqliteStore
+from gpuwarden.aggregator.store_sqlite_schema import SCRIPTS
 from gpuwarden.errors import Refused
 from tests.aggregator.databases import database
 

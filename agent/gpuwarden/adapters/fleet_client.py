@@ -132,6 +132,14 @@ class FleetClient(AbstractContextManager["FleetClient"]):
         join: str = self._said(self._stub.Invite, pb.InviteRequest(node=node, ttl_s=ttl_s)).join
         return join
 
+    def deny(self, node: str, reason: str) -> None:
+        """Keep it out."""
+        self._said(self._stub.Deny, pb.DenyRequest(node=node, reason=reason))
+
+    def allow(self, node: str) -> None:
+        """Let it in again; ``Refused`` when it is not kept out."""
+        self._said(self._stub.Allow, pb.AllowRequest(node=node))
+
     def _said(self, call: Any, request: object, timeout_s: float | None = None) -> Any:
         try:
             answer = call(request, timeout=timeout_s or self._timeout_s)

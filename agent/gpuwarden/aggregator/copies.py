@@ -7,7 +7,8 @@ from pathlib import Path
 from gpuwarden.adapters.secrets import Secrets
 from gpuwarden.aggregator import copy_sqlite
 from gpuwarden.aggregator.store import EPOCHS_PER_RESTORE, free
-from gpuwarden.aggregator.store_sqlite import SCRIPTS, SqliteStore, claimed
+from gpuwarden.aggregator.store_sqlite import SqliteStore, claimed
+from gpuwarden.aggregator.store_sqlite_schema import SCRIPTS
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import Unavailable
 

@@ -56,13 +56,15 @@ class Enrolment(EnrolmentServiceServicer):
         root_der: bytes,
         authorities_pem: bytes,
         own_name: str,
+        denied: Callable[[str], str | None] = lambda name: None,
     ) -> None:
-        """``own_name``: what aggregators are called; no node may be."""
+        """``own_name``: what aggregators are called; no node may be. ``denied``: why a node is kept out."""
         self._committer = committer
         self._clock = clock
         self._issue = issue
         self._root_der = root_der
         self._own_name = own_name
+        self._denied = denied
         self._tokens = TRIES_BURST
         self._tried_at = clock.now()
         self.authorities_pem = authorities_pem
@@ -74,6 +76,8 @@ class Enrolment(EnrolmentServiceServicer):
         """What a node needs to join: shown once, kept as a digest."""
         if check.node_name(node) == self._own_name:
             raise Refused(f"no node may be called {node}")
+        if (why := self._denied(node)) is not None:
+            raise Refused(f"{node} is denied ({why}): gpuwarden fleet allow {node} comes first")
         ttl_s = check.number("ttl_s", ttl_s or TOKEN_TTL_S, 1.0, TOKEN_TTL_MAX_S)
         token, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         wall = self._clock.wall()
@@ -102,7 +106,8 @@ class Enrolment(EnrolmentServiceServicer):
 
     async def _enrol(self, said: str, node: str, request_der: bytes) -> Issued:
         self._spend_a_try()
-        check.node_name(node)
+        if self._denied(check.node_name(node)) is not None:
+            raise Refused("this node is denied")
         token, mark, secret = said.partition(".")
         if not mark or len(said) > 256:
             raise Refused("not a token")

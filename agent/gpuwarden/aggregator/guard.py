@@ -19,9 +19,16 @@ May = Callable[[str, Identity | None], bool]
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
     """Denies what is not allowed, before the method sees anything of it."""
 
-    def __init__(self, identity_of: IdentityOf, may: May) -> None:
+    def __init__(
+        self,
+        identity_of: IdentityOf,
+        may: May,
+        denied: Callable[[str], str | None] = lambda name: None,
+    ) -> None:
+        """``denied``: why a node is kept out; ``None``: it is not."""
         self._identity_of = identity_of
         self._may = may
+        self._denied = denied
         self.denied = 0
 
     async def intercept_service(
@@ -43,7 +50,10 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generi
             why = f"{who.role if who else ''} may not call {method}"
         except Refused as refused:
             who, why = None, str(refused)
-        if self._may(method, who):
+        kept_out = self._denied(who.name) if who is not None and who.role is Role.NODE else None
+        if kept_out is not None and who is not None:
+            why = f"node {who.name} is denied: {kept_out}"
+        elif self._may(method, who):
             return
         self.denied += 1
         get_log().warning("call_denied", method=method, who=who.name if who else "nobody", why=why)

@@ -9,6 +9,7 @@ import grpc
 
 from gpuwarden.aggregator import asking
 from gpuwarden.aggregator.asking import Asking
+from gpuwarden.aggregator.denials import Denials
 from gpuwarden.aggregator.enrolment import Enrolment
 from gpuwarden.aggregator.ingest import Ingest
 from gpuwarden.aggregator.lead import Others
@@ -43,6 +44,7 @@ class FleetQuery(FleetQueryServiceServicer):
         asking: Asking,
         orders: Orders,
         enrolment: Enrolment,
+        denials: Denials,
         clock: Clock,
         identity_of: Callable[[Any], Identity],
         version: str,
@@ -55,6 +57,7 @@ class FleetQuery(FleetQueryServiceServicer):
         self._asking = asking
         self._orders = orders
         self._enrolment = enrolment
+        self._denials = denials
         self._clock = clock
         self._identity_of = identity_of
         self._version = version
@@ -265,6 +268,21 @@ class FleetQuery(FleetQueryServiceServicer):
         except GpuwardenError as error:
             await _end(context, error)
         return pb.InviteResponse(schema_version=SCHEMA_VERSION, join=join)
+
+    async def Deny(self, request: pb.DenyRequest, context: Any) -> pb.DenyResponse:
+        by = self._identity_of(context).name
+        try:
+            await self._denials.deny(request.node, request.reason, by)
+        except GpuwardenError as error:
+            await _end(context, error)
+        return pb.DenyResponse(schema_version=SCHEMA_VERSION)
+
+    async def Allow(self, request: pb.AllowRequest, context: Any) -> pb.AllowResponse:
+        try:
+            await self._denials.allow(request.node, self._identity_of(context).name)
+        except GpuwardenError as error:
+            await _end(context, error)
+        return pb.AllowResponse(schema_version=SCHEMA_VERSION)
 
     def _standing(self, name: str) -> NodeStanding | None:
         return next((e for e in self._fleet.view.nodes if e.greeting.node == name), None)

@@ -174,6 +174,18 @@ class Store(Protocol):
 
     def policy_bundle(self, version: int) -> bytes | None: ...
 
+    def deny(self, node: str, wall: float, who: str, reason: str) -> None:
+        """Keep a node out, whatever certificate it shows."""
+        ...
+
+    def allow(self, node: str) -> bool:
+        """Let it in again; whether it was kept out."""
+        ...
+
+    def denials(self) -> dict[str, str]:
+        """Who is kept out, and why."""
+        ...
+
     def prune(self, before_wall: float) -> None:
         """Let go of events that were told before, and of incidents that were closed before."""
         ...

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from gpuwarden.aggregator import rows, store_policies
+from gpuwarden.aggregator import rows, store_denials, store_policies
 from gpuwarden.aggregator.copy_postgres import dump, load, schema_of
 from gpuwarden.aggregator.postgres import Connection, connected, unavailable
 from gpuwarden.aggregator.store import (
@@ -270,6 +270,15 @@ class PostgresStore:
 
     def policy_bundle(self, version: int) -> bytes | None:
         return store_policies.bundle(self._rows, "%s", version)
+
+    def deny(self, node: str, wall: float, who: str, reason: str) -> None:
+        store_denials.add(self._db.execute, "%s", node, wall, who, reason)
+
+    def allow(self, node: str) -> bool:
+        return store_denials.drop(self._db.execute, "%s", node)
+
+    def denials(self) -> dict[str, str]:
+        return store_denials.every(self._rows)
 
     def prune(self, before_wall: float) -> None:
         for table, column in (

@@ -71,5 +71,9 @@ SCRIPTS = (
     CREATE TABLE policy (version BIGINT PRIMARY KEY, wall FLOAT8 NOT NULL, who TEXT NOT NULL,
         rollout TEXT NOT NULL, serial BIGINT NOT NULL, bundle BYTEA NOT NULL);
     """,
+    """
+    CREATE TABLE denial (node TEXT PRIMARY KEY, wall FLOAT8 NOT NULL, who TEXT NOT NULL,
+        reason TEXT NOT NULL);
+    """,
 )
 """Each takes the database from the schema before it to the next; none is ever changed."""

@@ -142,6 +142,12 @@ class Streams:
             stream.is_shown = True
         return stream.newest
 
+    def send_away(self, node: str, why: str) -> None:
+        """End a node's stream: it is not to come back."""
+        stream = self.by_node.get(node)
+        if stream is not None:
+            stream.stop("PERMISSION_DENIED", f"node {node} is denied: {why}"[:300])
+
     def blame(self, stream: Stream, now: float, why: str) -> None:
         """A message was not what it must be; too many, and the node is kept out for a while."""
         self.malformed += 1

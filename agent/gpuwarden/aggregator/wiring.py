@@ -24,6 +24,7 @@ from gpuwarden.aggregator import doors
 from gpuwarden.aggregator.asking import Asking
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.company import Company, join_company
+from gpuwarden.aggregator.denials import Denials
 from gpuwarden.aggregator.enrolment import Enrolment
 from gpuwarden.aggregator.guard import Guard, may_of
 from gpuwarden.aggregator.ingest import Ingest
@@ -94,6 +95,7 @@ class Parts:
     query: FleetQuery
     policies: Policies
     guard: Guard
+    denials: Denials
     own: Own
     company: Company
     pages: HttpServer | None = None
@@ -113,6 +115,7 @@ class Parts:
             "fleet_pages": self.paging.oncall.pages,
             "arrivals_dropped": self.fleet.dropped,
             "calls_denied": self.guard.denied,
+            "nodes_denied": len(self.denials.every()),
             "enrolments_refused": self.enrolment.refused,
             "token_alarms": self.enrolment.alarms,
             "nodes_asked": self.asking.asked,
@@ -148,6 +151,7 @@ async def serve(
         loop.create_task(parts.ingest.reap()),
         loop.create_task(_prune(parts)),
         loop.create_task(parts.own.keep()),
+        loop.create_task(parts.denials.keep()),
         loop.create_task(parts.policies.keep()),
     ]
     lead = parts.company.lead()
@@ -209,6 +213,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
             request_der, identity, ttl_s=centre.certificate_s, wall=wall, names=names
         )
 
+    denials = Denials(store, committer, clock)
     enrolment = Enrolment(
         committer,
         clock,
@@ -216,6 +221,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         root_der=authority.root_der,
         authorities_pem=authority.authorities_pem,
         own_name=AGGREGATOR_NAME,
+        denied=denials.why,
     )
 
     def tell(answers: Answers) -> None:
@@ -249,8 +255,9 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     orders.ingest = ingest
     company.attach(ingest)
     asking = Asking(cfg.ask, lambda name, address: doors.to_node(own.now, name, address))
-    guard = Guard(who, may_of(AT_THE_AGGREGATOR))
+    guard = Guard(who, may_of(AT_THE_AGGREGATOR), denials.why)
     parts: dict[str, Parts] = {}
+    denials.end = ingest.streams.send_away
     query = FleetQuery(
         fleet=fleet,
         store=store,
@@ -258,6 +265,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         asking=asking,
         orders=orders,
         enrolment=enrolment,
+        denials=denials,
         clock=clock,
         identity_of=who,
         version=gpuwarden.__version__,
@@ -278,6 +286,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         query=query,
         policies=policies,
         guard=guard,
+        denials=denials,
         own=own,
         company=company,
     )

@@ -277,3 +277,33 @@ def invite(connect: Callable[[], FleetClient], out: Out, node: str, ttl_s: float
         out.data({"node": node, "join": join})
     else:
         click.echo(join)
+
+
+@fleet.command()
+@click.argument("node")
+@click.option("--reason", required=True, help="Why: stands in the audit, and NODE is told.")
+@asks_fleet
+@answers
+def deny(connect: Callable[[], FleetClient], out: Out, node: str, reason: str) -> None:
+    """Keep NODE out at once, whatever certificate it shows: it was taken over, or its key is lost."""
+    with connect() as client:
+        client.deny(node, reason)
+    _tell(out, node, f"{node} is kept out until `gpuwarden fleet allow {node}`")
+
+
+@fleet.command()
+@click.argument("node")
+@asks_fleet
+@answers
+def allow(connect: Callable[[], FleetClient], out: Out, node: str) -> None:
+    """Let NODE in again, with the certificate it has, or a new one by an invitation."""
+    with connect() as client:
+        client.allow(node)
+    _tell(out, node, f"{node} may come again")
+
+
+def _tell(out: Out, node: str, text: str) -> None:
+    if out.is_json:
+        out.data({"node": node, "text": text})
+    else:
+        out.show([text])

@@ -25,6 +25,8 @@ AT_THE_AGGREGATOR = {
     f"{_QUERY}/WatchFleet": _LOOK,
     f"{_QUERY}/Order": _ACT,
     f"{_QUERY}/Invite": frozenset({Role.ADMIN}),
+    f"{_QUERY}/Deny": frozenset({Role.ADMIN}),
+    f"{_QUERY}/Allow": frozenset({Role.ADMIN}),
     f"{_POLICY}/Policies": _LOOK,
     f"{_POLICY}/PolicyText": _LOOK,
     f"{_POLICY}/PreviewPolicy": _ACT,

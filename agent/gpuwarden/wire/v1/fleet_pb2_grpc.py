@@ -271,6 +271,16 @@ class FleetQueryServiceStub:
                 request_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.InviteRequest.SerializeToString,
                 response_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.InviteResponse.FromString,
                 _registered_method=True)
+        self.Deny = channel.unary_unary(
+                '/gpuwarden.wire.v1.FleetQueryService/Deny',
+                request_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.DenyRequest.SerializeToString,
+                response_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.DenyResponse.FromString,
+                _registered_method=True)
+        self.Allow = channel.unary_unary(
+                '/gpuwarden.wire.v1.FleetQueryService/Allow',
+                request_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowRequest.SerializeToString,
+                response_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowResponse.FromString,
+                _registered_method=True)
 
 
 class FleetQueryServiceServicer:
@@ -332,6 +342,19 @@ class FleetQueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Deny(self, request, context):
+        """Keeps a node out, whatever certificate it shows; and lets it in again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Allow(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetQueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -374,6 +397,16 @@ def add_FleetQueryServiceServicer_to_server(servicer, server):
                     servicer.Invite,
                     request_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.InviteRequest.FromString,
                     response_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.InviteResponse.SerializeToString,
+            ),
+            'Deny': grpc.unary_unary_rpc_method_handler(
+                    servicer.Deny,
+                    request_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.DenyRequest.FromString,
+                    response_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.DenyResponse.SerializeToString,
+            ),
+            'Allow': grpc.unary_unary_rpc_method_handler(
+                    servicer.Allow,
+                    request_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowRequest.FromString,
+                    response_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -593,6 +626,60 @@ class FleetQueryService:
             '/gpuwarden.wire.v1.FleetQueryService/Invite',
             gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.InviteRequest.SerializeToString,
             gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.InviteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Deny(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpuwarden.wire.v1.FleetQueryService/Deny',
+            gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.DenyRequest.SerializeToString,
+            gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.DenyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Allow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpuwarden.wire.v1.FleetQueryService/Allow',
+            gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowRequest.SerializeToString,
+            gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowResponse.FromString,
             options,
             channel_credentials,
             insecure,

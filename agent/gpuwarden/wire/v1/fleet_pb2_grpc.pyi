@@ -129,6 +129,9 @@ class FleetQueryServiceStub:
     """A wish for one node, carried out by its agent. The answer comes when the agent has answered."""
     Invite: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.InviteRequest, _fleet_pb2.InviteResponse]
     """A one-time token for a node that is to join."""
+    Deny: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DenyRequest, _fleet_pb2.DenyResponse]
+    """Keeps a node out, whatever certificate it shows; and lets it in again."""
+    Allow: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.AllowRequest, _fleet_pb2.AllowResponse]
 
 @_typing.type_check_only
 class FleetQueryServiceAsyncStub(FleetQueryServiceStub):
@@ -150,6 +153,9 @@ class FleetQueryServiceAsyncStub(FleetQueryServiceStub):
     """A wish for one node, carried out by its agent. The answer comes when the agent has answered."""
     Invite: _aio.UnaryUnaryMultiCallable[_fleet_pb2.InviteRequest, _fleet_pb2.InviteResponse]  # type: ignore[assignment]
     """A one-time token for a node that is to join."""
+    Deny: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DenyRequest, _fleet_pb2.DenyResponse]  # type: ignore[assignment]
+    """Keeps a node out, whatever certificate it shows; and lets it in again."""
+    Allow: _aio.UnaryUnaryMultiCallable[_fleet_pb2.AllowRequest, _fleet_pb2.AllowResponse]  # type: ignore[assignment]
 
 class FleetQueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """For people and programs: viewers may look, operators may ask for something, administrators may invite."""
@@ -216,5 +222,20 @@ class FleetQueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.InviteResponse, _abc.Awaitable[_fleet_pb2.InviteResponse]]:
         """A one-time token for a node that is to join."""
+
+    @_abc_1.abstractmethod
+    def Deny(
+        self,
+        request: _fleet_pb2.DenyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.DenyResponse, _abc.Awaitable[_fleet_pb2.DenyResponse]]:
+        """Keeps a node out, whatever certificate it shows; and lets it in again."""
+
+    @_abc_1.abstractmethod
+    def Allow(
+        self,
+        request: _fleet_pb2.AllowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.AllowResponse, _abc.Awaitable[_fleet_pb2.AllowResponse]]: ...
 
 def add_FleetQueryServiceServicer_to_server(servicer: FleetQueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
