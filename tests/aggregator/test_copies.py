@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from gpuwarden.aggregator import copies, store_sqlite
+from gpuwarden.aggregator import copies, store_sqlite, store_sqlite_schema
 from gpuwarden.aggregator.store import EPOCHS_PER_RESTORE, Entry, Spent, Store, first_broken
 from gpuwarden.aggregator.store_postgres import PostgresStore
 from gpuwarden.aggregator.store_postgres_schema import SCRIPTS
@@ -228,7 +228,7 @@ def test_an_older_file_is_brought_up_to_date_and_a_copy_of_it_kept(
     store = SqliteStore(tmp_path / "x")
     filled(store)
     store.close()
-    later = (*store_sqlite.SCRIPTS, "CREATE TABLE more (x);")
+    later = (*store_sqlite_schema.SCRIPTS, "CREATE TABLE more (x);")
     monkeypatch.setattr(store_sqlite, "SCRIPTS", later)
     SqliteStore(tmp_path / "x").close()
     with closing(sqlite3.connect(tmp_path / f"x.schema-{len(later) - 1}")) as db:
