@@ -62,6 +62,10 @@ SERVER_OPTIONS = (
     ("grpc.max_concurrent_streams", 16),
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.so_reuseport", 0),
+    # Thousands of nodes may come back at once, and each only waits for its turn: by default calls beyond the
+    # thousandth that waits are cancelled at random.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 40_000),
     # Nodes ping every 30 s; the least that is allowed is far below that, for clocks jitter.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
