@@ -34,6 +34,10 @@ SERVER_OPTIONS = (
     ("grpc.max_concurrent_streams", 16),
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.so_reuseport", 0),
+    # Thousands of nodes may come back at once, and each only waits for its turn: by default calls beyond the
+    # thousandth that waits are cancelled at random.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 40_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
     # Who is at the other end is looked at in the handshake alone: so a certificate that has run out, or an
