@@ -17,6 +17,7 @@ from gpuwarden.wire.v1 import node_pb2 as node
 from gpuwarden.wire.v1 import policy_pb2 as policy
 from gpuwarden.wire.v1.policy_pb2_grpc import PolicyServiceStub
 from tests.aggregator.centre import WAIT_S, Centre, Line, sample
+from tests.aggregator.databases import database
 from tests.policy_bundles import DAY_S, SETTINGS, Signer
 
 GOOD, EVIL = Signer(), Signer()
@@ -305,6 +306,31 @@ def test_stages_are_checked(centre: Centre, stages: list[Any], why: str) -> None
     request = policy.PublishPolicyRequest(bundle=valid(1), stages=stages)
     code, said = refused(desk(centre).PublishPolicy, request)
     assert (code, why in said) == (Code.INVALID_ARGUMENT, True)
+
+
+@pytest.mark.postgres
+def test_two_aggregators_on_one_database_each_give_it_to_their_own_nodes(tmp_path: Path) -> None:
+    keys = {"keys": [GOOD.public], "soak_s": 3600.0}
+    with (
+        database() as url,
+        Centre(tmp_path / "a", policy=keys, aggregator={"store": url}) as a,
+        Centre(tmp_path / "b", policy=keys, aggregator={"store": url}) as b,
+    ):
+        here, there = a.line("n1"), b.line("n2")
+        publish(a, valid(1))
+        assert given(here).policy_version == 1
+        assert given(there).policy_version == 1
+        halt = policy.SteerRolloutRequest(is_halt=True, reason="by the other")
+        assert desk(b).SteerRollout(halt, timeout=WAIT_S).state == "halted"
+        assert policies(a).policies[0].why == "by the other"
+        assert (
+            "not after 1"
+            in refused(
+                desk(b).PublishPolicy, policy.PublishPolicyRequest(bundle=valid(1, note="x"))
+            )[1]
+        )
+        here.close()
+        there.close()
 
 
 def test_a_roll_out_goes_on_after_a_restart(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class PolicyKeeper:
         self._reload = reload
         self._folder = cfg.identity_dir / "policy"
         self._wake = threading.Condition()
+        self._writing = threading.Lock()
+        """What is remembered changes and is written under it: a floor never sinks."""
         self._waiting: bytes | None = None
         self._is_stopping = False
         self._refusals: list[PolicyRefusal] = []
@@ -160,7 +162,9 @@ class PolicyKeeper:
             policy = checked(bundle, self._cfg.policy_keys)
             version = policy.head.version
             self._judge(policy)
-            self._write(replace(self._memory, floor=version, seen_wall=self._clock.wall()), bundle)
+            with self._writing:
+                fresh = replace(self._memory, floor=version, seen_wall=self._clock.wall())
+                self._write(fresh, bundle)
         except Unavailable as error:
             get_log().error("policy_not_taken", reason=str(error))
             self._refuse(version, str(error))
@@ -206,7 +210,8 @@ class PolicyKeeper:
             self._fault = ""
             version = policy.head.version
             self._refusals = [each for each in self._refusals if each.version != version]
-        self._memory = replace(self._memory, floor=max(self._memory.floor, version))
+        with self._writing:
+            self._memory = replace(self._memory, floor=max(self._memory.floor, version))
 
     def _refuse(self, version: int, why: str) -> None:
         get_log().error("policy_refused", version=version, reason=why)
@@ -232,13 +237,14 @@ class PolicyKeeper:
         if not is_over and now - self._marked_at < MARK_EVERY_S:
             return
         self._marked_at = now
-        expired = kept.head.version if is_over else self._memory.expired
-        fresh = replace(self._memory, expired=expired, seen_wall=wall)
-        try:
-            self._write(fresh)
-        except Unavailable as error:
-            self._memory = fresh
-            get_log().error("policy_not_kept", reason=str(error))
+        with self._writing:
+            expired = kept.head.version if is_over else self._memory.expired
+            fresh = replace(self._memory, expired=expired, seen_wall=wall)
+            try:
+                self._write(fresh)
+            except Unavailable as error:
+                self._memory = fresh
+                get_log().error("policy_not_kept", reason=str(error))
         if is_over:
             get_log().error("policy_expired", version=kept.head.version)
             self._reload()

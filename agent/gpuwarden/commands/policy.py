@@ -35,13 +35,13 @@ def _stage(_context: click.Context, _param: click.Parameter, values: Sequence[st
     """``5%``, ``batch-*,dev`` or ``batch-*:10%``."""
     stages = []
     for value in values:
-        groups, _, percent = value.rpartition(":")
-        if not groups and not percent.endswith("%"):
+        groups, mark, percent = value.rpartition(":")
+        if not mark and not percent.endswith("%"):
             groups, percent = percent, "100%"
-        number = percent.removesuffix("%")
-        if not number.isdecimal() or not 1 <= int(number) <= 100:
+        number, named = percent.removesuffix("%"), [each for each in groups.split(",") if each]
+        is_share = number.isdecimal() and len(number) <= 3 and 1 <= int(number) <= 100
+        if not is_share or (not named and (mark or not value.endswith("%"))):
             raise click.BadParameter(f"expected 5%, GROUP,... or GROUP,...:5%, got {value}")
-        named = [each for each in groups.split(",") if each]
         stages.append(pb.RolloutStage(groups=named, percent=int(number)))
     return stages
 
