@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from gpuwarden.aggregator.lead import OwnLead
 from gpuwarden.aggregator.loop import Fleet
 from gpuwarden.aggregator.oncall import FleetOncall
 from gpuwarden.model.fleet import Denial, Permit
@@ -34,7 +35,16 @@ class Told(list[Mapping[str, tuple[list[Permit], list[Denial]]]]):
 def started(count: int) -> tuple[Fleet, SimClock, Told]:
     told, clock = Told(), SimClock(NOW)
     committer: Any = AtOnce()
-    loop = Fleet(CFG, committer, clock, fleet(count), 1, told.append, FleetOncall(ListPager()))
+    loop = Fleet(
+        CFG,
+        committer,
+        clock,
+        fleet(count),
+        OwnLead(1),
+        lambda now, wall: (),
+        told.append,
+        FleetOncall(ListPager()),
+    )
     return loop, clock, told
 
 
