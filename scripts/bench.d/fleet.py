@@ -106,8 +106,11 @@ def floor(folder: Path, address: str) -> Iterator[int]:
     """On the same transport as the aggregator chooses for itself."""
     command = [sys.executable, str(HERE / "fleet_floor.py"), address, str(folder / "floor")]
     environ = {**os.environ, "GRPC_EXPERIMENTS": TRANSPORT}
-    with subprocess.Popen(  # noqa: PLW1509  one thread here
-        command, stdout=subprocess.PIPE, preexec_fn=pin(0), env=environ
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        preexec_fn=pin(0),  # noqa: PLW1509  one thread here
+        env=environ,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
