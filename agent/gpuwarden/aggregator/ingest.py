@@ -19,7 +19,7 @@ from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import GpuwardenError, Refused
 from gpuwarden.log import get_log
-from gpuwarden.model.fleet import Ask, Greeting, Identity
+from gpuwarden.model.fleet import Ask, Greeting, Identity, Told
 from gpuwarden.policy.fleet.fold import Heard, Joined, Left
 from gpuwarden.wire import convert_fleet as convert
 from gpuwarden.wire import fleet_check as check
@@ -30,7 +30,7 @@ from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceServicer
 GREET_S = 10.0
 FULL_S = 0.05
 REAP_S = 1.0
-TOGETHER_S = 0.05
+TOGETHER_S = 0.1
 BY_MAX, BY_MAX_BYTES = 5000, 16 * 2**20
 
 IdentityOf = Callable[[Any], Identity]
@@ -242,18 +242,19 @@ class Ingest(FleetServiceServicer):
             raise Refused("expected a batch")
         batch = message.batch
         convert.check_batch(batch)
-        asks = tuple([convert.from_ask(ask) for ask in batch.asks])
-        events, last_event = [], 0
-        for each in batch.events:
-            told = convert.from_event(each, last_event)
-            last_event = told.sequence
-            events.append(told)
+        asks: tuple[Ask, ...] = ()
+        told: tuple[Told, ...] = ()
+        last_event = 0
+        if batch.asks:
+            asks = tuple([convert.from_ask(ask) for ask in batch.asks])
+        if batch.events:
+            told, last_event = convert.from_events(batch.events)
         report, last_sample = None, stream.samples_seen
-        if batch.samples:
+        if samples := batch.samples:
             # Of older ones nothing is used or kept; that they come in order is all that counts of them.
-            for older in batch.samples[:-1]:
+            for older in samples[:-1]:
                 last_sample = check.rising("sample.sequence", last_sample, older.sequence)
-            newest = batch.samples[-1]
+            newest = samples[-1]
             report = convert.from_sample(newest, last_sample)
             last_sample = report.sequence
             stream.newest, stream.is_shown = newest, False
@@ -265,7 +266,7 @@ class Ingest(FleetServiceServicer):
             log_id=stream.greeting.log_id,
             wall=self._clock.wall(),
             report=report,
-            events=tuple(events),
+            events=told,
             stream=stream.number,
         )
         mark = Mark(
@@ -273,7 +274,7 @@ class Ingest(FleetServiceServicer):
             node=node,
             events_upto=last_event,
             samples_upto=last_sample,
-            has_events=bool(events),
+            has_events=bool(told),
         )
         return entry, mark, asks
 

@@ -14,7 +14,7 @@ from gpuwarden.wire.v1 import fleet_pb2 as pb
 DIRECTIVES_MAX = 64
 QUARANTINE_MAX_S = 3600.0
 TAKEN_OVER = "a newer stream of this node has taken over"
-SAMPLE_ACK_S = 10.0
+SAMPLE_ACK_S = 30.0
 """Samples are acknowledged at most this often, events at once."""
 
 

@@ -3,7 +3,7 @@
 Readings of a sample are checked and counted here, without an object for each of them: this is the hot path.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gpuwarden.errors import Refused
 from gpuwarden.model.finding import Severity
@@ -61,6 +61,13 @@ def from_hello(message: pb.Hello, certified: str) -> Greeting:
 
 def check_batch(message: pb.Batch) -> None:
     """Not more of anything than one message may hold."""
+    is_fine = (
+        len(message.samples) <= check.SAMPLES_MAX
+        and len(message.events) <= check.EVENTS_MAX
+        and len(message.asks) <= check.ASKS_MAX
+    )
+    if is_fine:
+        return
     check.length("batch.events", message.events, check.EVENTS_MAX)
     check.length("batch.samples", message.samples, check.SAMPLES_MAX)
     check.length("batch.asks", message.asks, check.ASKS_MAX)
@@ -164,6 +171,16 @@ def _findings(
         if rule != "cordon" and (worst is None or severity > worst):
             worst = severity
     return worst, tuple(faults)
+
+
+def from_events(messages: Iterable[pb.FleetEvent]) -> tuple[tuple[Told, ...], int]:
+    """Events of one message in the order of their log, and the number of the last."""
+    told: list[Told] = []
+    last = 0
+    for message in messages:
+        told.append(from_event(message, last))
+        last = told[-1].sequence
+    return tuple(told), last
 
 
 def from_event(message: pb.FleetEvent, before: int) -> Told:

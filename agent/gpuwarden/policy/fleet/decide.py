@@ -184,7 +184,9 @@ def _mass(cfg: SightConfig, memory: FleetMemory, group: str, count: int, size: i
 
 def _lasting(cfg: SightConfig, memory: FleetMemory) -> dict[str, tuple[int, int]]:
     """Groups of which a mass was said, and most of it still stands: it is not over because it is old."""
-    said = {i.key for i in memory.incidents if i.gone_at is None}
+    said = {i.key for i in memory.incidents if i.gone_at is None and i.key.startswith("mass ")}
+    if not said:
+        return {}
     sizes = Counter(node.greeting.group for node in memory.nodes.values())
     sick = Counter(n.greeting.group for n in memory.nodes.values() if n.sick_since is not None)
     return {

@@ -22,6 +22,10 @@ class Judged:
     why: str
 
 
+WELL = Judged(state=NodeState.HEALTHY, why="")
+"""What nearly all are, every second."""
+
+
 def resumed(memory: FleetMemory, now: float) -> FleetMemory:
     """After a break in which nothing could be heard, nobody is blamed for it."""
     if now - memory.decided_at <= GAP_S:
@@ -73,7 +77,7 @@ def _judge(
         return Judged(state=NodeState.DEGRADED, why=why)
     if report.degraded:
         return Judged(state=NodeState.DEGRADED, why=report.degraded[0])
-    return Judged(state=NodeState.HEALTHY, why="")
+    return WELL
 
 
 def _silent(
