@@ -10,11 +10,12 @@ from typing import Any
 import click
 from pydantic import BaseModel, BeforeValidator
 
+from gpuwarden.clock import SystemClock
 from gpuwarden.commands.output import EXIT_PROBLEM, Out, Styled, answers, end, jsonable
 from gpuwarden.config import Config
 from gpuwarden.config_files import DEFAULT_PATH, Loaded, load
 from gpuwarden.config_types import parse_bytes
-from gpuwarden.errors import ConfigError
+from gpuwarden.errors import ConfigError, Unavailable
 from gpuwarden.model.tenant import TenantClass
 from gpuwarden.toml_places import Path as Place
 
@@ -39,7 +40,7 @@ def check_config(out: Out, path: Path | None) -> None:
     Exit code 1 when there is one.
     """
     try:
-        loaded = load(path, environ=os.environ)
+        loaded = _in_force(path)
     except ConfigError as error:
         if out.is_json:
             out.data({"ok": False, "faults": error.faults})
@@ -52,6 +53,21 @@ def check_config(out: Out, path: Path | None) -> None:
         return
     files = ", ".join(str(file) for file in loaded.files) or "no file, all defaults"
     out.show([Styled(f"ok: {files}", "green")])
+
+
+def _in_force(path: Path | None) -> Loaded[Config]:
+    """As the agent reads it, with the policy that its fleet has given it."""
+    loaded = load(path, environ=os.environ)
+    if loaded.config.fleet.aggregator is None:
+        return loaded
+    from gpuwarden.adapters.policy_keeper import stored
+
+    try:
+        layer = stored(loaded.config.fleet, SystemClock().wall())
+    except Unavailable as error:
+        click.echo(f"without the fleet's policy: {error}", err=True)
+        return loaded
+    return loaded if layer is None else load(path, environ=os.environ, policy=layer)
 
 
 def _count(number: int, what: str) -> str:
@@ -68,8 +84,8 @@ def config() -> None:
 @click.option("--origin", "has_origin", is_flag=True, help="Say where each value was said.")
 @answers
 def show(out: Out, path: Path | None, has_origin: bool) -> None:
-    """Every setting with its value, as a configuration file (or JSON)."""
-    loaded = load(path, environ=os.environ)
+    """Every setting with its value, as a configuration file (or JSON); in a fleet, under its policy."""
+    loaded = _in_force(path)
     if out.is_json:
         said: dict[str, Any] = {"config": json.loads(loaded.config.model_dump_json(by_alias=True))}
         if has_origin:
