@@ -23,6 +23,7 @@ from gpuwarden.model.policy import PolicyLayer
 from gpuwarden.model.status import AgentInfo
 from gpuwarden.node.journal import FileJournal
 from gpuwarden.reload import Reloader
+from tests.commands.cli_run import run
 from tests.policy_bundles import DAY_S, Signer
 
 GOOD = Signer()
@@ -142,6 +143,22 @@ def test_a_policy_that_no_longer_fits_the_files_does_not_keep_the_agent_from_its
     report = later.report()
     assert (report.version, report.is_expired) == (0, True)
     assert "it does not fit" in report.refusals[0].why
+
+
+def test_people_are_shown_what_is_in_force(host: Host) -> None:
+    _, keeper, _ = host.started()
+    keeper.consider(bundle())
+    shown = run("config", "show", "--origin", "-c", str(host.path)).output
+    assert 'memory = "8GiB"  # fleet policy 1:2' in shown
+    assert 'mode = "enforce"  # agent.toml:2' in shown
+    keeper._deadline = CLOCK.now()
+    keeper.look()
+    shown = run("config", "show", "--origin", "-c", str(host.path)).output
+    assert 'mode = "observe"  # fleet policy 1, which has run out' in shown
+    (host.identity / "policy" / "policy.bundle").write_text("spoilt")
+    done = run("config", "show", "-c", str(host.path))
+    assert 'memory = "20GiB"' in done.output
+    assert "without the fleet's policy" in done.output
 
 
 def test_without_an_identity_it_says_what_to_do(host: Host) -> None:

@@ -21,7 +21,7 @@ from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.errors import ConfigError, GpuwardenError, Refused, Unavailable
 from gpuwarden.log import get_log
 from gpuwarden.model.policy import Policy, PolicyHead, PolicyLayer, PolicyRefusal, PolicyReport
-from gpuwarden.wire.policy_text import BUNDLE_MAX_BYTES
+from gpuwarden.wire.policy_text import BUNDLE_MAX_BYTES, policy_of
 
 REFUSALS_MAX = 8
 WHY_MAX_CHARS = 400
@@ -308,6 +308,24 @@ class PolicyKeeper:
                 name = f"policy {last.version}" if last.version else "a policy"
                 found.append(f"{name} of the fleet was refused: {last.why}")
             return found
+
+
+def stored(cfg: FleetConfig, wall: float) -> PolicyLayer | None:
+    """What a running agent would have in force of the policy on this host's disk, for people who look: its signature
+    is not checked again. ``Unavailable`` where it cannot be read."""
+    folder = cfg.identity_dir / "policy"
+    if cfg.aggregator is None:
+        return None
+    try:
+        policy = policy_of((folder / BUNDLE).read_bytes())
+        expired = int(json.loads((folder / MEMORY).read_bytes())["expired"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, Refused) as error:
+        raise Unavailable(f"{folder}: {error}") from error
+    head = policy.head
+    is_over = head.version <= expired or wall >= head.not_after_wall
+    return PolicyLayer(version=head.version, settings=policy.settings, is_safe_set=is_over)
 
 
 def lost(version: int) -> PolicyLayer:

@@ -10,11 +10,12 @@ from typing import Any
 import click
 from pydantic import BaseModel, BeforeValidator
 
+from gpuwarden.clock import SystemClock
 from gpuwarden.commands.output import EXIT_PROBLEM, Out, Styled, answers, end, jsonable
 from gpuwarden.config_aggregator import AGGREGATOR_PATH, AggregatorConfig
 from gpuwarden.config_files import DEFAULT_PATH, Loaded, load, load_as
 from gpuwarden.config_types import parse_bytes
-from gpuwarden.errors import ConfigError
+from gpuwarden.errors import ConfigError, Unavailable
 from gpuwarden.model.tenant import TenantClass
 from gpuwarden.toml_places import Path as Place
 
@@ -40,7 +41,7 @@ aggregator_option = click.option(
 
 def _read(path: Path | None, *, is_aggregators: bool) -> Loaded[Any]:
     if not is_aggregators:
-        return load(path, environ=os.environ)
+        return _in_force(path)
     main = path or AGGREGATOR_PATH
     return load_as(AggregatorConfig, main, "aggregator.d", path is not None, {})
 
@@ -70,6 +71,21 @@ def check_config(out: Out, path: Path | None, is_aggregators: bool) -> None:
     out.show([Styled(f"ok: {files}", "green")])
 
 
+def _in_force(path: Path | None) -> Loaded[Config]:
+    """As the agent reads it, with the policy that its fleet has given it."""
+    loaded = load(path, environ=os.environ)
+    if loaded.config.fleet.aggregator is None:
+        return loaded
+    from gpuwarden.adapters.policy_keeper import stored
+
+    try:
+        layer = stored(loaded.config.fleet, SystemClock().wall())
+    except Unavailable as error:
+        click.echo(f"without the fleet's policy: {error}", err=True)
+        return loaded
+    return loaded if layer is None else load(path, environ=os.environ, policy=layer)
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
@@ -85,7 +101,7 @@ def config() -> None:
 @click.option("--origin", "has_origin", is_flag=True, help="Say where each value was said.")
 @answers
 def show(out: Out, path: Path | None, is_aggregators: bool, has_origin: bool) -> None:
-    """Every setting with its value, as a configuration file (or JSON)."""
+    """Every setting with its value, as a configuration file (or JSON); in a fleet, under its policy."""
     loaded = _read(path, is_aggregators=is_aggregators)
     if out.is_json:
         said: dict[str, Any] = {"config": json.loads(loaded.config.model_dump_json(by_alias=True))}
