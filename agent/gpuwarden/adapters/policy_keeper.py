@@ -314,7 +314,7 @@ def stored(cfg: FleetConfig, wall: float) -> PolicyLayer | None:
     """What a running agent would have in force of the policy on this host's disk, for people who look: its signature
     is not checked again. ``Unavailable`` where it cannot be read."""
     folder = cfg.identity_dir / "policy"
-    if cfg.aggregator is None:
+    if not cfg.aggregator:
         return None
     try:
         policy = policy_of((folder / BUNDLE).read_bytes())

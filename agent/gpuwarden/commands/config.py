@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator
 
 from gpuwarden.clock import SystemClock
 from gpuwarden.commands.output import EXIT_PROBLEM, Out, Styled, answers, end, jsonable
+from gpuwarden.config import Config
 from gpuwarden.config_aggregator import AGGREGATOR_PATH, AggregatorConfig
 from gpuwarden.config_files import DEFAULT_PATH, Loaded, load, load_as
 from gpuwarden.config_types import parse_bytes
@@ -74,7 +75,7 @@ def check_config(out: Out, path: Path | None, is_aggregators: bool) -> None:
 def _in_force(path: Path | None) -> Loaded[Config]:
     """As the agent reads it, with the policy that its fleet has given it."""
     loaded = load(path, environ=os.environ)
-    if loaded.config.fleet.aggregator is None:
+    if not loaded.config.fleet.aggregator:
         return loaded
     from gpuwarden.adapters.policy_keeper import stored
 
