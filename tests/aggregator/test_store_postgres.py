@@ -187,3 +187,24 @@ def _until_it_waits(url: str, thread: threading.Thread) -> None:
     with psycopg.connect(url, autocommit=True) as db:
         while thread.is_alive() and db.execute(query).fetchone() == (0,):
             thread.join(0.02)
+
+
+def test_who_bears_the_certificates_may_follow_another_while_both_are_trusted(url: str) -> None:
+    def vouched(mark: str, *others: str) -> None:
+        store = PostgresStore(url)
+        try:
+            with store.transaction():
+                store.vouch(mark, others)
+        finally:
+            store.close()
+
+    vouched("one")
+    vouched("one", "two")  # prepared: the next is trusted already
+    vouched("two", "one")  # switched
+    vouched("one", "two")  # another aggregator that has not switched yet
+    vouched("two", "one")
+    vouched("two")  # finished
+    with pytest.raises(Refused, match="another certificate authority"):
+        vouched("one")
+    with pytest.raises(Refused, match="another certificate authority"):
+        vouched("three", "four")

@@ -126,8 +126,8 @@ class Store(Protocol):
         """A fencing number greater than any before."""
         ...
 
-    def vouch(self, fingerprint: str) -> None:
-        """Whose certificates this fleet bears; ``Refused`` when those who use this store have another
+    def vouch(self, fingerprint: str, others: Sequence[str] = ()) -> None:
+        """Whose certificates this fleet bears, and who else is trusted while one authority follows another; ``Refused`` when those who use this store have another
         authority, for its nodes would refuse this one."""
         ...
 

@@ -124,14 +124,14 @@ class PostgresStore:
         assert row is not None
         return int(row[0])
 
-    def vouch(self, fingerprint: str) -> None:
+    def vouch(self, fingerprint: str, others: Sequence[str] = ()) -> None:
         self._db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_MIGRATE,))
-        self._db.execute(
-            "INSERT INTO authority SELECT %s WHERE NOT EXISTS (SELECT 1 FROM authority)",
-            (fingerprint,),
-        )
-        query = "SELECT 1 FROM authority WHERE fingerprint = %s"
-        if self._db.execute(query, (fingerprint,)).fetchone() is None:
+        row = self._db.execute("SELECT fingerprint FROM authority").fetchone()
+        if row is None:
+            self._db.execute("INSERT INTO authority VALUES (%s)", (fingerprint,))
+        elif row[0] in others:
+            self._db.execute("UPDATE authority SET fingerprint = %s", (fingerprint,))
+        elif row[0] != fingerprint:
             raise Refused(
                 "aggregators on this database have another certificate authority, and its nodes would refuse "
                 "this one: copy the folder pki from the state directory of one of them (if that is lost for "

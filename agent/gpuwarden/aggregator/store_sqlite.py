@@ -116,7 +116,7 @@ class SqliteStore:
         )
         self._db.execute("DELETE FROM token WHERE used_wall IS NULL")
 
-    def vouch(self, fingerprint: str) -> None:
+    def vouch(self, fingerprint: str, others: Sequence[str] = ()) -> None:
         return  # the authority lies beside the file
 
     def fence(self, epoch: int) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import hashlib
 import os
 import secrets
 import signal
@@ -199,8 +198,8 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     )
     orders = Orders(cfg.ask, committer, store, clock)
     committer.start()
-    fingerprint = hashlib.sha256(authority.root_der).hexdigest()
-    committer.do(lambda s: s.vouch(fingerprint)).result(10.0)
+    own_mark, *other_marks = authority.fingerprints
+    committer.do(lambda s: s.vouch(own_mark, other_marks)).result(10.0)
     company = join_company(cfg, committer, clock, name, os.environ)
     paging = make_paging(cfg, clock)
     memory = replace(_remembered(store, clock), incidents=paging.standing)

@@ -22,7 +22,8 @@ def authority() -> None:
     """Who signs the fleet's certificates. On the aggregator's host.
 
     A new authority takes three steps, each once every certificate was renewed since the one before, and each
-    followed by a restart of the aggregator: prepare, switch, finish.
+    followed by a restart of the aggregator: prepare, switch, finish. Where several aggregators serve one fleet,
+    copy the folder pki to the others after each step, and start them again too.
     """
 
 

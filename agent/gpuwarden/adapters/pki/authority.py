@@ -64,6 +64,10 @@ class Authority:
         self.domain = domain
         self.root_pem = root.public_bytes(_PEM)
         self.root_der = root.public_bytes(serialization.Encoding.DER)
+        self.fingerprints = tuple(
+            each.fingerprint(hashes.SHA256()).hex() for each in (root, *others)
+        )
+        """Of every authority that is trusted, the one that signs first."""
         self.authorities_pem = b"".join(each.public_bytes(_PEM) for each in (root, *others))
 
     @classmethod
