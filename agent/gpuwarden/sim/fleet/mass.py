@@ -23,7 +23,7 @@ from gpuwarden.sim.fleet.mass_verdict import PAGE_WITHIN_S, Mass, Story, Uncordo
 
 CONNECT_S = 120.0
 PACE_S = 0.01
-QUIET_EVERY_S, SICK_EVERY_S = 10.0, 2.0
+QUIET_EVERY_S, SICK_EVERY_S = 10.0, 4.0
 ORDER_S = 20.0
 POLL_S = 0.2
 
