@@ -128,7 +128,8 @@ class Operator:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(READY_S)
+        if self._thread.is_alive():
+            self._thread.join(READY_S)
 
     def _run(self) -> None:
         nodes = sorted(self._history.domains)
@@ -161,9 +162,17 @@ class Operator:
 
 
 def play(
-    folder: Path, database: str, *, faults: int, nodes: int, seed: int, say: Callable[[str], None]
+    folder: Path,
+    database: str,
+    *,
+    faults: int,
+    nodes: int,
+    seed: int,
+    say: Callable[[str], None],
+    other: tuple[str, Callable[[], None]] | None = None,
 ) -> Result:
-    """So many faults, each of one of both; the database has to be empty."""
+    """So many faults, each of one of both; the database has to be empty. ``other``: instead of ours, a fault by
+    its name."""
     chance, history, result = random.Random(seed), History(), Result()
     both = [Aggregator(folder / name, database) for name in ("one", "two")]
     authority = Authority.open(both[0].folder / "state" / "pki", "gpuwarden", SystemClock().wall())
@@ -187,7 +196,11 @@ def play(
         for number in range(faults):
             # Every kind comes up, in an order that the seed draws.
             kind = FAULTS[number % len(FAULTS)] if number < len(FAULTS) else chance.choice(FAULTS)
-            _hit(kind, chance, both, database)
+            if other is None:
+                _hit(kind, chance, both, database)
+            else:
+                kind, hit = other
+                hit()
             result.faults[kind] = result.faults.get(kind, 0) + 1
             say(f"{number + 1} of {faults}: {kind}")
             _until_acted(history, _actions(history))

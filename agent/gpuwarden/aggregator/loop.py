@@ -119,13 +119,10 @@ class Fleet:
     def tick(self, arrivals: tuple[Joined | Left | Heard, ...]) -> FleetDecision:
         """One pass."""
         now, wall = self._clock.now(), self._clock.wall()
-        memory = fold(self._memory, arrivals)
-        lead = self._leadership.lead()
-        if lead.is_ours and lead.epoch != self._led_epoch:
-            # Under this epoch nobody else grants: what was granted before is all there is.
-            memory = replace(memory, ledger=self._recall(now, wall))
-            self._led_epoch = lead.epoch
-        decision = decide(self._cfg, memory, now, wall, lead.epoch if lead.is_ours else None)
+        self._memory = fold(self._memory, arrivals)
+        lead = self._led(self._leadership.lead(), now, wall)
+        epoch = lead.epoch if lead.is_ours else None
+        decision = decide(self._cfg, self._memory, now, wall, epoch)
         decision = self._intend(decision)
         self._memory = decision.memory
         self._publish(decision, lead, now, wall)
@@ -160,6 +157,18 @@ class Fleet:
         self._told = told
         return answers
 
+    def _led(self, lead: Lead, now: float, wall: float) -> Lead:
+        """At the begin of an epoch of ours the ledger is read: under it nobody else grants, and what was granted
+        before is all there is. Who cannot read it does not lead."""
+        if not lead.is_ours or lead.epoch == self._led_epoch:
+            return lead
+        try:
+            self._memory = replace(self._memory, ledger=self._recall(now, wall))
+        except GpuwardenError as error:
+            return replace(lead, is_ours=False, why=f"what was granted is not known: {error}")
+        self._led_epoch = lead.epoch
+        return lead
+
     def _intend(self, decision: FleetDecision) -> FleetDecision:
         """A permit counts from when it is on disk; one that is not was never given."""
         if not decision.granted:
@@ -172,19 +181,27 @@ class Fleet:
             future.cancel()
             self.failures += 1
             get_log().error("permits_not_kept", reason=str(error), permits=len(granted))
-            # It may still get there: the budget keeps counting it, and nobody hears of it.
-            return self._counted(replace(decision, granted=()), granted)
+            # It may still get there: the budget keeps counting it. Nobody hears of it, now or later: without
+            # what was asked it answers no ask.
+            return self._counted(replace(decision, granted=()), granted, is_kept=False)
         for permit in granted:
             get_log().info(
                 "permit_granted", node=permit.node, kind=permit.kind, subject=permit.subject
             )
         return self._counted(decision, granted)
 
-    def _counted(self, decision: FleetDecision, granted: tuple[Permit, ...]) -> FleetDecision:
+    def _counted(
+        self, decision: FleetDecision, granted: tuple[Permit, ...], *, is_kept: bool = True
+    ) -> FleetDecision:
         """Budgets count what was granted from when it was on disk, not from when that was decided."""
         now, fresh = self._clock.now(), {permit.id for permit in granted}
         ledger = tuple(
-            replace(p, granted_at=now, expires_at=now + (p.expires_at - p.granted_at))
+            replace(
+                p,
+                ask=p.ask if is_kept else "",
+                granted_at=now,
+                expires_at=now + (p.expires_at - p.granted_at),
+            )
             if p.id in fresh
             else p
             for p in decision.memory.ledger

@@ -22,9 +22,7 @@ def connected(url: str, what: str, *, is_reader: bool = False, idle_s: int = 0) 
     options += f" -c idle_in_transaction_session_timeout={STUCK_S}s"
     if idle_s:
         options += f" -c idle_session_timeout={idle_s}s"
-    if is_reader:
-        options += " -c default_transaction_read_only=on"
-    return psycopg.connect(
+    connection = psycopg.connect(
         url,
         connect_timeout=CONNECT_S,
         options=options,
@@ -36,6 +34,10 @@ def connected(url: str, what: str, *, is_reader: bool = False, idle_s: int = 0) 
         keepalives_count=3,
         tcp_user_timeout=STATEMENT_S * 1000,
     )
+    if is_reader:
+        # Not before: target_session_attrs=read-write of an address with several hosts would pass over them all.
+        connection.execute("SET default_transaction_read_only = on")
+    return connection
 
 
 def said(error: psycopg.Error) -> str:

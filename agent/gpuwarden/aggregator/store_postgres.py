@@ -346,9 +346,9 @@ class PostgresStore:
             try:
                 return self._read(query, values)
             except psycopg.Error as error:
-                reader, self._reader = self._reader, None
-                if reader is None or not reader.broken:
+                if self._reader is None or not self._reader.broken:
                     raise unavailable(error) from error
+                self._reader = None
             try:  # it was lost since it was last used: that is no answer yet
                 return self._read(query, values)
             except psycopg.Error as error:
