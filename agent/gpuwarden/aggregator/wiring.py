@@ -141,6 +141,7 @@ class Parts:
             "nodes_asked": self.asking.asked,
             "nodes_unanswered": self.asking.unanswered,
             "policies_delivered": self.policies.delivered,
+            "policy_failures": self.policies.failures,
         }
 
 
