@@ -220,6 +220,7 @@ class Policies:
         if not is_halt and before.state is RolloutState.HALTED:
             head = self.known[version].head
             fresh = rollout.resumed(head, before, self.standings(), self._clock.wall())
+            self._sent.clear()  # who has refused it is given it anew
             return await self._move(fresh, by)
         raise Refused(f"the roll-out of policy {version} is {before.state.value}")
 
