@@ -345,3 +345,20 @@ def test_a_roll_out_goes_on_after_a_restart(tmp_path: Path) -> None:
         assert text.bundle.startswith(b"gpuwarden-policy-1\n")
         code, _ = refused(desk(centre).PolicyText, policy.PolicyTextRequest(version=9))
         assert code is Code.NOT_FOUND
+
+
+def test_a_look_that_fails_is_counted_and_the_next_one_works(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(centre, valid(1))
+
+    def broken(limit: int) -> list[Any]:
+        raise RuntimeError("defect")
+
+    with monkeypatch.context() as bad:
+        bad.setattr(centre.parts.store, "policies", broken)
+        centre.parts.policies._refreshed_at = float("-inf")
+        eventually(lambda: centre.parts.policies.failures, "the failure")
+    line = centre.line("n1")
+    assert given(line).policy_version == 1
+    line.close()

@@ -11,6 +11,8 @@ from click.testing import Result
 
 from gpuwarden.adapters.pki.names import write_credentials
 from gpuwarden.adapters.pki.signing import make_key
+from gpuwarden.commands.policy import _ours
+from gpuwarden.errors import Refused
 from gpuwarden.model.fleet import Role
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1 import node_pb2 as node
@@ -109,6 +111,29 @@ def test_going_back(desk: Desk) -> None:
     assert back.output.endswith("policy 5 says again what policy 1 said\n")
     said = json.loads(desk.ask("show", "--json").output)
     assert (said["settings"], said["head"]["restores"]) == (SETTINGS, 1)
+
+
+def test_security_going_back_signs_nothing_that_was_not_signed_here(tmp_path: Path) -> None:
+    good, evil = make_key(tmp_path / "key"), make_key(tmp_path / "evil")
+    with Centre(tmp_path / "centre", policy={"keys": [good, evil]}) as centre:
+        desk = Desk(tmp_path, centre)
+        (tmp_path / "settings.toml").write_text('[agent]\nmode = "enforce"\n')
+        out = str(desk.bundle(1))
+        words = ("--key", str(tmp_path / "evil"), "--version", "1", "--out", out)
+        assert desk.ask("sign", str(tmp_path / "settings.toml"), *words).exit_code == 0
+        assert desk.ask("publish", out).exit_code == 0
+        back = desk.ask("rollback", "1", "--key", str(tmp_path / "key"))
+        assert back.exit_code == 1
+        assert "not pinned here" in back.output
+        assert list(centre.parts.policies.known) == [1]
+        both = ("--key", str(tmp_path / "key"), "--signed-by", evil)
+        assert desk.ask("rollback", "1", *both).exit_code == 0
+
+
+def test_security_an_aggregator_that_gives_another_policy_is_found_out(desk: Desk) -> None:
+    desk.sign(2)
+    with pytest.raises(Refused, match="gave policy 2 for policy 1"):
+        _ours(desk.bundle(2).read_bytes(), 1, desk.folder / "key", ())
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from gpuwarden.sim.incident.fleet import SimFleet
 from tests.e2e.agent import Agent, MakeAgent
 from tests.e2e.plain import Plain
 
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(240)]
 GIB = 2**30
 LOCAL = """
 [nvml]

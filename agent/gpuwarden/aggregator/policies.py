@@ -17,7 +17,7 @@ from gpuwarden.aggregator.loop import Fleet
 from gpuwarden.aggregator.store import KeptPolicy, Store
 from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import PolicyConfig
-from gpuwarden.errors import GpuwardenError, Refused
+from gpuwarden.errors import Refused
 from gpuwarden.log import get_log
 from gpuwarden.model.fleet import FleetClaim, Identity, NodeStanding, NodeState
 from gpuwarden.model.policy import (
@@ -79,6 +79,7 @@ class Policies:
         self.ingest: Ingest | None = None
         """Who has the nodes and the streams; set before the first look."""
         self.delivered = 0
+        self.failures = 0
 
     def claims(self) -> tuple[FleetClaim, ...]:
         """For the fleet's picture; any thread."""
@@ -99,8 +100,9 @@ class Policies:
         while True:
             try:
                 await self.look()
-            except (GpuwardenError, TimeoutError) as error:
-                get_log().error("policies_failed", reason=str(error))
+            except Exception as error:  # noqa: BLE001  the boundary: the next look sees the same again
+                self.failures += 1
+                get_log().error("policies_failed", reason=repr(error))
             await asyncio.sleep(LOOK_S if self.known else REFRESH_S)
 
     async def look(self) -> None:
@@ -218,6 +220,7 @@ class Policies:
         if not is_halt and before.state is RolloutState.HALTED:
             head = self.known[version].head
             fresh = rollout.resumed(head, before, self.standings(), self._clock.wall())
+            self._sent.clear()  # who has refused it is given it anew
             return await self._move(fresh, by)
         raise Refused(f"the roll-out of policy {version} is {before.state.value}")
 

@@ -124,6 +124,7 @@ class Parts:
             "nodes_unanswered": self.asking.unanswered,
             **self.company.counters(),
             "policies_delivered": self.policies.delivered,
+            "policy_failures": self.policies.failures,
         }
 
 

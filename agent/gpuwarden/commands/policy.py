@@ -14,8 +14,10 @@ from gpuwarden.commands.fleet import asks_fleet
 from gpuwarden.commands.fleet_panes import as_data
 from gpuwarden.commands.output import EXIT_PROBLEM, Out, Styled, answers, end
 from gpuwarden.commands.policy_panes import preview_parts, status_parts
+from gpuwarden.commands.words import plain
 from gpuwarden.config_types import parse_seconds
 from gpuwarden.errors import Refused, Unavailable
+from gpuwarden.model.policy import Policy
 from gpuwarden.wire import policy_text
 from gpuwarden.wire.v1 import policy_pb2 as pb
 
@@ -234,17 +236,29 @@ def publish(
 @click.argument("version", type=click.IntRange(1))
 @key_option
 @click.option("--note", default="", help="Why.")
+@click.option(
+    "--signed-by", "others", multiple=True, help="An earlier public key, if that signed VERSION."
+)
 @valid_option
 @_asks
 @answers
 def rollback(
-    version: int, key_path: Path, note: str, valid_s: float, connect: Connect, out: Out
+    version: int,
+    key_path: Path,
+    note: str,
+    others: Sequence[str],
+    valid_s: float,
+    connect: Connect,
+    out: Out,
 ) -> None:
-    """Bring back what policy VERSION said: as a new version, signed anew, for all at once."""
+    """Bring back what policy VERSION said: as a new version, signed anew, for all at once.
+
+    What the aggregator has of it is signed again only if this key, or one of --signed-by, has signed it before.
+    """
     from dataclasses import replace
 
     with connect() as client:
-        old = policy_text.policy_of(client.policy_text(version))
+        old = _ours(client.policy_text(version), version, key_path, others)
         newest = client.policies(1).policies[0].version
         head = _head(newest + 1, old.head.fleet, old.head.groups, note, valid_s)
         data = _signed(key_path, replace(head, restores=version), old.settings)
@@ -253,6 +267,16 @@ def rollback(
         out.data({"version": fresh, "restores": version})
     else:
         out.show([Styled(f"policy {fresh} says again what policy {version} said", "green")])
+
+
+def _ours(bundle: bytes, version: int, key_path: Path, others: Sequence[str]) -> Policy:
+    """An aggregator that was taken over hands out what it likes: nothing of that is signed unseen."""
+    from gpuwarden.adapters.pki.signing import load_key, public_of, verified
+
+    found = verified(bundle, [public_of(load_key(key_path)), *others])
+    if found.head.version != version:
+        raise Refused(f"the aggregator gave policy {found.head.version} for policy {version}")
+    return found
 
 
 @policy.command()
@@ -286,7 +310,8 @@ def show(version: int, connect: Connect, out: Out) -> None:
     if out.is_json:
         out.data({"head": found.head, "settings": found.settings, "digest": found.digest})
     else:
-        click.echo(found.bundle.decode())
+        for line in found.bundle.decode().splitlines():
+            click.echo(plain(line))
 
 
 @policy.command()

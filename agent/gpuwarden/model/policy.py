@@ -91,6 +91,8 @@ class Before:
     node: str
     findings: int
     withheld: int
+    has_refused: bool = False
+    """It had refused this very policy when its roll-out was resumed: it is given its time once more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,6 +162,16 @@ def test_halted_stays_until_it_is_resumed_and_then_measures_anew() -> None:
     assert stepped(resumed, worse, 51).state is RolloutState.RUNNING
 
 
+def test_who_had_refused_it_is_given_its_time_once_more_when_it_is_resumed() -> None:
+    nodes = [*fleet(9, 2), refusing("n9")]
+    halted = stepped(begun(nodes[:9]), nodes, 1)
+    assert halted.state is RolloutState.HALTED
+    resumed = rollout.resumed(HEAD, halted, nodes, WALL + 50)
+    assert stepped(resumed, nodes, 51).state is RolloutState.RUNNING
+    assert stepped(resumed, [*nodes[:8], refusing("n8"), nodes[9]], 51).why.startswith("1 of 10")
+    assert "n9 did not apply it" in stepped(resumed, nodes, 50 + CFG.apply_s).why
+
+
 def test_what_was_noted_first_of_a_node_stands() -> None:
     stages = (Stage(groups=("first",)), Stage(groups=("second",)), Stage())
     both = [*fleet(5), *(node(f"m{n}", group="second") for n in range(5))]

@@ -104,7 +104,12 @@ def resumed(
     fresh = replace(
         rollout, state=RolloutState.RUNNING, why="", released_wall=wall, settled_wall=None
     )
-    return replace(fresh, before=_before(head, fresh, nodes))
+    nodes = list(nodes)
+    refusing = {node.node for node in nodes if _refusal(fresh, node) is not None}
+    before = [
+        replace(each, has_refused=each.node in refusing) for each in _before(head, fresh, nodes)
+    ]
+    return replace(fresh, before=tuple(before))
 
 
 def step(
@@ -164,11 +169,11 @@ def _merged(old: tuple[Before, ...], new: tuple[Before, ...]) -> tuple[Before, .
 
 def _worse(cfg: PolicyConfig, rollout: Rollout, members: Sequence[PolicyStanding]) -> str:
     """Why the nodes that have it fare worse than before; empty: they do not."""
+    forgiven = {each.node for each in rollout.before if each.has_refused}
     refusals = [
-        f"{node.node}: {refusal.why}"
+        f"{node.node}: {why}"
         for node in members
-        for refusal in node.report.refusals
-        if refusal.version == rollout.version and node.report.version != rollout.version
+        if node.node not in forgiven and (why := _refusal(rollout, node)) is not None
     ]
     if refusals:
         return f"{len(refusals)} of {len(members)} nodes refuse it: {refusals[0]}"
@@ -186,6 +191,13 @@ def _worse(cfg: PolicyConfig, rollout: Rollout, members: Sequence[PolicyStanding
             name = "findings" if what == "findings" else "withheld actions"
             return f"{are} {name} on {len(seen)} nodes, {were} before"
     return ""
+
+
+def _refusal(rollout: Rollout, node: PolicyStanding) -> str | None:
+    """Why a node would not take it; None: it has not said so."""
+    if node.report.version == rollout.version:
+        return None
+    return next((r.why for r in node.report.refusals if r.version == rollout.version), None)
 
 
 def _named(nodes: Sequence[PolicyStanding]) -> str:
