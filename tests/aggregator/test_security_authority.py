@@ -84,10 +84,10 @@ def test_each_step_waits_until_everybody_can_know(tmp_path: Path) -> None:
         rolling.prepare(tmp_path, WALL)
     with pytest.raises(Refused, match=r"too early by 2[34]\.\d h: nodes that have not renewed"):
         rolling.switch(tmp_path, WALL, DAY_S)
-    rolling.switch(tmp_path, WALL + DAY_S + 60, DAY_S)
+    rolling.switch(tmp_path, WALL + 2 * DAY_S, DAY_S)
     with pytest.raises(Refused, match="too early"):
         rolling.finish(tmp_path, WALL, DAY_S)
-    rolling.finish(tmp_path, WALL + 2 * DAY_S, DAY_S)
+    rolling.finish(tmp_path, WALL + 4 * DAY_S, DAY_S)
     assert [k.role for k in rolling.known(tmp_path)] == [SIGNING]
 
 
