@@ -128,7 +128,9 @@ def pytest_terminal_summary(
         terminalreporter.write_line(line)
     for line in generated.told(terminalreporter.stats.get("passed", [])):
         terminalreporter.write_line(line)
-    if "security" in config.getoption("keyword"):  # what is refused, and to whom: one line a case that held
+    if "security" in config.getoption(
+        "keyword"
+    ):  # what is refused, and to whom: one line a case that held
         for report in terminalreporter.stats.get("passed", []):
             _, _, case = report.nodeid.partition("::")
             terminalreporter.write_line(f"held: {case.removeprefix('test_').replace('_', ' ')}")

@@ -115,13 +115,13 @@ FAULTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="reset under whoever is there",
-        file=f"{REPAIR}/empty.py",
+        file=f"{POLICY}/leaving.py",
         old="    return list(found.values())",
         new="    return []",
     ),
     Mutant(
         name="end the protected to empty a device",
-        file=f"{REPAIR}/empty.py",
+        file=f"{POLICY}/leaving.py",
         old="        if tenant.cls > highest or not guard",
         new="        if not guard",
     ),

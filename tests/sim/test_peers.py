@@ -102,7 +102,8 @@ def test_nvitop_exporter_serves_all(full: SimHost) -> None:
                 page = answer.read().decode()
         except (urllib.error.URLError, ConnectionError):
             return False
-        return bool(page.count("\nprocess_gpu_memory_MiB{") == DEVICES * PROCESSES)
+        processes = page.count("\nprocess_gpu_memory_MiB{")
+        return processes == DEVICES * PROCESSES and page.count("\ngpu_memory_used_MiB{") >= DEVICES
 
     try:
         assert until(complete, timeout_s=30)
