@@ -54,11 +54,13 @@ class Proxy:
         self._may_go_down.set()
 
     def cut(self) -> None:
-        """Every connection ends at once, with a reset; what was held is lost."""
+        """Every connection ends at once; what was held is lost."""
         ends, self._ends = self._ends, []
         for end in ends:
             with suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                end.shutdown(
+                    socket.SHUT_RDWR
+                )  # who reads from it wakes up: a close alone would wait for that
             end.close()
 
     def _accept(self) -> None:

@@ -103,7 +103,8 @@ def test_nvitop_exporter_serves_all(full: SimHost) -> None:
         except (urllib.error.URLError, ConnectionError):
             return False
         processes = page.count("\nprocess_gpu_memory_MiB{")
-        return processes == DEVICES * PROCESSES and page.count("\ngpu_memory_used_MiB{") >= DEVICES
+        devices = page.count("\ngpu_memory_used_MiB{")
+        return bool(processes == DEVICES * PROCESSES and devices >= DEVICES)
 
     try:
         assert until(complete, timeout_s=30)
