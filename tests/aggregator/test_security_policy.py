@@ -17,7 +17,7 @@ from gpuwarden.wire.v1 import node_pb2 as node
 from gpuwarden.wire.v1 import policy_pb2 as policy
 from gpuwarden.wire.v1.policy_pb2_grpc import PolicyServiceStub
 from tests.aggregator.centre import WAIT_S, Centre, Line, sample
-from tests.aggregator.databases import database
+from tests.aggregator.pairs import pair
 from tests.policy_bundles import DAY_S, SETTINGS, Signer
 
 GOOD, EVIL = Signer(), Signer()
@@ -311,11 +311,7 @@ def test_stages_are_checked(centre: Centre, stages: list[Any], why: str) -> None
 @pytest.mark.postgres
 def test_two_aggregators_on_one_database_each_give_it_to_their_own_nodes(tmp_path: Path) -> None:
     keys = {"keys": [GOOD.public], "soak_s": 3600.0}
-    with (
-        database() as url,
-        Centre(tmp_path / "a", policy=keys, aggregator={"store": url}) as a,
-        Centre(tmp_path / "b", policy=keys, aggregator={"store": url}) as b,
-    ):
+    with pair(tmp_path, policy=keys) as (a, b, _):
         here, there = a.line("n1"), b.line("n2")
         publish(a, valid(1))
         assert given(here).policy_version == 1
