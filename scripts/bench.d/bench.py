@@ -37,7 +37,6 @@ BOUNDS = {
     "flood_kmsg_believed": 0,
     "flood_kmsg_forgeries_missed": 0,
     "flood_kmsg_unaccounted": 0,
-    "flood_kmsg_cpu_percent": 15.0,
 }
 """What it must cost at most."""
 ROWS = (
@@ -68,11 +67,11 @@ ROWS = (
     ("kmsg_line_to_page_median_ms", "  median", "ms"),
     ("kmsg_line_floor_p99_ms", "  floor: a plain reader of the same log, p99", "ms"),
     ("kmsg_lines_missed", "  lines that brought no page", ""),
-    ("flood_cpu_percent", "CPU over 250,000 kernel lines in 6 s, simulated driver", "%"),
+    ("flood_cpu_percent", "CPU over 250,000 kernel lines in 6 s, /dev/kmsg", "%"),
+    ("flood_stream_cpu_percent", "  the same from the simulated driver", "%"),
     ("flood_xids_lost", "  Xid lines that the ring kept and the agent did not see", ""),
     ("flood_xids_kept", "  Xid lines that the ring kept, of 50", ""),
     ("flood_records_lost", "  lines overwritten before they were read, counted", ""),
-    ("flood_kmsg_cpu_percent", "CPU over the same on /dev/kmsg", "%"),
     ("flood_kmsg_believed", "  forged Xid lines believed, of 50", ""),
     ("flood_kmsg_forgeries_missed", "  forged Xid lines read and not counted", ""),
     ("flood_kmsg_unaccounted", "  lines neither read nor counted as lost", ""),
@@ -98,7 +97,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         if "latency" in parts:
             results |= latency.measure(is_kernel=options.kernel_lines)
         if "flood" in parts:
-            results |= flood.simulated(host)
+            results |= flood.simulated(host) | {"flood_source": "simulated"}
+            results["flood_cpu_percent"] = results["flood_stream_cpu_percent"]
             results |= flood.real()
         if "decide" in parts:
             results |= deciding.measure(is_profiled=options.profile)
