@@ -7,14 +7,14 @@ the end of the audit. A connection that was lost is made anew by the next transa
 import hmac
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from gpuwarden.aggregator import rows, store_denials, store_policies
+from gpuwarden.aggregator import rows, store_denials, store_oncall, store_policies
 from gpuwarden.aggregator.copy_postgres import dump, load, schema_of
 from gpuwarden.aggregator.postgres import Connection, connected, unavailable
 from gpuwarden.aggregator.store import (
@@ -23,6 +23,7 @@ from gpuwarden.aggregator.store import (
     Entry,
     KeptIncident,
     KeptOrder,
+    KeptPage,
     KeptPermit,
     KeptPolicy,
     Spent,
@@ -201,6 +202,7 @@ class PostgresStore:
                     "UPDATE orders SET is_done=%s, text=%s WHERE id=%s AND node=%s AND is_done IS NULL",
                     [(e.is_done, e.summary, e.key, node) for node, e in told if e.kind == "order"],
                 )
+                store_oncall.hand_over(cursor.execute, "%s", told, entries[-1].wall)
         return reached
 
     def grant(self, permits: Sequence[Permit]) -> None:
@@ -280,12 +282,27 @@ class PostgresStore:
     def denials(self) -> dict[str, str]:
         return store_denials.every(self._rows)
 
+    def keep_oncall(self, epoch: int, lines: Mapping[str, bytes], gone: Sequence[str]) -> None:
+        self.fence(epoch)
+        store_oncall.keep(self._db.execute, "%s", lines, gone)
+
+    def oncall_lines(self) -> dict[str, bytes]:
+        return store_oncall.lines(self._rows)
+
+    def settle_pages(self, epoch: int, states: Mapping[tuple[str, str], str]) -> None:
+        self.fence(epoch)
+        store_oncall.settle(self._db.execute, "%s", states)
+
+    def pages(self, limit: int) -> list[KeptPage]:
+        return store_oncall.pages(self._rows, "%s", limit)
+
     def prune(self, before_wall: float) -> None:
         for table, column in (
             ("event", "heard_wall"),
             ("incident", "closed_wall"),
             ("certificate", "not_after_wall"),
             ("token", "expires_wall"),
+            ("page", "heard_wall"),
         ):
             query = f"DELETE FROM {table} WHERE {column} < %s"
             self._db.execute(query, (before_wall,))

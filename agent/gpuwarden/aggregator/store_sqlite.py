@@ -10,18 +10,19 @@ import itertools
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from gpuwarden.aggregator import rows, store_denials, store_policies
+from gpuwarden.aggregator import rows, store_denials, store_oncall, store_policies
 from gpuwarden.aggregator.copy_sqlite import copy_of
 from gpuwarden.aggregator.store import (
     AuditLine,
     Entry,
     KeptIncident,
     KeptOrder,
+    KeptPage,
     KeptPermit,
     KeptPolicy,
     Spent,
@@ -172,6 +173,7 @@ class SqliteStore:
                 "UPDATE orders SET is_done=?, text=? WHERE id=? AND node=? AND is_done IS NULL",
                 [(e.is_done, e.summary, e.key, node) for node, e in told if e.kind == "order"],
             )
+            store_oncall.hand_over(self._db.execute, "?", told, entries[-1].wall)
         return reached
 
     def grant(self, permits: Sequence[Permit]) -> None:
@@ -244,11 +246,26 @@ class SqliteStore:
     def denials(self) -> dict[str, str]:
         return store_denials.every(self._rows)
 
+    def keep_oncall(self, epoch: int, lines: Mapping[str, bytes], gone: Sequence[str]) -> None:
+        self.fence(epoch)
+        store_oncall.keep(self._db.execute, "?", lines, gone)
+
+    def oncall_lines(self) -> dict[str, bytes]:
+        return store_oncall.lines(self._rows)
+
+    def settle_pages(self, epoch: int, states: Mapping[tuple[str, str], str]) -> None:
+        self.fence(epoch)
+        store_oncall.settle(self._db.execute, "?", states)
+
+    def pages(self, limit: int) -> list[KeptPage]:
+        return store_oncall.pages(self._rows, "?", limit)
+
     def prune(self, before_wall: float) -> None:
         self._db.execute("DELETE FROM event WHERE heard_wall < ?", (before_wall,))
         self._db.execute("DELETE FROM incident WHERE closed_wall < ?", (before_wall,))
         self._db.execute("DELETE FROM certificate WHERE not_after_wall < ?", (before_wall,))
         self._db.execute("DELETE FROM token WHERE expires_wall < ?", (before_wall,))
+        self._db.execute("DELETE FROM page WHERE heard_wall < ?", (before_wall,))
 
     def greetings(self) -> list[Greeting]:
         found = self._rows("SELECT greeting FROM node ORDER BY node")

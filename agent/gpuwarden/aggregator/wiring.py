@@ -144,7 +144,6 @@ async def serve(
     loop = asyncio.get_running_loop()
     parts.ingest.attach(loop)
     await asyncio.to_thread(parts.company.start)
-    parts.paging.notifier.start()
     parts.fleet.start()
     servers, ports = doors.servers(parts)
     for server in servers:
@@ -177,7 +176,7 @@ async def serve(
             parts.pages.stop()
         await parts.asking.close()
         parts.fleet.stop()
-        parts.paging.notifier.close()
+        parts.paging.reign.close()
         parts.committer.stop()
         parts.company.stop()
         parts.store.close()
@@ -206,8 +205,8 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     own_mark, *other_marks = authority.fingerprints
     committer.do(lambda s: s.vouch(own_mark, other_marks)).result(10.0)
     company = join_company(cfg, committer, clock, name, os.environ)
-    paging = make_paging(cfg, clock)
-    memory = replace(_remembered(store, clock), incidents=paging.standing)
+    paging = make_paging(cfg, clock, store, committer, company.lead)
+    memory = _remembered(store, clock)
 
     who = partial(doors.caller, centre.trust_domain)
 

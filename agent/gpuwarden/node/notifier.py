@@ -28,7 +28,6 @@ from gpuwarden.model.oncall import (
     Receipt,
     Result,
 )
-from gpuwarden.node.sent_log import SentLog
 from gpuwarden.policy.notify import clock_set, due, fold, results, standing
 from gpuwarden.policy.notify.brief import of_incident, of_page
 from gpuwarden.ports_oncall import Heartbeat, Sink
@@ -39,6 +38,7 @@ OUTBOX_MAX = 2048
 CLOCK_SET_S = 2.0
 LOOP_HUNG_S = 30.0
 CLOSE_WAIT_S = 5.0
+OVER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,25 @@ class Outfit:
     cfg: OncallConfig
     sinks: Mapping[str, Sink]
     heartbeat: Heartbeat | None = None
+
+
+class BookLog(Protocol):
+    """Where the book outlasts whoever uses it: implemented by ``SentLog``, and by the aggregator on its store."""
+
+    failures: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether somebody else tells people now: then nothing may be sent from here."""
+        ...
+
+    def read(self) -> Book: ...
+
+    def save(self, before: Book, after: Book) -> None:
+        """On disk when this returns; ``Unavailable`` when it is not."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Lanes(Protocol):
@@ -67,7 +86,7 @@ class Notifier:
     """Implements ``ports.Pager``. ``step`` is one pass; ``start`` makes a thread that makes them."""
 
     def __init__(
-        self, outfit: Outfit, log: SentLog, clock: Clock, host: str, lanes: Lanes | None = None
+        self, outfit: Outfit, log: BookLog, clock: Clock, host: str, lanes: Lanes | None = None
     ) -> None:
         self._outfit = outfit
         self._log = log
@@ -192,7 +211,8 @@ class Notifier:
     # --- a pass ---
 
     def step(self) -> float:
-        """One pass: whatever is due is handed to its sink. Seconds until the next is due by itself."""
+        """One pass: whatever is due is on disk, then handed to its sink. Seconds until the next is due by
+        itself."""
         with self._wake:
             self._catch_up()
             cfg, wall = self._outfit.cfg, self._wall
@@ -201,6 +221,8 @@ class Notifier:
             book, notices = due.orders(cfg, book, wall, busy=self._busy, host=self._host)
             self._replace(book)
             self._keep()
+            if self._log.is_over:
+                return OVER_S
             ready = [(n, self._outfit.sinks[n.sink]) for n in notices]
             self._busy.update(notice.sink for notice in notices)
             beat = self._due_beat()
