@@ -6,7 +6,7 @@ from typing import Protocol
 from gpuwarden.model.audit import Caller
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.ids import IncidentId
-from gpuwarden.model.oncall import Delivery, Matcher, Notice, Page, Receipt, Silence
+from gpuwarden.model.oncall import Book, Delivery, Matcher, Notice, Page, Receipt, Silence
 
 
 class Pager(Protocol):
@@ -74,3 +74,23 @@ class Heartbeat(Protocol):
     def beat(self) -> None:
         """Blocks up to its deadline; errors as those of a sink."""
         ...
+
+
+class BookLog(Protocol):
+    """Where the book outlasts whoever uses it: implemented by ``sent_log``, and in the aggregator's store by
+    ``store_log``."""
+
+    failures: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether somebody else tells people now: then nothing may be sent from here."""
+        ...
+
+    def read(self) -> Book: ...
+
+    def save(self, before: Book, after: Book) -> None:
+        """On disk when this returns; ``Unavailable`` when it is not."""
+        ...
+
+    def close(self) -> None: ...

@@ -54,7 +54,9 @@ def test_one_of_two_tells_and_its_end_is_told_by_whoever_leads_then(tmp_path: Pa
         (key, reason), *more = told(receiver)
         assert (reason, more) == ("first", [])
         assert key.startswith("gpuwarden/fleet-blind-")
-        eventually(lambda: _state(one, "entry").endswith("sent"), "that it was sent is in the store")
+        eventually(
+            lambda: _state(one, "entry").endswith("sent"), "that it was sent is in the store"
+        )
         one.stop()
         eventually(lambda: leads(two), "the second leads")
         blind(line, 2)
@@ -188,7 +190,10 @@ def _waits(url: str) -> bool:
 
 
 def test_who_only_believes_to_lead_tells_nobody(tmp_path: Path) -> None:
-    with Receiver() as receiver, pair(tmp_path, sight=QUICK, oncall=hook(receiver)) as (one, _, url):
+    with (
+        Receiver() as receiver,
+        pair(tmp_path, sight=QUICK, oncall=hook(receiver)) as (one, _, url),
+    ):
         line = one.line("n1")
         line.batch(samples=[sample()])
         line.next()
@@ -201,5 +206,3 @@ def test_who_only_believes_to_lead_tells_nobody(tmp_path: Path) -> None:
         eventually(lambda: oncall.failures, "the page was not taken")
         assert receiver.requests == []
         line.close()
-
-

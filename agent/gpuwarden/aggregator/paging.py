@@ -14,7 +14,8 @@ from gpuwarden.aggregator.store import Store
 from gpuwarden.aggregator.store_log import StoreLog
 from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
-from gpuwarden.node.notifier import BookLog, Outfit
+from gpuwarden.node.notifier import Outfit
+from gpuwarden.ports_oncall import BookLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

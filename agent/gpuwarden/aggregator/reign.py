@@ -8,7 +8,8 @@ from gpuwarden.errors import Unavailable
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.oncall import Book, Delivery, Page
-from gpuwarden.node.notifier import BookLog, Notifier, Outfit
+from gpuwarden.node.notifier import Notifier, Outfit
+from gpuwarden.ports_oncall import BookLog
 
 
 class Reign:

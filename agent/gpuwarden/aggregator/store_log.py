@@ -68,7 +68,9 @@ class StoreLog:
         except (Unavailable, TimeoutError) as error:
             future.cancel()
             self.failures += 1
-            raise Unavailable(f"the store does not take the sent-log: {str(error) or 'slow'}") from error
+            raise Unavailable(
+                f"the store does not take the sent-log: {str(error) or 'slow'}"
+            ) from error
         self._names = (self._names | set(lines)) - set(gone)
 
     def close(self) -> None:

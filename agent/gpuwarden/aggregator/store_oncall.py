@@ -1,12 +1,11 @@
 """The leader's book of on-call, and what nodes hand over, in SQL that both databases speak."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gpuwarden.aggregator.store import KeptPage
 from gpuwarden.model.fleet import Told
 
-OVER = "over"
 _KEEP = "INSERT INTO oncall VALUES (?,?) ON CONFLICT (name) DO UPDATE SET line=excluded.line"
 _HAND_OVER = (
     "INSERT INTO page VALUES (?,?,?,?,'') ON CONFLICT (node, id) DO UPDATE SET payload=excluded.payload, "
@@ -18,46 +17,52 @@ _PAGES = (
     "ORDER BY p.heard_wall, p.node, p.id LIMIT ?"
 )
 
-Execute = Callable[[str, Sequence[Any]], Any]
-Rows = Callable[[str, Sequence[Any]], Iterable[Sequence[Any]]]
 
+class OncallRows:
+    """That part of ``Store``, for a store that says how a value is marked."""
 
-def keep(execute: Execute, mark: str, lines: Mapping[str, bytes], gone: Sequence[str]) -> None:
-    for name, line in lines.items():
-        execute(_KEEP.replace("?", mark), (name, line))
-    for name in gone:
-        execute(f"DELETE FROM oncall WHERE name={mark}", (name,))
+    _mark: str
+    _db: Any
+    _rows: Callable[..., Any]
 
+    def fence(self, epoch: int) -> None:
+        raise NotImplementedError
 
-def lines(rows: Rows) -> dict[str, bytes]:
-    return {name: bytes(line) for name, line in rows("SELECT name, line FROM oncall", ())}
+    def _do(self, query: str, values: Sequence[Any]) -> None:
+        self._db.execute(query.replace("?", self._mark), values)
 
+    def keep_oncall(self, epoch: int, lines: Mapping[str, bytes], gone: Sequence[str]) -> None:
+        self.fence(epoch)
+        for name, line in lines.items():
+            self._do(_KEEP, (name, line))
+        for name in gone:
+            self._do("DELETE FROM oncall WHERE name=?", (name,))
 
-def hand_over(
-    execute: Execute, mark: str, told: Sequence[tuple[str, Told]], wall: float
-) -> None:
-    """A later word about the same incident takes the place of an earlier one."""
-    for node, event in told:
-        if event.kind == "page":
-            execute(_HAND_OVER.replace("?", mark), (node, event.key, wall, event.payload))
+    def oncall_lines(self) -> dict[str, bytes]:
+        return {name: bytes(line) for name, line in self._rows("SELECT name, line FROM oncall")}
 
+    def hand_over(self, told: Sequence[tuple[str, Told]], wall: float) -> None:
+        """A later word about the same incident takes the place of an earlier one."""
+        for node, event in told:
+            if event.kind == "page":
+                self._do(_HAND_OVER, (node, event.key, wall, event.payload))
 
-def settle(execute: Execute, mark: str, states: Mapping[tuple[str, str], str]) -> None:
-    for (node, name), state in states.items():
-        execute(f"UPDATE page SET state={mark} WHERE node={mark} AND id={mark}", (state, node, name))
+    def settle_pages(self, epoch: int, states: Mapping[tuple[str, str], str]) -> None:
+        self.fence(epoch)
+        for (node, name), state in states.items():
+            self._do("UPDATE page SET state=? WHERE node=? AND id=?", (state, node, name))
 
-
-def pages(rows: Rows, mark: str, limit: int) -> list[KeptPage]:
-    return [
-        KeptPage(
-            node=node,
-            id=name,
-            heard_wall=heard_wall,
-            payload=bytes(payload),
-            state=state,
-            incident=None if incident is None else bytes(incident),
-        )
-        for node, name, heard_wall, payload, state, incident in rows(
-            _PAGES.replace("?", mark), (limit,)
-        )
-    ]
+    def pages(self, limit: int) -> list[KeptPage]:
+        return [
+            KeptPage(
+                node=node,
+                id=name,
+                heard_wall=heard_wall,
+                payload=bytes(payload),
+                state=state,
+                incident=None if incident is None else bytes(incident),
+            )
+            for node, name, heard_wall, payload, state, incident in self._rows(
+                _PAGES.replace("?", self._mark), (limit,)
+            )
+        ]

@@ -7,7 +7,7 @@ the end of the audit. A connection that was lost is made anew by the next transa
 import hmac
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from gpuwarden.aggregator.store import (
     Entry,
     KeptIncident,
     KeptOrder,
-    KeptPage,
     KeptPermit,
     KeptPolicy,
     Spent,
@@ -63,8 +62,10 @@ _PUT_INCIDENT = (
 )
 
 
-class PostgresStore:
+class PostgresStore(store_oncall.OncallRows):
     """Implements ``Store``."""
+
+    _mark = "%s"
 
     def __init__(self, url: str, name: str = "", copies: Path | None = None) -> None:
         """Connect, and bring the schema up to date; ``Unavailable`` says why it cannot be used. ``name``: of
@@ -202,7 +203,7 @@ class PostgresStore:
                     "UPDATE orders SET is_done=%s, text=%s WHERE id=%s AND node=%s AND is_done IS NULL",
                     [(e.is_done, e.summary, e.key, node) for node, e in told if e.kind == "order"],
                 )
-                store_oncall.hand_over(cursor.execute, "%s", told, entries[-1].wall)
+                self.hand_over(told, entries[-1].wall)
         return reached
 
     def grant(self, permits: Sequence[Permit]) -> None:
@@ -281,20 +282,6 @@ class PostgresStore:
 
     def denials(self) -> dict[str, str]:
         return store_denials.every(self._rows)
-
-    def keep_oncall(self, epoch: int, lines: Mapping[str, bytes], gone: Sequence[str]) -> None:
-        self.fence(epoch)
-        store_oncall.keep(self._db.execute, "%s", lines, gone)
-
-    def oncall_lines(self) -> dict[str, bytes]:
-        return store_oncall.lines(self._rows)
-
-    def settle_pages(self, epoch: int, states: Mapping[tuple[str, str], str]) -> None:
-        self.fence(epoch)
-        store_oncall.settle(self._db.execute, "%s", states)
-
-    def pages(self, limit: int) -> list[KeptPage]:
-        return store_oncall.pages(self._rows, "%s", limit)
 
     def prune(self, before_wall: float) -> None:
         for table, column in (

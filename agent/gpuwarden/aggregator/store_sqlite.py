@@ -10,7 +10,7 @@ import itertools
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,6 @@ from gpuwarden.aggregator.store import (
     Entry,
     KeptIncident,
     KeptOrder,
-    KeptPage,
     KeptPermit,
     KeptPolicy,
     Spent,
@@ -38,8 +37,10 @@ BUSY_S = 5.0
 CACHED_MAX = 100_000
 
 
-class SqliteStore:
+class SqliteStore(store_oncall.OncallRows):
     """Implements ``Store``."""
+
+    _mark = "?"
 
     def __init__(self, path: Path) -> None:
         """Open the file, made or brought up to date; ``Unavailable`` says why it cannot be used."""
@@ -173,7 +174,7 @@ class SqliteStore:
                 "UPDATE orders SET is_done=?, text=? WHERE id=? AND node=? AND is_done IS NULL",
                 [(e.is_done, e.summary, e.key, node) for node, e in told if e.kind == "order"],
             )
-            store_oncall.hand_over(self._db.execute, "?", told, entries[-1].wall)
+            self.hand_over(told, entries[-1].wall)
         return reached
 
     def grant(self, permits: Sequence[Permit]) -> None:
@@ -245,20 +246,6 @@ class SqliteStore:
 
     def denials(self) -> dict[str, str]:
         return store_denials.every(self._rows)
-
-    def keep_oncall(self, epoch: int, lines: Mapping[str, bytes], gone: Sequence[str]) -> None:
-        self.fence(epoch)
-        store_oncall.keep(self._db.execute, "?", lines, gone)
-
-    def oncall_lines(self) -> dict[str, bytes]:
-        return store_oncall.lines(self._rows)
-
-    def settle_pages(self, epoch: int, states: Mapping[tuple[str, str], str]) -> None:
-        self.fence(epoch)
-        store_oncall.settle(self._db.execute, "?", states)
-
-    def pages(self, limit: int) -> list[KeptPage]:
-        return store_oncall.pages(self._rows, "?", limit)
 
     def prune(self, before_wall: float) -> None:
         self._db.execute("DELETE FROM event WHERE heard_wall < ?", (before_wall,))

@@ -30,7 +30,7 @@ from gpuwarden.model.oncall import (
 )
 from gpuwarden.policy.notify import clock_set, due, fold, results, standing
 from gpuwarden.policy.notify.brief import of_incident, of_page
-from gpuwarden.ports_oncall import Heartbeat, Sink
+from gpuwarden.ports_oncall import BookLog, Heartbeat, Sink
 
 KNOWN_MAX = 512
 FOLLOWED_MAX = 4096
@@ -48,25 +48,6 @@ class Outfit:
     cfg: OncallConfig
     sinks: Mapping[str, Sink]
     heartbeat: Heartbeat | None = None
-
-
-class BookLog(Protocol):
-    """Where the book outlasts whoever uses it: implemented by ``SentLog``, and by the aggregator on its store."""
-
-    failures: int
-
-    @property
-    def is_over(self) -> bool:
-        """Whether somebody else tells people now: then nothing may be sent from here."""
-        ...
-
-    def read(self) -> Book: ...
-
-    def save(self, before: Book, after: Book) -> None:
-        """On disk when this returns; ``Unavailable`` when it is not."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class Lanes(Protocol):
