@@ -67,6 +67,10 @@ class Spool(Protocol):
 
     def take(self, after: int, count: int, max_bytes: int) -> list[tuple[int, bytes]]: ...
 
+    def drop(self, sequence: int) -> bool:
+        """Let go of one event that is never taken; whether it was still here."""
+        ...
+
     def acknowledge(self, upto: int) -> None: ...
 
     def is_new_order(self, order: str) -> bool:

@@ -9,7 +9,7 @@ import random
 import threading
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -181,8 +181,6 @@ class Uplink:
                 self.fault = "the aggregator ended the stream"
             except grpc.RpcError as error:
                 self.fault = f"{error.code().name}: {error.details()}"
-                if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                    self._let_go()
             except GpuwardenError as error:
                 self.fault = str(error)
             except Exception as error:  # noqa: BLE001  the boundary: the next try starts afresh
@@ -202,12 +200,14 @@ class Uplink:
                 wait_s = min(BACKOFF_MAX_S, wait_s * 2)  # none of them answers
             self._stop.wait(self._chance.uniform(0.0, wait_s))
 
-    def _let_go(self) -> None:
-        """The aggregator cannot read what it is sent: without the first of it, the rest may pass."""
-        first = self._spool.take(0, 1, MESSAGE_BYTES)
-        if first:
-            self.rejected += 1
-            self._spool.acknowledge(first[0][0])
+    def _let_go(self, refusals: Iterable[pb.EventRefusal]) -> None:
+        """Events that the aggregator will never take, by its own word: these, and no others, are not sent again."""
+        for refusal in refusals:
+            if self._spool.drop(refusal.sequence):
+                self.rejected += 1
+                get_log().error(
+                    "event_refused", sequence=refusal.sequence, reason=refusal.why[:400]
+                )
 
     def _converse(self) -> None:
         """One stream, from its hello to its end; raises what ended it."""
@@ -249,6 +249,7 @@ class Uplink:
                     self.fault = ""
                     self._desk.linked(True)
                     get_log().info("uplink_up", at=session.address, events_upto=ack.events_upto)
+                self._let_go(ack.refused)  # before what is acknowledged takes them along
                 self._spool.acknowledge(ack.events_upto)
                 with self._wake:
                     session.acked(ack.events_upto, ack.window)

@@ -208,6 +208,7 @@ class Ingest(FleetServiceServicer):
             self.limited += 1
             stream.stop("RESOURCE_EXHAUSTED", "more messages than this node may send")
             return None
+        message: pb.AttendRequest | None = None
         try:
             message = parsed(data)
             batch = message.batch
@@ -216,6 +217,9 @@ class Ingest(FleetServiceServicer):
         except Refused as refused:
             get_log().warning("message_refused", node=stream.greeting.node, reason=str(refused))
             self.streams.blame(stream, now, str(refused))
+            if message is not None and message.batch.events:
+                # What comes after its events must not be taken for all before it: they are sent again.
+                stream.stop("INVALID_ARGUMENT", str(refused))
             return None
         except Exception as error:  # noqa: BLE001  the boundary: one bad message ends one stream
             get_log().error("stream_failed", node=stream.greeting.node, reason=repr(error))
@@ -248,7 +252,11 @@ class Ingest(FleetServiceServicer):
         if batch.asks:
             asks = tuple([convert.from_ask(ask) for ask in batch.asks])
         if batch.events:
-            told, last_event = convert.from_events(batch.events)
+            told, last_event, refused = convert.from_events(batch.events)
+            for sequence, why in refused:
+                get_log().warning("event_refused", node=stream.greeting.node, reason=why)
+                stream.refuse(sequence, why)
+                self.streams.blame(stream, self._clock.now(), why)
         report, last_sample = None, stream.samples_seen
         if samples := batch.samples:
             # Of older ones nothing is used or kept; that they come in order is all that counts of them.
@@ -296,6 +304,7 @@ class Ingest(FleetServiceServicer):
                     events_upto=stream.events_upto,
                     samples_upto=stream.samples_upto,
                     window=self._window(),
+                    refused=stream.next_refused(),
                 )
                 await context.write(pb.AttendResponse(ack=ack, directive=directive))
             if reader.done():

@@ -12,6 +12,7 @@ from gpuwarden.wire import convert_fleet as convert
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 
 DIRECTIVES_MAX = 64
+REFUSED_MAX = 64
 QUARANTINE_MAX_S = 3600.0
 TAKEN_OVER = "a newer stream of this node has taken over"
 SAMPLE_ACK_S = 30.0
@@ -32,6 +33,8 @@ class Stream:
     events_upto: int = 0
     samples_upto: int = 0
     has_news: bool = False
+    refused: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=REFUSED_MAX))
+    """Events that are told to be refused with the next word to the node."""
     malformed: int = 0
     newest: pb.Sample | None = None
     is_shown: bool = False
@@ -60,6 +63,17 @@ class Stream:
         """Have it sent; of many that wait the oldest is dropped."""
         self.directives.append((now, directive))
         self.wake.set()
+
+    def refuse(self, sequence: int, why: str) -> None:
+        """Have the node told that this event is not taken."""
+        self.refused.append((sequence, why[:300]))
+        self.has_news = True
+        self.wake.set()
+
+    def next_refused(self) -> list[pb.EventRefusal]:
+        found = [pb.EventRefusal(sequence=n, why=why) for n, why in self.refused]
+        self.refused.clear()
+        return found
 
     def next_directive(self, now: float) -> pb.Directive | None:
         """The oldest that waits. What it gives leave for ends when it was to end, however long this process

@@ -173,14 +173,22 @@ def _findings(
     return worst, tuple(faults)
 
 
-def from_events(messages: Iterable[pb.FleetEvent]) -> tuple[tuple[Told, ...], int]:
-    """Events of one message in the order of their log, and the number of the last."""
+def from_events(
+    messages: Iterable[pb.FleetEvent],
+) -> tuple[tuple[Told, ...], int, list[tuple[int, str]]]:
+    """Events of one message in the order of their log, the number of the last, and those that are not what they
+    must be, each with why: they take no other along."""
     told: list[Told] = []
+    refused: list[tuple[int, str]] = []
     last = 0
     for message in messages:
-        told.append(from_event(message, last))
-        last = told[-1].sequence
-    return tuple(told), last
+        sequence = check.rising("event.sequence", last, message.sequence)
+        try:
+            told.append(from_event(message, last))
+        except Refused as error:
+            refused.append((sequence, str(error)))
+        last = sequence
+    return tuple(told), last, refused
 
 
 def from_event(message: pb.FleetEvent, before: int) -> Told:

@@ -689,10 +689,15 @@ class Ack(_message.Message):
     EVENTS_UPTO_FIELD_NUMBER: _builtins.int
     SAMPLES_UPTO_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     log_id: _builtins.str
     events_upto: _builtins.int
     samples_upto: _builtins.int
     window: _builtins.int
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventRefusal]:
+        """Events that are not what they must be: they are not kept, and are not to be sent again."""
+
     def __init__(
         self,
         *,
@@ -700,14 +705,39 @@ class Ack(_message.Message):
         events_upto: _builtins.int = ...,
         samples_upto: _builtins.int = ...,
         window: _builtins.int = ...,
+        refused: _abc.Iterable[Global___EventRefusal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_upto", b"events_upto", "log_id", b"log_id", "samples_upto", b"samples_upto", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_upto", b"events_upto", "log_id", b"log_id", "refused", b"refused", "samples_upto", b"samples_upto", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Ack: _TypeAlias = Ack  # noqa: Y015
+
+@_typing.final
+class EventRefusal(_message.Message):
+    """One event that was refused; those beside it were taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    why: _builtins.str
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventRefusal: _TypeAlias = EventRefusal  # noqa: Y015
 
 @_typing.final
 class Directive(_message.Message):
