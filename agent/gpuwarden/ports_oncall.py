@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.model.audit import Caller
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.ids import IncidentId
@@ -94,3 +95,18 @@ class BookLog(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class PageRelay(Protocol):
+    """Who may tell people in this host's place: implemented by ``node.page_desk``."""
+
+    node: str
+    """What this host is called there: part of the key under which either of both tells of an incident."""
+
+    def advance(self, cfg: OncallConfig, book: Book, wall: float) -> Book:
+        """What is handed over, and what is taken back, as of now."""
+        ...
+
+    def is_waiting(self, book: Book) -> bool:
+        """Whether a deadline runs."""
+        ...

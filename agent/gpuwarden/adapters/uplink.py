@@ -23,9 +23,10 @@ from gpuwarden.clock import Clock
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable
 from gpuwarden.log import get_log
+from gpuwarden.model.oncall import HandOver
 from gpuwarden.model.policy import PolicyReport
 from gpuwarden.model.status import View
-from gpuwarden.ports_fleet import FleetDesk, PolicyDesk, Spool
+from gpuwarden.ports_fleet import FleetDesk, PageEar, PolicyDesk, Spool
 from gpuwarden.wire import convert_fleet_node as convert
 from gpuwarden.wire.convert_policy import to_policy_report
 from gpuwarden.wire.v1 import fleet_pb2 as pb
@@ -63,9 +64,11 @@ class Uplink:
         certificate: OwnCertificate,
         clock: Clock,
         policy: PolicyDesk | None = None,
+        pages: PageEar | None = None,
     ) -> None:
         self._cfg = cfg
         self._policy = policy
+        self._pages = pages
         self._source = source
         self._desk = desk
         self._spool = spool
@@ -163,6 +166,12 @@ class Uplink:
             self._spool.append(fitted(event).SerializeToString())
             self._stir()
 
+    def hand_over(self, word: HandOver) -> None:
+        """Any thread: a word about a page, at once."""
+        event = convert.to_hand_over(word, self._clock.now(), self._clock.wall())
+        self._spool.append(fitted(event).SerializeToString())
+        self._stir()
+
     def _keep(self, sample: pb.Sample) -> None:
         with self._wake:
             if len(self._samples) == RING:
@@ -186,6 +195,8 @@ class Uplink:
             except Exception as error:  # noqa: BLE001  the boundary: the next try starts afresh
                 self.fault = f"internal error: {error!r}"
             self._desk.linked(False)
+            if self._pages is not None:
+                self._pages.linked(False)
             if self._stop.is_set():
                 return
             self.failures += 1
@@ -270,6 +281,10 @@ class Uplink:
             return
         self._spool.see_epoch(epoch)
         self._desk.receive(permits, denials, is_required=directive.is_permit_required)
+        if self._pages is not None:
+            told = [word.page for word in directive.pages if word.is_told]
+            taken = [word.page for word in directive.pages]
+            self._pages.heed(directive.takes_pages, taken, told)
         if directive.policy and self._policy is not None:
             self._policy.offer(directive.policy)
         for order in orders:

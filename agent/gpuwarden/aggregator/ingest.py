@@ -63,6 +63,8 @@ class Ingest(FleetServiceServicer):
         self._leadership = leadership
         self._order_done = order_done
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.takes_pages: Callable[[], bool] = lambda: False
+        """Whether people are told here, or where the leader is, in the place of nodes."""
         self.streams = Streams(cfg.ingest)
         self._by: deque[tuple[Stream, bytes, float]] = deque()
         """Samples that wait to be looked at with others."""
@@ -332,6 +334,9 @@ class Ingest(FleetServiceServicer):
             for event in entry.events:
                 if event.kind == "order":
                     self._order_done(mark.node, event.key, event.is_done, event.summary)
+                elif event.kind == "page" and self.takes_pages():
+                    page = pb.HandOver.FromString(event.payload).page
+                    self.direct(mark.node, pb.Directive(pages=[pb.PageWord(page=page)]))
             if stream is None or stream.number != mark.stream:
                 continue
             stream.events_upto = max(stream.events_upto, mark.events_upto)
@@ -367,12 +372,17 @@ class Ingest(FleetServiceServicer):
             return False
         directive.epoch = self._leadership.lead().epoch
         directive.is_permit_required = self._cfg.permit.required
+        directive.takes_pages = self.takes_pages()
         stream.tell(directive, self._clock.now())
         return True
 
     def _standing_directive(self) -> pb.Directive:
         epoch = self._leadership.lead().epoch
-        return pb.Directive(epoch=epoch, is_permit_required=self._cfg.permit.required)
+        return pb.Directive(
+            epoch=epoch,
+            is_permit_required=self._cfg.permit.required,
+            takes_pages=self.takes_pages(),
+        )
 
     def overtaken(self, node: str, number: int) -> None:
         """Any thread: another aggregator has a newer stream of this node."""

@@ -27,6 +27,7 @@ from gpuwarden.aggregator.company import Company, join_company
 from gpuwarden.aggregator.denials import Denials
 from gpuwarden.aggregator.enrolment import Enrolment
 from gpuwarden.aggregator.guard import Guard, may_of
+from gpuwarden.aggregator.handed import Handed
 from gpuwarden.aggregator.ingest import Ingest
 from gpuwarden.aggregator.loop import Answers, Fleet
 from gpuwarden.aggregator.orders import Orders
@@ -91,6 +92,7 @@ class Parts:
     committer: Committer
     fleet: Fleet
     paging: Paging
+    handed: Handed
     ingest: Ingest
     enrolment: Enrolment
     asking: Asking
@@ -122,6 +124,7 @@ class Parts:
             "token_alarms": self.enrolment.alarms,
             "nodes_asked": self.asking.asked,
             "nodes_unanswered": self.asking.unanswered,
+            **self.handed.counters(),
             **self.company.counters(),
             "policies_delivered": self.policies.delivered,
             "policy_failures": self.policies.failures,
@@ -145,6 +148,7 @@ async def serve(
     parts.ingest.attach(loop)
     await asyncio.to_thread(parts.company.start)
     parts.fleet.start()
+    parts.handed.start()
     servers, ports = doors.servers(parts)
     for server in servers:
         await server.start()
@@ -175,6 +179,7 @@ async def serve(
         if parts.pages is not None:
             parts.pages.stop()
         await parts.asking.close()
+        parts.handed.stop()
         parts.fleet.stop()
         parts.paging.reign.close()
         parts.committer.stop()
@@ -256,6 +261,17 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         order_done=orders.done,
     )
     orders.ingest = ingest
+    handed = Handed(
+        cfg.sight,
+        store,
+        committer,
+        clock,
+        paging.reign,
+        company.lead,
+        lambda: fleet.view,
+        ingest,
+    )
+    ingest.takes_pages = handed.takes
     company.attach(ingest)
     asking = Asking(cfg.ask, lambda name, address: doors.to_node(own.now, name, address))
     guard = Guard(who, may_of(AT_THE_AGGREGATOR), denials.why)
@@ -283,6 +299,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         committer=committer,
         fleet=fleet,
         paging=paging,
+        handed=handed,
         ingest=ingest,
         enrolment=enrolment,
         asking=asking,

@@ -1,5 +1,6 @@
 """The node's side of the fleet's messages: what it tells of its newest picture, and what it is told."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from gpuwarden.errors import Refused, Unsupported
@@ -8,6 +9,7 @@ from gpuwarden.model.decision import Incident
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.fleet import Ask, Denial, Greeting, Order, Permit
 from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.oncall import HandOver
 from gpuwarden.model.status import View
 from gpuwarden.model.tenant import Tenant, Use
 from gpuwarden.wire import fleet_check as check
@@ -42,6 +44,12 @@ def to_hello(greeting: Greeting) -> pb.Hello:
         metrics_address=text(greeting.metrics_address),
         policy=None if greeting.policy is None else to_policy_report(greeting.policy),
     )
+
+
+def to_hand_over(word: HandOver, at: float, wall: float) -> pb.FleetEvent:
+    said = {each.name: getattr(word, each.name) for each in dataclasses.fields(word)}
+    message = pb.HandOver(**{k: text(v) if isinstance(v, str) else v for k, v in said.items()})
+    return pb.FleetEvent(at=at, wall=wall, page=message)
 
 
 def to_sample(view: View, sequence: int, withheld: int) -> pb.Sample:
