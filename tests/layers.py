@@ -81,7 +81,7 @@ LAYERS: dict[str, Layer] = {
     "ports_fleet": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_operator": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_host": Layer(own=frozenset({"model"}), third=NOTHING),
-    "ports_oncall": Layer(own=frozenset({"model"}), third=NOTHING),
+    "ports_oncall": Layer(own=frozenset({"model", "config_oncall"}), third=NOTHING),
     "config": Layer(
         own=frozenset(
             {

@@ -1,6 +1,5 @@
 """The node's side of the fleet's messages: what it tells of its newest picture, and what it is told."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from gpuwarden.errors import Refused, Unsupported
@@ -26,6 +25,10 @@ TEXT_TOLD_CHARS = 400
 WHO_BYTES = 16 * 1024
 TTL_MAX_S = 600.0
 NODE_SUBJECT = "node"
+HAND_OVER_CHARS = {
+    **dict.fromkeys(("page", "incident", "severity", "subject", "device", "fault", "pci"), 256),
+    "summary": TEXT_TOLD_CHARS, "own": 256, "acked_by": 256,
+}
 
 
 def to_hello(greeting: Greeting) -> pb.Hello:
@@ -47,8 +50,8 @@ def to_hello(greeting: Greeting) -> pb.Hello:
 
 
 def to_hand_over(word: HandOver, at: float, wall: float) -> pb.FleetEvent:
-    said = {each.name: getattr(word, each.name) for each in dataclasses.fields(word)}
-    message = pb.HandOver(**{k: text(v) if isinstance(v, str) else v for k, v in said.items()})
+    said = {n: text(getattr(word, n)[:size]) for n, size in HAND_OVER_CHARS.items()}
+    message = pb.HandOver(wall=word.wall, **said)
     return pb.FleetEvent(at=at, wall=wall, page=message)
 
 
