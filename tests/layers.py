@@ -68,6 +68,7 @@ LAYERS: dict[str, Layer] = {
     "aggregator.doors": Layer(own=ALL),  # a part of wiring
     "aggregator.paging": Layer(own=ALL),  # a part of wiring
     "aggregator.copies": Layer(own=ALL),  # a part of wiring
+    "aggregator.expiry": Layer(own=ALL),  # a part of wiring
     "aggregator.handed": Layer(own=ALL),  # a part of wiring
     "aggregator.reign": Layer(own=ALL),  # a part of wiring
     "aggregator.store_log": Layer(own=ALL),  # a part of wiring

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,20 +163,23 @@ def test_while_the_centre_is_not_heard_the_node_tells_at_once_under_the_same_key
 
 
 def test_a_page_that_was_taken_and_not_told_comes_back_by_its_deadline(tmp_path: Path) -> None:
-    with Receiver(usual=answer(500)) as dead, Receiver() as near:
-        with Centre(tmp_path / "centre", sight=QUICK, oncall=hook(dead)) as centre:
-            here = PagingNode(centre, tmp_path / "n1", near, page_told_s=5)
-            here.start()
-            try:
-                eventually(lambda: here.uplink.connects, "the node is heard")
-                here.page()
-                dead.wait(1)
-                near.wait(1)
-                assert told(near) == [("n1/inc-1", "first")]
-                eventually(lambda: counters(centre)["node_pages_alone"], "the centre knows")
-                eventually(lambda: not _keys(centre), "the centre has given it up")
-            finally:
-                here.close()
+    with (
+        Receiver(usual=answer(500)) as dead,
+        Receiver() as near,
+        Centre(tmp_path / "centre", sight=QUICK, oncall=hook(dead)) as centre,
+    ):
+        here = PagingNode(centre, tmp_path / "n1", near, page_told_s=5)
+        here.start()
+        try:
+            eventually(lambda: here.uplink.connects, "the node is heard")
+            here.page()
+            dead.wait(1)
+            near.wait(1)
+            assert told(near) == [("n1/inc-1", "first")]
+            eventually(lambda: counters(centre)["node_pages_alone"], "the centre knows")
+            eventually(lambda: not _keys(centre), "the centre has given it up")
+        finally:
+            here.close()
 
 
 def _keys(centre: Centre) -> list[str]:
@@ -270,3 +274,21 @@ def test_what_a_follower_takes_the_leader_tells_and_the_next_one_goes_on(tmp_pat
         far.wait(2)
         assert told(far) == [("n1/inc-1", "first"), ("n1/inc-1", "escalated")]
         line.close()
+
+
+def test_a_certificate_that_is_not_renewed_is_told(tmp_path: Path) -> None:
+    with Receiver() as far, Centre(tmp_path / "c", sight=QUICK, oncall=hook(far)) as centre:
+        soon = SystemClock().wall() + 600
+
+        def given(store: Any) -> None:
+            store.add_certificate("old", "n1", soon - 600)
+            store.add_certificate("new", "n1", soon)
+            store.add_certificate("fine", "n2", soon + 80_000)
+
+        centre.parts.committer.do(given).result(10)
+        assert centre._loop is not None
+        asyncio.run_coroutine_threadsafe(centre.parts.expiry.look(), centre._loop).result(10)
+        far.wait(1)
+        said = far.requests[0].json()
+        assert said["severity"] == "warning"
+        assert "1 node has not renewed their certificate (0 run out): n1" in said["summary"]

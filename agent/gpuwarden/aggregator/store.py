@@ -169,6 +169,10 @@ class Store(Protocol):
 
     def add_certificate(self, serial: str, node: str, not_after_wall: float) -> None: ...
 
+    def certificates_end(self) -> dict[str, float]:
+        """By node, when the newest certificate it was given ends."""
+        ...
+
     def add_order(self, order: KeptOrder, wall: float) -> KeptOrder:
         """Keep it; the one of the same id that was kept before, else itself."""
         ...

@@ -52,6 +52,10 @@ class OncallRows:
         for (node, name), state in states.items():
             self._do("UPDATE page SET state=? WHERE node=? AND id=?", (state, node, name))
 
+    def certificates_end(self) -> dict[str, float]:
+        query = "SELECT node, max(not_after_wall) FROM certificate GROUP BY node"
+        return dict(self._rows(query))
+
     def pages(self, limit: int) -> list[KeptPage]:
         return [
             KeptPage(

@@ -26,6 +26,7 @@ from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.company import Company, join_company
 from gpuwarden.aggregator.denials import Denials
 from gpuwarden.aggregator.enrolment import Enrolment
+from gpuwarden.aggregator.expiry import Expiry
 from gpuwarden.aggregator.guard import Guard, may_of
 from gpuwarden.aggregator.handed import Handed
 from gpuwarden.aggregator.ingest import Ingest
@@ -42,7 +43,7 @@ from gpuwarden.config_aggregator import AGGREGATOR_PATH, AggregatorConfig
 from gpuwarden.config_files import load_as
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.log import configure_log, get_log
-from gpuwarden.model.fleet import Identity, Permit, Role
+from gpuwarden.model.fleet import FleetClaim, Identity, Permit, Role
 from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
 from gpuwarden.policy.fleet.permits import counted_s
 from gpuwarden.policy.fleet.rights import AT_THE_AGGREGATOR
@@ -93,6 +94,7 @@ class Parts:
     fleet: Fleet
     paging: Paging
     handed: Handed
+    expiry: Expiry
     ingest: Ingest
     enrolment: Enrolment
     asking: Asking
@@ -159,6 +161,7 @@ async def serve(
         loop.create_task(_prune(parts)),
         loop.create_task(parts.own.keep()),
         loop.create_task(parts.denials.keep()),
+        loop.create_task(parts.expiry.keep()),
         loop.create_task(parts.policies.keep()),
     ]
     lead = parts.company.lead()
@@ -247,8 +250,19 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         clock,
         lambda bundle: verified(bundle, cfg.policy.keys),
     )
+    expiry = Expiry(
+        store,
+        clock,
+        lasts_s=centre.certificate_s,
+        root_der=authority.root_der,
+        is_denied=denials.why,
+    )
+
+    def claims() -> tuple[FleetClaim, ...]:
+        return (*policies.claims(), *expiry.claims())
+
     fleet = policies.fleet = Fleet(
-        cfg, committer, clock, memory, company, recall, tell, paging.oncall, policies.claims
+        cfg, committer, clock, memory, company, recall, tell, paging.oncall, claims
     )
     ingest = late["ingest"] = policies.ingest = Ingest(
         cfg,
@@ -300,6 +314,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         fleet=fleet,
         paging=paging,
         handed=handed,
+        expiry=expiry,
         ingest=ingest,
         enrolment=enrolment,
         asking=asking,

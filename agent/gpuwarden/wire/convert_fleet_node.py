@@ -27,7 +27,9 @@ TTL_MAX_S = 600.0
 NODE_SUBJECT = "node"
 HAND_OVER_CHARS = {
     **dict.fromkeys(("page", "incident", "severity", "subject", "device", "fault", "pci"), 256),
-    "summary": TEXT_TOLD_CHARS, "own": 256, "acked_by": 256,
+    "summary": TEXT_TOLD_CHARS,
+    "own": 256,
+    "acked_by": 256,
 }
 
 
