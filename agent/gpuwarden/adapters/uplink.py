@@ -216,9 +216,8 @@ class Uplink:
         for refusal in refusals:
             if self._spool.drop(refusal.sequence):
                 self.rejected += 1
-                get_log().error(
-                    "event_refused", sequence=refusal.sequence, reason=refusal.why[:400]
-                )
+                why = refusal.why[:400]
+                get_log().error("event_refused", sequence=refusal.sequence, reason=why)
 
     def _converse(self) -> None:
         """One stream, from its hello to its end; raises what ended it."""
@@ -282,9 +281,7 @@ class Uplink:
         self._spool.see_epoch(epoch)
         self._desk.receive(permits, denials, is_required=directive.is_permit_required)
         if self._pages is not None:
-            told = [word.page for word in directive.pages if word.is_told]
-            taken = [word.page for word in directive.pages]
-            self._pages.heed(directive.takes_pages, taken, told)
+            self._pages.heed(directive.takes_pages, *convert.from_page_words(directive.pages))
         if directive.policy and self._policy is not None:
             self._policy.offer(directive.policy)
         for order in orders:

@@ -22,7 +22,6 @@ from gpuwarden.log import get_log
 from gpuwarden.model.fleet import Ask, Greeting, Identity, Told
 from gpuwarden.policy.fleet.fold import Heard, Joined, Left
 from gpuwarden.wire import convert_fleet as convert
-from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.convert_policy import from_policy_report
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceServicer
@@ -255,19 +254,11 @@ class Ingest(FleetServiceServicer):
             asks = tuple([convert.from_ask(ask) for ask in batch.asks])
         if batch.events:
             told, last_event, refused = convert.from_events(batch.events)
-            for sequence, why in refused:
-                get_log().warning("event_refused", node=stream.greeting.node, reason=why)
-                stream.refuse(sequence, why)
-                self.streams.blame(stream, self._clock.now(), why)
+            self.streams.refuse(stream, refused, self._clock.now())
         report, last_sample = None, stream.samples_seen
-        if samples := batch.samples:
-            # Of older ones nothing is used or kept; that they come in order is all that counts of them.
-            for older in samples[:-1]:
-                last_sample = check.rising("sample.sequence", last_sample, older.sequence)
-            newest = samples[-1]
-            report = convert.from_sample(newest, last_sample)
+        if batch.samples:
+            report = stream.take_samples(batch.samples)
             last_sample = report.sequence
-            stream.newest, stream.is_shown = newest, False
         stream.samples_seen = last_sample
         stream.events_seen = max(stream.events_seen, last_event)
         node = stream.greeting.node
@@ -301,13 +292,7 @@ class Ingest(FleetServiceServicer):
                 directive = stream.next_directive(self._clock.now())
                 if stream.directives:
                     stream.wake.set()
-                ack = pb.Ack(
-                    log_id=stream.greeting.log_id,
-                    events_upto=stream.events_upto,
-                    samples_upto=stream.samples_upto,
-                    window=self._window(),
-                    refused=stream.next_refused(),
-                )
+                ack = stream.next_ack(self._window())
                 await context.write(pb.AttendResponse(ack=ack, directive=directive))
             if reader.done():
                 error = None if reader.cancelled() else reader.exception()
@@ -370,9 +355,7 @@ class Ingest(FleetServiceServicer):
         stream = self.streams.by_node.get(node)
         if stream is None:
             return False
-        directive.epoch = self._leadership.lead().epoch
-        directive.is_permit_required = self._cfg.permit.required
-        directive.takes_pages = self.takes_pages()
+        directive.MergeFrom(self._standing_directive())
         stream.tell(directive, self._clock.now())
         return True
 

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gpuwarden.config_aggregator import IngestConfig
 from gpuwarden.errors import Refused
 from gpuwarden.log import get_log
-from gpuwarden.model.fleet import Greeting
+from gpuwarden.model.fleet import Greeting, Report
 from gpuwarden.wire import convert_fleet as convert
+from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 
 DIRECTIVES_MAX = 64
@@ -64,16 +66,34 @@ class Stream:
         self.directives.append((now, directive))
         self.wake.set()
 
+    def take_samples(self, samples: Sequence[pb.Sample]) -> Report:
+        """The newest of them. Of older ones nothing is used or kept; that they come in order is all that counts of
+        them."""
+        last = self.samples_seen
+        for older in samples[:-1]:
+            last = check.rising("sample.sequence", last, older.sequence)
+        newest = samples[-1]
+        report = convert.from_sample(newest, last)
+        self.newest, self.is_shown = newest, False
+        return report
+
     def refuse(self, sequence: int, why: str) -> None:
         """Have the node told that this event is not taken."""
         self.refused.append((sequence, why[:300]))
         self.has_news = True
         self.wake.set()
 
-    def next_refused(self) -> list[pb.EventRefusal]:
-        found = [pb.EventRefusal(sequence=n, why=why) for n, why in self.refused]
+    def next_ack(self, window: int) -> pb.Ack:
+        """How far everything is committed now, and what of it never will be."""
+        refused = [pb.EventRefusal(sequence=n, why=why) for n, why in self.refused]
         self.refused.clear()
-        return found
+        return pb.Ack(
+            log_id=self.greeting.log_id,
+            events_upto=self.events_upto,
+            samples_upto=self.samples_upto,
+            window=window,
+            refused=refused,
+        )
 
     def next_directive(self, now: float) -> pb.Directive | None:
         """The oldest that waits. What it gives leave for ends when it was to end, however long this process
@@ -161,6 +181,13 @@ class Streams:
         stream = self.by_node.get(node)
         if stream is not None:
             stream.stop("PERMISSION_DENIED", f"node {node} is denied: {why}"[:300])
+
+    def refuse(self, stream: Stream, refused: Sequence[tuple[int, str]], now: float) -> None:
+        """Events by their numbers, each with why: the node is told, and blamed."""
+        for sequence, why in refused:
+            get_log().warning("event_refused", node=stream.greeting.node, reason=why)
+            stream.refuse(sequence, why)
+            self.blame(stream, now, why)
 
     def blame(self, stream: Stream, now: float, why: str) -> None:
         """A message was not what it must be; too many, and the node is kept out for a while."""

@@ -57,6 +57,11 @@ def to_hand_over(word: HandOver, at: float, wall: float) -> pb.FleetEvent:
     return pb.FleetEvent(at=at, wall=wall, page=message)
 
 
+def from_page_words(messages: Sequence[pb.PageWord]) -> tuple[list[str], list[str]]:
+    """Pages that were taken, and those of them of which people were told."""
+    return [each.page for each in messages], [each.page for each in messages if each.is_told]
+
+
 def to_sample(view: View, sequence: int, withheld: int) -> pb.Sample:
     """A picture in short: every device, the largest tenants, the worst findings."""
     snapshot = view.snapshot
