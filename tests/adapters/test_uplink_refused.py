@@ -16,7 +16,7 @@ from tests.sample_view import view
 
 @pytest.fixture
 def centre(tmp_path: Path) -> Iterator[Centre]:
-    with Centre(tmp_path / "centre") as serving:
+    with Centre(tmp_path / "centre", ingest={"quarantine_s": 1, "commit_s": 0.01}) as serving:
         yield serving
 
 
@@ -41,6 +41,23 @@ def test_of_many_only_what_is_refused_is_lost(centre: Centre, tmp_path: Path) ->
         eventually(lambda: here.spool.waiting == 0, "nothing waits")
         assert here.uplink.counters()["fleet", "events_rejected"] == 2
         assert here.uplink.connects == 1  # the stream went on
+    finally:
+        here.close()
+
+
+def test_a_node_that_is_kept_out_for_them_is_told_of_them_first(
+    centre: Centre, tmp_path: Path
+) -> None:
+    here = Node(centre, tmp_path / "n1")
+    for payload in (told("a"), bad(), bad(), bad(), bad(), told("b")):
+        here.spool.append(payload)
+    try:
+        here.start()
+        here.show(view())
+        eventually(lambda: ids(centre) >= {"a", "b"}, "all others")
+        eventually(lambda: here.spool.waiting == 0, "nothing waits")
+        assert here.uplink.rejected == 4
+        assert centre.parts.ingest.streams.quarantines >= 1
     finally:
         here.close()
 

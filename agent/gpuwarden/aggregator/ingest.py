@@ -62,8 +62,7 @@ class Ingest(FleetServiceServicer):
         self._leadership = leadership
         self._order_done = order_done
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.takes_pages: Callable[[], bool] = lambda: False
-        """Whether people are told here, or where the leader is, in the place of nodes."""
+        self.takes_pages: Callable[[], bool] = lambda: False  # whether nodes' pages are sent here
         self.streams = Streams(cfg.ingest)
         self._by: deque[tuple[Stream, bytes, float]] = deque()
         """Samples that wait to be looked at with others."""
@@ -286,6 +285,8 @@ class Ingest(FleetServiceServicer):
             await stream.wake.wait()
             stream.wake.clear()
             if stream.is_ending():
+                if stream.refused:
+                    await context.write(pb.AttendResponse(ack=stream.next_ack(1)))
                 return
             if stream.has_news or stream.directives:
                 stream.has_news = False

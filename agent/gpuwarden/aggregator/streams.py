@@ -124,6 +124,8 @@ class Streams:
         self._cfg = cfg
         self._quarantined: dict[str, tuple[float, float]] = {}
         """By node, until when it is kept out, and how long the last time was."""
+        self._blamed: dict[str, tuple[int, float]] = {}
+        """By node, how many messages were malformed since it was last kept out, and when the last came."""
         self.by_node: dict[str, Stream] = {}
         self.replaced = 0
         self.malformed = 0
@@ -193,9 +195,14 @@ class Streams:
         """A message was not what it must be; too many, and the node is kept out for a while."""
         self.malformed += 1
         stream.malformed += 1
-        if stream.malformed < self._cfg.malformed_max:
-            return
         node = stream.greeting.node
+        # A stream may be ended by one such message: its node's next stream begins with what this one did.
+        count, at = self._blamed.get(node, (0, now))
+        count = count + 1 if now - at < QUARANTINE_MAX_S else 1
+        self._blamed[node] = (count, now)
+        if max(count, stream.malformed) < self._cfg.malformed_max:
+            return
+        del self._blamed[node]
         _, last_s = self._quarantined.get(node, (0.0, self._cfg.quarantine_s / 2))
         for_s = min(QUARANTINE_MAX_S, last_s * 2)
         self._quarantined[node] = (now + for_s, for_s)
