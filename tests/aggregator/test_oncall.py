@@ -113,7 +113,6 @@ def aggregator(folder: Path, sink: ListSink, clock: SimClock) -> tuple[Notifier,
     outfit = Outfit(cfg=cfg, sinks={"list": sink})
     notifier = Notifier(outfit, SentLog(folder), clock, "centre", Here())
     standing = remembered(notifier.book, clock.now())
-    FleetOncall(notifier).begin(standing, clock.wall())
     return notifier, replace(fleet(10), incidents=standing)
 
 

@@ -22,7 +22,6 @@ from gpuwarden.log import get_log
 from gpuwarden.model.fleet import Ask, Greeting, Identity, Told
 from gpuwarden.policy.fleet.fold import Heard, Joined, Left
 from gpuwarden.wire import convert_fleet as convert
-from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.convert_policy import from_policy_report
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceServicer
@@ -63,6 +62,7 @@ class Ingest(FleetServiceServicer):
         self._leadership = leadership
         self._order_done = order_done
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.takes_pages: Callable[[], bool] = lambda: False  # whether nodes' pages are sent here
         self.streams = Streams(cfg.ingest)
         self._by: deque[tuple[Stream, bytes, float]] = deque()
         """Samples that wait to be looked at with others."""
@@ -208,6 +208,7 @@ class Ingest(FleetServiceServicer):
             self.limited += 1
             stream.stop("RESOURCE_EXHAUSTED", "more messages than this node may send")
             return None
+        message: pb.AttendRequest | None = None
         try:
             message = parsed(data)
             batch = message.batch
@@ -216,6 +217,9 @@ class Ingest(FleetServiceServicer):
         except Refused as refused:
             get_log().warning("message_refused", node=stream.greeting.node, reason=str(refused))
             self.streams.blame(stream, now, str(refused))
+            if message is not None and message.batch.events:
+                # What comes after its events must not be taken for all before it: they are sent again.
+                stream.stop("INVALID_ARGUMENT", str(refused))
             return None
         except Exception as error:  # noqa: BLE001  the boundary: one bad message ends one stream
             get_log().error("stream_failed", node=stream.greeting.node, reason=repr(error))
@@ -248,16 +252,12 @@ class Ingest(FleetServiceServicer):
         if batch.asks:
             asks = tuple([convert.from_ask(ask) for ask in batch.asks])
         if batch.events:
-            told, last_event = convert.from_events(batch.events)
+            told, last_event, refused = convert.from_events(batch.events)
+            self.streams.refuse(stream, refused, self._clock.now())
         report, last_sample = None, stream.samples_seen
-        if samples := batch.samples:
-            # Of older ones nothing is used or kept; that they come in order is all that counts of them.
-            for older in samples[:-1]:
-                last_sample = check.rising("sample.sequence", last_sample, older.sequence)
-            newest = samples[-1]
-            report = convert.from_sample(newest, last_sample)
+        if batch.samples:
+            report = stream.take_samples(batch.samples)
             last_sample = report.sequence
-            stream.newest, stream.is_shown = newest, False
         stream.samples_seen = last_sample
         stream.events_seen = max(stream.events_seen, last_event)
         node = stream.greeting.node
@@ -285,18 +285,15 @@ class Ingest(FleetServiceServicer):
             await stream.wake.wait()
             stream.wake.clear()
             if stream.is_ending():
+                if stream.refused:
+                    await context.write(pb.AttendResponse(ack=stream.next_ack(1)))
                 return
             if stream.has_news or stream.directives:
                 stream.has_news = False
                 directive = stream.next_directive(self._clock.now())
                 if stream.directives:
                     stream.wake.set()
-                ack = pb.Ack(
-                    log_id=stream.greeting.log_id,
-                    events_upto=stream.events_upto,
-                    samples_upto=stream.samples_upto,
-                    window=self._window(),
-                )
+                ack = stream.next_ack(self._window())
                 await context.write(pb.AttendResponse(ack=ack, directive=directive))
             if reader.done():
                 error = None if reader.cancelled() else reader.exception()
@@ -323,6 +320,9 @@ class Ingest(FleetServiceServicer):
             for event in entry.events:
                 if event.kind == "order":
                     self._order_done(mark.node, event.key, event.is_done, event.summary)
+                elif event.kind == "page" and self.takes_pages():
+                    page = pb.HandOver.FromString(event.payload).page
+                    self.direct(mark.node, pb.Directive(pages=[pb.PageWord(page=page)]))
             if stream is None or stream.number != mark.stream:
                 continue
             stream.events_upto = max(stream.events_upto, mark.events_upto)
@@ -356,14 +356,17 @@ class Ingest(FleetServiceServicer):
         stream = self.streams.by_node.get(node)
         if stream is None:
             return False
-        directive.epoch = self._leadership.lead().epoch
-        directive.is_permit_required = self._cfg.permit.required
+        directive.MergeFrom(self._standing_directive())
         stream.tell(directive, self._clock.now())
         return True
 
     def _standing_directive(self) -> pb.Directive:
         epoch = self._leadership.lead().epoch
-        return pb.Directive(epoch=epoch, is_permit_required=self._cfg.permit.required)
+        return pb.Directive(
+            epoch=epoch,
+            is_permit_required=self._cfg.permit.required,
+            takes_pages=self.takes_pages(),
+        )
 
     def overtaken(self, node: str, number: int) -> None:
         """Any thread: another aggregator has a newer stream of this node."""

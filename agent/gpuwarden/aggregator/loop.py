@@ -12,6 +12,7 @@ from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import GpuwardenError
 from gpuwarden.log import get_log
 from gpuwarden.model.fleet import Denial, FleetClaim, FleetView, Permit
+from gpuwarden.policy.fleet import incidents
 from gpuwarden.policy.fleet.decide import FleetDecision, decide
 from gpuwarden.policy.fleet.fold import FleetMemory, Heard, Joined, Left, fold
 
@@ -37,9 +38,10 @@ class Fleet:
         recall: Callable[[float, float], tuple[Permit, ...]],
         tell: Callable[[Answers], None],
         oncall: FleetOncall,
-        policy_claims: Callable[[], tuple[FleetClaim, ...]] = tuple,
+        claims: Callable[[], tuple[FleetClaim, ...]] = tuple,
     ) -> None:
-        """``recall``: what was granted before, by every leader there was, on this clock (now, wall)."""
+        """``recall``: what was granted before, by every leader there was, on this clock (now, wall).
+        ``claims``: what others claim about the whole."""
         self._cfg = cfg
         self._committer = committer
         self._clock = clock
@@ -52,7 +54,7 @@ class Fleet:
         self._oncall = oncall
         self._told: dict[tuple[str, str], tuple[float, str]] = {}
         """By node and ask, when it was asked that was answered last, and with what."""
-        self._policy_claims = policy_claims
+        self._claims = claims
         self._wake = threading.Condition()
         self._changes: list[Joined | Left] = []
         self._heard: dict[str, Heard] = {}
@@ -122,13 +124,15 @@ class Fleet:
         self._memory = fold(self._memory, arrivals)
         lead = self._led(self._leadership.lead(), now, wall)
         epoch = lead.epoch if lead.is_ours else None
-        decision = decide(self._cfg, self._memory, now, wall, epoch)
+        decision = decide(self._cfg, self._memory, now, wall, epoch, self._claims())
         decision = self._intend(decision)
         self._memory = decision.memory
         self._publish(decision, lead, now, wall)
         answers = self._fresh(decision)
         if answers:
             self._tell(answers)
+        if not lead.is_ours and lead.epoch > self._led_epoch:
+            self._oncall.end()
         if lead.is_ours:  # one of the aggregators on a database wakes people
             self._oncall.tell(decision, now, wall)
         return decision
@@ -158,14 +162,17 @@ class Fleet:
         return answers
 
     def _led(self, lead: Lead, now: float, wall: float) -> Lead:
-        """At the begin of an epoch of ours the ledger is read: under it nobody else grants, and what was granted
-        before is all there is. Who cannot read it does not lead."""
+        """At the begin of an epoch of ours the ledger and the book of on-call are read: under it nobody else grants
+        or tells, and what was before is all there is. Who cannot read them does not lead."""
         if not lead.is_ours or lead.epoch == self._led_epoch:
             return lead
         try:
-            self._memory = replace(self._memory, ledger=self._recall(now, wall))
+            ledger, told = self._recall(now, wall), self._oncall.begin(lead.epoch, now)
         except GpuwardenError as error:
-            return replace(lead, is_ours=False, why=f"what was granted is not known: {error}")
+            why = f"what was granted and told is not known: {error}"
+            return replace(lead, is_ours=False, why=why)
+        standing = incidents.adopted(self._memory.incidents, told)
+        self._memory = replace(self._memory, ledger=ledger, incidents=standing)
         self._led_epoch = lead.epoch
         return lead
 
@@ -220,7 +227,7 @@ class Fleet:
                 leader=lead.address,
                 leader_unknown=lead.why,
                 nodes=decision.nodes,
-                claims=(*decision.claims, *self._policy_claims()),
+                claims=decision.claims,
                 frozen=decision.frozen,
                 permits_held=held,
             )

@@ -43,9 +43,15 @@ class FleetDecision:
 
 
 def decide(
-    cfg: AggregatorConfig, memory: FleetMemory, now: float, wall: float, epoch: int | None
+    cfg: AggregatorConfig,
+    memory: FleetMemory,
+    now: float,
+    wall: float,
+    epoch: int | None,
+    more: tuple[FleetClaim, ...] = (),
 ) -> FleetDecision:
-    """What is so, and what may be done. Without an epoch another leads: nothing that is asked is answered."""
+    """What is so, and what may be done. Without an epoch another leads: nothing that is asked is answered, and
+    nobody is told anything. ``more``: claims about the whole that others make, of policies and certificates."""
     memory = states.resumed(memory, now)
     memory = replace(memory, ledger=permits.remembered(cfg.permit, memory.ledger, now))
     judged = states.judge(cfg.sight, memory, now)
@@ -69,8 +75,10 @@ def decide(
         )
     )
     memory = replace(memory, ledger=(*memory.ledger, *granted))
-    claims = _claims(cfg.sight, memory, judged, masses, frozen, is_doubtful)
-    kept = incidents.follow(cfg.sight, memory.incidents, claims, now, wall)
+    claims = (*_claims(cfg.sight, memory, judged, masses, frozen, is_doubtful), *more)
+    kept = incidents.follow(
+        cfg.sight, memory.incidents, claims, now, wall, may_page=epoch is not None
+    )
     memory = replace(memory, incidents=kept.standing)
     return FleetDecision(
         memory=memory,
@@ -134,6 +142,7 @@ def _claims(
     claims = []
     if is_doubtful:
         why = "most nodes are not heard at once: look at the aggregator's own network first"
+        why += "; no permits are given"
         claims.append(FleetClaim(key="sight", severity=Severity.CRITICAL, summary=why))
     lasting = _lasting(cfg, memory)
     for group, (count, size) in sorted({**lasting, **masses}.items()):

@@ -214,12 +214,13 @@ def notice(entry: Entry, post: Post, reason: Reason, host: str, wall: float) -> 
     brief = entry.brief
     return Notice(
         id=f"{entry.incident}/{post.sink}/{post.serial}",
-        key=f"{host}/{entry.incident}",
+        # Of a node's incident the same as at the node itself: NODE/INCIDENT.
+        key=entry.incident if brief.node else f"{host}/{entry.incident}",
         sink=post.sink,
         reason=reason,
         severity=entry.severity,
         severities=entry.severities,
-        host=host,
+        host=brief.node or host,
         brief=brief,
         wall=wall,
         first_steps=first_steps(brief.fault, brief.rule, brief.incident, brief.pci),
