@@ -33,6 +33,8 @@ class Stream:
     samples_upto: int = 0
     has_news: bool = False
     malformed: int = 0
+    put_by: int = 0
+    """How many of its messages wait to be looked at."""
     newest: pb.Sample | None = None
     is_shown: bool = False
     """Whether all of ``newest`` was looked at: only then may people see it."""
