@@ -105,7 +105,7 @@ class Ingest(FleetServiceServicer):
         stream.has_news = True
         offset_s = greeting.wall - self._clock.wall() if greeting.wall else None
         self._hear(Joined(at=now, stream=stream.number, greeting=greeting, wall_offset_s=offset_s))
-        stream.tell(self._standing_directive(), now)
+        self.direct(greeting.node, pb.Directive())
         reader = asyncio.create_task(self._read(stream, context))
         try:
             await self._write(stream, context, reader)
@@ -364,10 +364,6 @@ class Ingest(FleetServiceServicer):
         directive.is_permit_required = self._cfg.permit.required
         stream.tell(directive, self._clock.now())
         return True
-
-    def _standing_directive(self) -> pb.Directive:
-        epoch = self._leadership.lead().epoch
-        return pb.Directive(epoch=epoch, is_permit_required=self._cfg.permit.required)
 
     def overtaken(self, node: str, number: int) -> None:
         """Any thread: another aggregator has a newer stream of this node."""
