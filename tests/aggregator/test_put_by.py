@@ -25,12 +25,14 @@ def test_one_streams_messages_come_before_those_of_others_and_in_their_order() -
 
 def test_it_is_full_by_number_and_by_size_and_has_room_again() -> None:
     one, waiting = stream("one"), PutBy()
+    found = [waiting.is_full]
     waiting.add(one, bytes(BYTES_MAX), 0.0)
-    assert waiting.is_full
+    found.append(waiting.is_full)
     waiting.pop()
-    assert not waiting.is_full
+    found.append(waiting.is_full)
     for _ in range(MANY_MAX):
         waiting.add(one, b"", 0.0)
-    assert waiting.is_full
+    found.append(waiting.is_full)
     waiting.pop_all_of(one)
-    assert not waiting.is_full
+    found.append(waiting.is_full)
+    assert found == [False, True, False, True, False]

@@ -12,11 +12,11 @@ from types import FrameType
 
 import pytest
 
-from tests.ingest_guard.__main__ import MORE, verdict
+from tests.ingest_guard.__main__ import verdict
 from tests.ingest_guard.work import NODES, Work
 
-CALLS_PER_REPORT = 60.0
-"""Calls of Python code and of C, as they are counted here."""
+CALLS_MAX = 66
+"""Calls of Python code and of C for one report: a tenth more than there were when this was written."""
 
 
 def test_case_53_a_report_takes_no_more_calls_than_it_did(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_case_53_a_report_takes_no_more_calls_than_it_did(tmp_path: Path) -> Non
         sys.setprofile(None)
     work.close()
     calls = (counts["call"] + counts["c_call"]) / NODES
-    assert calls <= CALLS_PER_REPORT * MORE
+    assert calls <= CALLS_MAX
 
 
 @pytest.mark.parametrize(("ratio", "is_well"), [(1.0, True), (1.25, True), (1.26, False)])

@@ -61,13 +61,14 @@ class Work:
 
     def __init__(self, folder: Path) -> None:
         self._store = SqliteStore(folder / "guard.sqlite")
-        self._keeping: Any = Keeping()
+        self._keeping = Keeping()
+        committer: Any = self._keeping
         self._clock = SystemClock()
         self._heard: list[Heard] = []
         nobody: Any = None
         self._ingest = Ingest(
             AggregatorConfig(),
-            self._keeping,
+            committer,
             self._clock,
             hear=lambda arrival: self._heard.append(arrival),  # type: ignore[arg-type]  # samples alone
             identity_of=nobody,
