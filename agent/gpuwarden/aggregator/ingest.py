@@ -1,7 +1,6 @@
 """FleetService: takes what nodes tell on their streams, and tells them what is committed and wanted."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from gpuwarden.aggregator.enrolment import Enrolment
 from gpuwarden.aggregator.frames import answer_of, is_of_samples, parsed
 from gpuwarden.aggregator.lead import Leadership
 from gpuwarden.aggregator.loop import Answers
+from gpuwarden.aggregator.put_by import PutBy
 from gpuwarden.aggregator.store import Entry, Welcome
 from gpuwarden.aggregator.streams import SAMPLE_ACK_S, Stream, Streams
 from gpuwarden.clock import Clock
@@ -30,7 +30,6 @@ GREET_S = 10.0
 FULL_S = 0.05
 REAP_S = 1.0
 TOGETHER_S = 0.1
-BY_MAX, BY_MAX_BYTES = 5000, 16 * 2**20
 
 IdentityOf = Callable[[Any], Identity]
 Hear = Callable[[Joined | Left | Heard], None]
@@ -64,9 +63,7 @@ class Ingest(FleetServiceServicer):
         self._loop: asyncio.AbstractEventLoop | None = None
         self.takes_pages: Callable[[], bool] = lambda: False  # whether nodes' pages are sent here
         self.streams = Streams(cfg.ingest)
-        self._by: deque[tuple[Stream, bytes, float]] = deque()
-        """Samples that wait to be looked at with others."""
-        self._by_bytes = 0
+        self._by = PutBy()
         self._is_look_due = False
         self.messages = 0
         self.limited = 0
@@ -108,7 +105,7 @@ class Ingest(FleetServiceServicer):
         stream.has_news = True
         offset_s = greeting.wall - self._clock.wall() if greeting.wall else None
         self._hear(Joined(at=now, stream=stream.number, greeting=greeting, wall_offset_s=offset_s))
-        stream.tell(self._standing_directive(), now)
+        self.direct(greeting.node, pb.Directive())
         reader = asyncio.create_task(self._read(stream, context))
         try:
             await self._write(stream, context, reader)
@@ -160,23 +157,18 @@ class Ingest(FleetServiceServicer):
                 return
             now = self._clock.now()
             if is_of_samples(data):
-                if len(self._by) >= BY_MAX or self._by_bytes >= BY_MAX_BYTES:
-                    await self._have_room(stream)
-                self._by.append((stream, data, now))
-                self._by_bytes += len(data)
+                while self._by.is_full and not (self.look_at_samples() or stream.is_ending()):
+                    await asyncio.sleep(FULL_S)
+                self._by.add(stream, data, now)
                 self._look_within(TOGETHER_S)
                 continue
-            while not self.look_at_samples():  # what came before it counts first
+            while not self._look_at_those_of(stream):  # what came before it counts first
                 await asyncio.sleep(FULL_S)
             taken = self._digest(stream, data, now)
             while taken is not None and not self._committer.offer(*taken):
                 await asyncio.sleep(FULL_S)
                 if stream.is_ending():
                     return
-
-    async def _have_room(self, stream: Stream) -> None:
-        while not (self.look_at_samples() or stream.is_ending()):
-            await asyncio.sleep(FULL_S)
 
     def _look_within(self, seconds: float) -> None:
         if not self._is_look_due:
@@ -194,12 +186,24 @@ class Ingest(FleetServiceServicer):
             if self._committer.waiting >= self._cfg.ingest.queue_max:
                 self._look_within(FULL_S)
                 return False
-            stream, data, at = self._by.popleft()
-            self._by_bytes -= len(data)
-            taken = None if stream.is_ending() else self._digest(stream, data, at)
-            if taken is not None:
-                self._committer.offer(*taken)
+            self._look_at(*self._by.pop())
         return True
+
+    def _look_at_those_of(self, stream: Stream) -> bool:
+        """As ``look_at_samples``, of one stream: what is urgent does not wait for the samples of all others."""
+        if not stream.put_by:
+            return True
+        if self._committer.waiting >= self._cfg.ingest.queue_max:
+            return False
+        for each in self._by.pop_all_of(stream):
+            self._look_at(*each)
+        return True
+
+    def _look_at(self, stream: Stream, data: bytes, at: float) -> None:
+        """One that was put by and is so no more."""
+        taken = None if stream.is_ending() else self._digest(stream, data, at)
+        if taken is not None:
+            self._committer.offer(*taken)
 
     def _digest(self, stream: Stream, data: bytes, now: float) -> tuple[Entry, Mark] | None:
         """Check a message and have the fleet hear of it; what of it is to be kept, if anything."""

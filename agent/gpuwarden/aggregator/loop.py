@@ -237,10 +237,14 @@ class Fleet:
 def _merged(before: Heard | None, arrival: Heard) -> Heard:
     if before is None or before.stream != arrival.stream:
         return arrival if before is None or arrival.stream > before.stream else before
-    return replace(
-        arrival,
+    # Written out, as in ``fold``.
+    return Heard(
+        at=arrival.at,
+        stream=arrival.stream,
+        node=arrival.node,
         report=arrival.report or before.report,
         # What was asked a moment ago is still wanted: the next message says it only now and then.
         asks=arrival.asks or before.asks,
+        events_dropped=arrival.events_dropped,
         policy=arrival.policy or before.policy,
     )

@@ -38,6 +38,8 @@ class Stream:
     refused: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=REFUSED_MAX))
     """Events that are told to be refused with the next word to the node."""
     malformed: int = 0
+    put_by: int = 0
+    """How many of its messages wait to be looked at."""
     newest: pb.Sample | None = None
     is_shown: bool = False
     """Whether all of ``newest`` was looked at: only then may people see it."""

@@ -1,5 +1,6 @@
 """The fleet: who speaks, what a node tells of itself, what it may do, and how it is seen from the centre."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -215,7 +216,7 @@ class FleetView:
     at: float
     wall: float
     epoch: int
-    nodes: tuple[NodeStanding, ...] = ()
+    nodes: Collection[NodeStanding] = ()
     claims: tuple[FleetClaim, ...] = ()
     frozen: str = ""
     """Why no permits are given; empty: they are."""

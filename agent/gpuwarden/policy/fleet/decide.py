@@ -1,12 +1,13 @@
 """One pure pass over the fleet: states, claims about the whole, and leave for what nodes ask."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from gpuwarden.config_aggregator import AggregatorConfig, SightConfig
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import (
+    Ask,
     Denial,
     FleetClaim,
     FleetIncident,
@@ -16,7 +17,8 @@ from gpuwarden.model.fleet import (
 )
 from gpuwarden.policy.fleet import incidents, permits, states
 from gpuwarden.policy.fleet.fold import FleetMemory
-from gpuwarden.policy.fleet.states import Judged
+from gpuwarden.policy.fleet.standings import Standings
+from gpuwarden.policy.fleet.states import WELL, Judged
 
 OFFSET_MAX_S = 2.0
 ASKED_S = 15.0
@@ -32,7 +34,7 @@ class FleetDecision:
     with this pass; ``pages`` those of them of which people are to be told now."""
 
     memory: FleetMemory
-    nodes: tuple[NodeStanding, ...]
+    nodes: Collection[NodeStanding]
     claims: tuple[FleetClaim, ...] = ()
     frozen: str = ""
     granted: tuple[Permit, ...] = ()
@@ -59,21 +61,15 @@ def decide(
     is_doubtful = states.in_doubt(cfg.sight, memory, now)
     masses = states.masses(cfg.sight, memory, now)
     frozen = _frozen(memory, masses, is_doubtful)
-    granted, held, denied = (
-        ((), (), ())
-        if epoch is None
-        else _answers(
-            permits.Scene(
-                cfg=cfg.permit,
-                memory=memory,
-                states=judged,
-                frozen=frozen,
-                now=now,
-                wall=wall,
-                epoch=epoch,
-            )
+    asks = [] if epoch is None else _asks(memory, now)
+    granted: tuple[Permit, ...] = ()
+    held: tuple[Permit, ...] = ()
+    denied: tuple[Denial, ...] = ()
+    if epoch is not None and asks:
+        scene = permits.Scene.of(
+            cfg.permit, memory, judged, frozen, now=now, wall=wall, epoch=epoch
         )
-    )
+        granted, held, denied = _answers(scene, asks)
     memory = replace(memory, ledger=(*memory.ledger, *granted))
     claims = (*_claims(cfg.sight, memory, judged, masses, frozen, is_doubtful), *more)
     kept = incidents.follow(
@@ -82,7 +78,7 @@ def decide(
     memory = replace(memory, incidents=kept.standing)
     return FleetDecision(
         memory=memory,
-        nodes=tuple(_standing(memory, name, judged[name]) for name in sorted(memory.nodes)),
+        nodes=Standings(memory.nodes, judged),
         claims=claims,
         frozen="; ".join(dict.fromkeys(frozen.values())),
         granted=granted,
@@ -93,28 +89,34 @@ def decide(
     )
 
 
-def _answers(
-    scene: permits.Scene,
-) -> tuple[tuple[Permit, ...], tuple[Permit, ...], tuple[Denial, ...]]:
-    """Every ask in turn, oldest fault first, each seeing what those before it were given."""
+def _asks(memory: FleetMemory, now: float) -> list[tuple[str, Ask]]:
+    """What is wanted now, oldest fault first."""
     asks = sorted(
         (-ask.age_s, name, ask.id, ask)
-        for name, node in scene.memory.nodes.items()
-        if node.is_connected and scene.now - node.asked_at <= ASKED_S
+        for name, node in memory.nodes.items()
+        if node.asks and node.is_connected and now - node.asked_at <= ASKED_S
         for ask in node.asks
     )
+    return [(name, ask) for _, name, _, ask in asks]
+
+
+def _answers(
+    scene: permits.Scene, asks: list[tuple[str, Ask]]
+) -> tuple[tuple[Permit, ...], tuple[Permit, ...], tuple[Denial, ...]]:
+    """Every ask in turn, each seeing what those before it were given."""
     granted: list[Permit] = []
     held: list[Permit] = []
     denied: list[Denial] = []
-    for _, name, _, ask in asks:
-        ledger = (*scene.memory.ledger, *granted)
+    ledger = list(scene.memory.ledger)
+    for name, ask in asks:
         answer = permits.consider(scene, name, scene.memory.nodes[name], ask, ledger)
         if isinstance(answer, Denial):
             denied.append(answer)
-        elif answer in ledger:
+        elif any(permit is answer for permit in ledger):
             held.append(permits.fenced(answer, scene.epoch))
         else:
             granted.append(answer)
+            ledger.append(answer)
     return tuple(granted), tuple(held), tuple(denied)
 
 
@@ -153,8 +155,9 @@ def _claims(
                 key=f"mass {group}", severity=Severity.CRITICAL, summary=summary, count=count
             )
         )
+    ill = [(name, each.state) for name, each in judged.items() if each is not WELL]
     for state, severity in ((NodeState.SILENT, Severity.ERROR), (NodeState.BLIND, Severity.ERROR)):
-        names = sorted(name for name, each in judged.items() if each.state is state)
+        names = sorted(name for name, its in ill if its is state)
         if names:
             summary = _named(names, state)
             claims.append(
@@ -163,7 +166,7 @@ def _claims(
     skewed = sorted(
         name
         for name, node in memory.nodes.items()
-        if node.is_connected and abs(node.wall_offset_s or 0.0) > OFFSET_MAX_S
+        if node.wall_offset_s and node.is_connected and abs(node.wall_offset_s) > OFFSET_MAX_S
     )
     if skewed:
         summary = _named(skewed, "off by more than 2 s in their wall clocks")
@@ -209,18 +212,3 @@ def _named(names: list[str], what: str) -> str:
     shown = ", ".join(names[:NAMES_SHOWN])
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return f"{len(names)} {'node is' if len(names) == 1 else 'nodes are'} {what}: {shown}{more}"
-
-
-def _standing(memory: FleetMemory, name: str, judged: Judged) -> NodeStanding:
-    node = memory.nodes[name]
-    return NodeStanding(
-        greeting=node.greeting,
-        state=judged.state,
-        why=judged.why,
-        is_connected=node.is_connected,
-        heard_at=node.heard_at,
-        report=node.report,
-        events_dropped=node.events_dropped,
-        wall_offset_s=node.wall_offset_s,
-        policy=node.policy,
-    )

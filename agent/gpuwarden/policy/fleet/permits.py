@@ -4,7 +4,8 @@ Undo is not in here: nobody needs leave to thaw, to lift a cordon or to give bac
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuwarden.config_aggregator import Budget, PermitConfig
@@ -23,12 +24,43 @@ class Scene:
 
     cfg: PermitConfig
     memory: FleetMemory
-    states: Mapping[str, Judged]
     frozen: Mapping[str, str]
     """Groups for which no permits are given, and why."""
     now: float
     wall: float
     epoch: int
+    sizes: Mapping[str, int]
+    """Of the groups."""
+    cordoned: Mapping[str, frozenset[str]]
+    """The nodes that are out of use, by group."""
+
+    @classmethod
+    def of(
+        cls,
+        cfg: PermitConfig,
+        memory: FleetMemory,
+        states: Mapping[str, Judged],
+        frozen: Mapping[str, str],
+        *,
+        now: float,
+        wall: float,
+        epoch: int,
+    ) -> "Scene":
+        """The groups are counted once, for however many asks."""
+        out: dict[str, set[str]] = {}
+        for name, judged in states.items():
+            if judged.state is NodeState.CORDONED:
+                out.setdefault(memory.nodes[name].greeting.group, set()).add(name)
+        return cls(
+            cfg=cfg,
+            memory=memory,
+            frozen=frozen,
+            now=now,
+            wall=wall,
+            epoch=epoch,
+            sizes=Counter([node.greeting.group for node in memory.nodes.values()]),
+            cordoned={group: frozenset(names) for group, names in out.items()},
+        )
 
 
 def counted_s(cfg: PermitConfig) -> float:
@@ -86,11 +118,10 @@ def _stopped(
         spent = len(recent - {ask.id})
         if spent >= cfg.resets_per_node_day:
             return "per-node", f"{spent} resets of this node within a day"
-    peers = {n for n, m in scene.memory.nodes.items() if m.greeting.group == group}
     return (
         _domain(scene, name, node, ledger)
-        or _window(scene, name, ask.kind, ledger, peers, group)
-        or _standing(scene, name, ask.kind, ledger, peers, group)
+        or _window(scene, name, ask.kind, ledger, group)
+        or _standing(scene, name, ask.kind, ledger, group)
     )
 
 
@@ -131,7 +162,6 @@ def _window(
     name: str,
     kind: str,
     ledger: Sequence[Permit],
-    peers: Collection[str],
     group: str,
 ) -> tuple[str, str] | None:
     budget = budget_of(scene.cfg, kind)
@@ -142,7 +172,7 @@ def _window(
         and purse(p.kind) == purse(kind)
         and scene.now - p.granted_at <= budget.window_s
     }
-    most = allowance(budget.ratio, len(peers), budget.most)
+    most = allowance(budget.ratio, scene.sizes[group], budget.most)
     if len(hit | {name}) <= most:
         return None
     detail = f"{len(hit)} of {most} nodes of group {group} within {budget.window_s:g} s"
@@ -154,18 +184,16 @@ def _standing(
     name: str,
     kind: str,
     ledger: Sequence[Permit],
-    peers: Collection[str],
     group: str,
 ) -> tuple[str, str] | None:
     if kind not in ENDS_USE:
         return None
-    out = {n for n in peers if scene.states[n].state is NodeState.CORDONED}
-    out |= {
+    out = scene.cordoned.get(group, frozenset()) | {
         p.node
         for p in ledger
         if p.group == group and p.kind in ENDS_USE and scene.now < p.expires_at
     }
-    most = allowance(scene.cfg.standing_ratio, len(peers))
+    most = allowance(scene.cfg.standing_ratio, scene.sizes[group])
     if len(out | {name}) <= most:
         return None
     return "standing", f"{len(out)} of {most} nodes of group {group} are out of use already"
