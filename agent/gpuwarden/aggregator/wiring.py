@@ -329,7 +329,8 @@ def audit_lines(cfg: AggregatorConfig) -> Iterator[AuditLine]:
 def _remembered(store: Store, clock: Clock) -> FleetMemory:
     """Nodes of earlier lives; nobody has been heard yet. Permits are recalled by whoever leads."""
     now = clock.now()
-    nodes = {g.node: NodeMemory(greeting=g) for g in store.greetings()}
+    out = store.out_of_use()
+    nodes = {g.node: NodeMemory(greeting=g, is_out=g.node in out) for g in store.greetings()}
     get_log().info("fleet_remembered", nodes=len(nodes))
     return FleetMemory(started_at=now, decided_at=now, resumed_at=now, nodes=nodes)
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuwarden.config_aggregator import Budget, PermitConfig
-from gpuwarden.model.fleet import Ask, Denial, NodeState, Permit
+from gpuwarden.model.fleet import Ask, Denial, Permit
 from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
 from gpuwarden.policy.fleet.states import Judged
 
@@ -159,16 +159,25 @@ def _standing(
 ) -> tuple[str, str] | None:
     if kind not in ENDS_USE:
         return None
-    out = {n for n in peers if scene.states[n].state is NodeState.CORDONED}
+    # By its last word: a node that was cordoned and fell silent, or was booted, is not back before it says so.
+    out = {n for n in peers if scene.memory.nodes[n].is_out}
     out |= {
         p.node
         for p in ledger
-        if p.group == group and p.kind in ENDS_USE and scene.now < p.expires_at
+        if p.group == group and p.kind in ENDS_USE and _may_be_in_use(scene, p)
     }
     most = allowance(scene.cfg.standing_ratio, len(peers))
     if len(out | {name}) <= most:
         return None
     return "standing", f"{len(out)} of {most} nodes of group {group} are out of use already"
+
+
+def _may_be_in_use(scene: Scene, permit: Permit) -> bool:
+    """Whether a permit holds, or its node has not been heard since it ran out: then nobody knows what it did."""
+    node = scene.memory.nodes.get(permit.node)
+    if scene.now < permit.expires_at or node is None:
+        return scene.now < permit.expires_at
+    return node.heard_at is None or node.heard_at < permit.expires_at
 
 
 def fenced(permit: Permit, epoch: int) -> Permit:
