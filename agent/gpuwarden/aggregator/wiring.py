@@ -36,6 +36,7 @@ from gpuwarden.aggregator.policies import Policies
 from gpuwarden.aggregator.service import FleetQuery
 from gpuwarden.aggregator.store import AuditLine, KeptPermit, Store
 from gpuwarden.aggregator.store_sqlite import SqliteStore, audit_of
+from gpuwarden.aggregator.thaws import Thaws
 from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config_aggregator import AGGREGATOR_PATH, AggregatorConfig
 from gpuwarden.config_files import load_as
@@ -270,6 +271,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         orders=orders,
         enrolment=enrolment,
         denials=denials,
+        thaws=Thaws(fleet, committer, clock),
         clock=clock,
         identity_of=who,
         version=gpuwarden.__version__,

@@ -1053,6 +1053,7 @@ class StatusResponse(_message.Message):
     LEADER_FIELD_NUMBER: _builtins.int
     LEADER_UNKNOWN_FIELD_NUMBER: _builtins.int
     OTHERS_FIELD_NUMBER: _builtins.int
+    FREEZES_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     version: _builtins.str
     epoch: _builtins.int
@@ -1079,6 +1080,10 @@ class StatusResponse(_message.Message):
     def others(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Where the other aggregators are that are alive."""
 
+    @_builtins.property
+    def freezes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of each group for which no permits are given: since when, of whom, and whose word lifts it for now."""
+
     def __init__(
         self,
         *,
@@ -1097,10 +1102,11 @@ class StatusResponse(_message.Message):
         leader: _builtins.str = ...,
         leader_unknown: _builtins.str = ...,
         others: _abc.Iterable[_builtins.str] | None = ...,
+        freezes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open", "incidents_open", b"incidents_open"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open", "counters", b"counters", "epoch", b"epoch", "findings", b"findings", "incidents_open", b"incidents_open", "is_leader", b"is_leader", "leader", b"leader", "leader_unknown", b"leader_unknown", "others", b"others", "permits_frozen", b"permits_frozen", "permits_held", b"permits_held", "schema_version", b"schema_version", "started_wall", b"started_wall", "states", b"states", "version", b"version", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open", "counters", b"counters", "epoch", b"epoch", "findings", b"findings", "freezes", b"freezes", "incidents_open", b"incidents_open", "is_leader", b"is_leader", "leader", b"leader", "leader_unknown", b"leader_unknown", "others", b"others", "permits_frozen", b"permits_frozen", "permits_held", b"permits_held", "schema_version", b"schema_version", "started_wall", b"started_wall", "states", b"states", "version", b"version", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__incidents_open: _TypeAlias = _typing.Literal["incidents_open"]  # noqa: Y015
     _WhichOneofArgType__incidents_open: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open"]  # noqa: Y015
@@ -1744,3 +1750,53 @@ class AllowResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AllowResponse: _TypeAlias = AllowResponse  # noqa: Y015
+
+@_typing.final
+class ThawRequest(_message.Message):
+    """Takes it upon the caller that a group is well enough for permits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FOR_S_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    reason: _builtins.str
+    for_s: _builtins.float
+    """0 means 600 s, at most an hour."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        for_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_s", b"for_s", "group", b"group", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThawRequest: _TypeAlias = ThawRequest  # noqa: Y015
+
+@_typing.final
+class ThawResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    FOR_S_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    for_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+        for_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_s", b"for_s", "schema_version", b"schema_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThawResponse: _TypeAlias = ThawResponse  # noqa: Y015
