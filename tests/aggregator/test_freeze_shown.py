@@ -35,7 +35,7 @@ def frozen(folder: Path) -> Iterator[tuple[Centre, list[Line]]]:
         lines = [centre.line(f"n{number}") for number in range(4)]
         for line in lines:
             line.batch(samples=[ill()])
-        eventually(lambda: bool(status(centre).permits_frozen))
+        eventually(lambda: bool(status(centre).permits_frozen), "frozen")
         yield centre, lines
         for line in lines:
             line.close()
@@ -54,11 +54,11 @@ def refused(call: Any, request: object) -> grpc.RpcError:
 
 def test_it_is_shown_and_an_operators_word_lifts_it_and_is_on_record(tmp_path: Path) -> None:
     with frozen(tmp_path / "centre") as (centre, _):
-        eventually(lambda: "4 of 4 sick" in "".join(status(centre).freezes))
+        eventually(lambda: "4 of 4 sick" in "".join(status(centre).freezes), "all four")
         wish = pb.ThawRequest(group="default", reason="a bad kernel message", for_s=120)
         operator = centre.query(Role.OPERATOR)
         assert operator.Thaw(wish, timeout=20).for_s == 120
-        eventually(lambda: not status(centre).permits_frozen)
+        eventually(lambda: not status(centre).permits_frozen, "lifted")
         (line,) = status(centre).freezes
         assert "a bad kernel message" in line
         audit = centre.parts.store.audit_lines(0, 100)
@@ -92,7 +92,7 @@ def test_after_a_restart_a_cordoned_node_that_is_not_heard_is_still_out(tmp_path
         line = centre.line("n0")
         line.batch(samples=[sample(is_cordoned=True)])
         store = centre.parts.store
-        eventually(lambda: store.out_of_use() == {"n0"})
+        eventually(lambda: store.out_of_use() == {"n0"}, "kept")
         line.close()
     with Centre(tmp_path / "centre") as centre:
         memory = centre.parts.fleet._memory
