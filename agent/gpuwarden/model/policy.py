@@ -127,7 +127,7 @@ class PolicyStanding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """A node that is not where it should be: behind, ahead, refused, expired or unknown."""
+    """A node that is not where it should be: behind, ahead, refused, expired or foreign."""
 
     node: str
     group: str
