@@ -150,6 +150,8 @@ class Held:
     hard_bytes: int | None = None
     facts: tuple[tuple[str, str], ...] = ()
     """What an entry of a policy may match: image, name, unit, user, account, runtime, comm, service."""
+    claims: tuple[tuple[str, str], ...] = ()
+    """What its labels claim of class and memory, as they stand there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -475,6 +475,8 @@ class TenantSample(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
+    CLAIMED_CLASS_FIELD_NUMBER: _builtins.int
+    CLAIMED_MEMORY_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     name: _builtins.str
     tenant_class: _node_pb2.TenantClass.ValueType
@@ -490,6 +492,9 @@ class TenantSample(_message.Message):
     unit: _builtins.str
     command: _builtins.str
     service: _builtins.str
+    claimed_class: _builtins.str
+    """What its labels claim, honoured or not; empty: nothing, or not told."""
+    claimed_memory: _builtins.str
     def __init__(
         self,
         *,
@@ -506,10 +511,12 @@ class TenantSample(_message.Message):
         unit: _builtins.str = ...,
         command: _builtins.str = ...,
         service: _builtins.str = ...,
+        claimed_class: _builtins.str = ...,
+        claimed_memory: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "hard_bytes", b"hard_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "account", b"account", "command", b"command", "device", b"device", "hard_bytes", b"hard_bytes", "image", b"image", "name", b"name", "runtime", b"runtime", "service", b"service", "tenant", b"tenant", "tenant_class", b"tenant_class", "unit", b"unit", "used_bytes", b"used_bytes", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "account", b"account", "claimed_class", b"claimed_class", "claimed_memory", b"claimed_memory", "command", b"command", "device", b"device", "hard_bytes", b"hard_bytes", "image", b"image", "name", b"name", "runtime", b"runtime", "service", b"service", "tenant", b"tenant", "tenant_class", b"tenant_class", "unit", b"unit", "used_bytes", b"used_bytes", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hard_bytes: _TypeAlias = _typing.Literal["hard_bytes"]  # noqa: Y015
     _WhichOneofArgType__hard_bytes: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes"]  # noqa: Y015
