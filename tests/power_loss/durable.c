@@ -76,10 +76,34 @@ static void each_of(const char *part, int is_new)
 	closedir(dir);
 }
 
+/* A file whose name is kept before any of its bytes is empty. */
+static void names_kept(void)
+{
+	const char *to = getenv("DURABLE_TO"), *from = getenv("DURABLE_FROM");
+	char linked[PATH_MAX * 2];
+	struct dirent *entry;
+	DIR *dir = opendir(from);
+	int out;
+
+	if (!dir)
+		abort();
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(linked, sizeof(linked), "%s/linked/%s", to, entry->d_name);
+		out = open(linked, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		if (out < 0)
+			abort();
+		close(out);
+	}
+	closedir(dir);
+}
+
 static void entries_kept(void)
 {
 	each_of("fresh", 1);
 	each_of("linked", 0);
+	names_kept();
 }
 
 static void kept(int fd)

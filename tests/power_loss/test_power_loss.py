@@ -141,7 +141,7 @@ def spool_keeps(folder: Path, told: int) -> None:
 def journal_keeps(folder: Path, told: int) -> None:
     reading = Reading()
     kept = {
-        int((each.old or {})["number"])
+        int(dict(each.old or ())["number"])
         for record in read(folder, reading)
         for each in record.outcomes
     }
