@@ -83,7 +83,7 @@ def test_its_end_is_told() -> None:
     lifted = NOW + 400 + CFG.sight.over_s
     for at in (NOW + 400, lifted, lifted + CFG.sight.over_s):
         well = [heard(f"n{n}", report(int(at)), at=at) for n in range(10)]
-        decision = decide(CFG, fold(memory, well), at, WALL, 1)
+        decision = decide(CFG, replace(fold(memory, well), decided_at=at), at, WALL, 1)
         oncall.tell(decision, at, WALL)
         memory = decision.memory
     assert [incident.closed_at for incident in pager.told] == [lifted + CFG.sight.over_s]
