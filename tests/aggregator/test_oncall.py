@@ -86,7 +86,10 @@ def test_its_end_is_told() -> None:
         decision = decide(CFG, replace(fold(memory, well), decided_at=at), at, WALL, 1)
         oncall.tell(decision, at, WALL)
         memory = decision.memory
-    assert [incident.closed_at for incident in pager.told] == [lifted + CFG.sight.over_s]
+    assert [incident.closed_at for incident in pager.told] == [
+        None,  # paged while it stood
+        lifted + CFG.sight.over_s,
+    ]
 
 
 class ListSink:
