@@ -65,8 +65,7 @@ class Ingest(FleetServiceServicer):
         self.streams = Streams(cfg.ingest)
         self._by = PutBy()
         self._is_look_due = False
-        self.messages = 0
-        self.limited = 0
+        self.messages = self.limited = 0
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop that serves: what other threads tell goes through it."""
@@ -180,8 +179,7 @@ class Ingest(FleetServiceServicer):
         self.look_at_samples()
 
     def look_at_samples(self) -> bool:
-        """All that were put by, one after the other: each costs half of what it costs alone, between two turns
-        of the network's own code. False while the committer takes no more of them."""
+        """All that were put by, one after the other, which costs half. False while the committer is full."""
         while self._by:
             if self._committer.waiting >= self._cfg.ingest.queue_max:
                 self._look_within(FULL_S)
@@ -190,7 +188,7 @@ class Ingest(FleetServiceServicer):
         return True
 
     def _look_at_those_of(self, stream: Stream) -> bool:
-        """As ``look_at_samples``, of one stream: what is urgent does not wait for the samples of all others."""
+        """As ``look_at_samples``, of one stream: what is urgent does not wait for all others."""
         if not stream.put_by:
             return True
         if self._committer.waiting >= self._cfg.ingest.queue_max:
@@ -357,17 +355,15 @@ class Ingest(FleetServiceServicer):
 
     def direct(self, node: str, directive: pb.Directive) -> bool:
         """Queue something for a node; False when it is not connected."""
-        stream = self.streams.by_node.get(node)
-        if stream is None:
+        if (stream := self.streams.by_node.get(node)) is None:
             return False
         directive.MergeFrom(self._standing_directive())
         stream.tell(directive, self._clock.now())
         return True
 
     def _standing_directive(self) -> pb.Directive:
-        epoch = self._leadership.lead().epoch
         return pb.Directive(
-            epoch=epoch,
+            epoch=self._leadership.lead().epoch,
             is_permit_required=self._cfg.permit.required,
             takes_pages=self.takes_pages(),
         )

@@ -9,12 +9,13 @@ from gpuwarden.aggregator.lead import Lead, Leadership
 from gpuwarden.aggregator.oncall import FleetOncall
 from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
-from gpuwarden.errors import GpuwardenError
+from gpuwarden.errors import GpuwardenError, Refused
 from gpuwarden.log import get_log
 from gpuwarden.model.fleet import Denial, FleetClaim, FleetView, Permit
 from gpuwarden.policy.fleet import incidents
 from gpuwarden.policy.fleet.decide import FleetDecision, decide
 from gpuwarden.policy.fleet.fold import FleetMemory, Heard, Joined, Left, fold
+from gpuwarden.policy.fleet.freeze import Thaw, thawed
 
 TICK_S = 1.0
 COMMIT_S = 5.0
@@ -58,6 +59,7 @@ class Fleet:
         self._wake = threading.Condition()
         self._changes: list[Joined | Left] = []
         self._heard: dict[str, Heard] = {}
+        self._thaws: dict[str, Thaw] = {}
         self._is_urgent = False
         self._is_stopping = False
         self._published = threading.Condition()
@@ -98,6 +100,23 @@ class Fleet:
             self._is_urgent = True
             self._wake.notify()
 
+    def is_frozen(self, group: str) -> bool:
+        """Whether too many of it turned sick at once, whatever anybody has said of that. Any thread."""
+        return group in self._memory.freezes
+
+    def thaw(self, group: str, for_s: float, by: str, reason: str) -> float:
+        """From the next tick on, for so many seconds (returned). ``Refused`` when the group is not frozen."""
+        freeze = self._memory.freezes.get(group)
+        if freeze is None:
+            raise Refused(f"group {group} is not frozen")
+        now = self._clock.now()
+        word = thawed(freeze, now, for_s, by, reason)
+        with self._wake:
+            self._thaws[group] = word
+            self._is_urgent = True
+            self._wake.notify()
+        return word.until - now
+
     def wait_newer(self, serial: int, timeout_s: float) -> FleetView:
         """The newest picture, as soon as it is newer than this one or the time is over."""
         with self._published:
@@ -122,6 +141,9 @@ class Fleet:
         """One pass."""
         now, wall = self._clock.now(), self._clock.wall()
         self._memory = fold(self._memory, arrivals)
+        with self._wake:
+            thaws, self._thaws = self._thaws, {}
+        self._memory = replace(self._memory, thaws={**self._memory.thaws, **thaws})
         lead = self._led(self._leadership.lead(), now, wall)
         epoch = lead.epoch if lead.is_ours else None
         decision = decide(self._cfg, self._memory, now, wall, epoch, self._claims())
@@ -229,6 +251,7 @@ class Fleet:
                 nodes=decision.nodes,
                 claims=decision.claims,
                 frozen=decision.frozen,
+                freezes=decision.freezes,
                 permits_held=held,
             )
             self._published.notify_all()

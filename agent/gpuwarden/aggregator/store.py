@@ -227,6 +227,10 @@ class Store(Protocol):
 
     def greetings(self) -> list[Greeting]: ...
 
+    def out_of_use(self) -> frozenset[str]:
+        """Nodes whose last word was that they, or all their devices, are cordoned."""
+        ...
+
     def ledger(self, wall: float, within_s: float) -> list[KeptPermit]:
         """What was granted in so many seconds before now, oldest first."""
         ...

@@ -298,6 +298,9 @@ class PostgresStore(store_oncall.OncallRows):
         found = self._rows("SELECT greeting FROM node ORDER BY node")
         return [rows.greeting_of(json.loads(text)) for (text,) in found]
 
+    def out_of_use(self) -> frozenset[str]:
+        return frozenset(node for (node,) in self._rows(rows.OUT_OF_USE))
+
     def ledger(self, wall: float, within_s: float) -> list[KeptPermit]:
         # By the database's clock: those of two hosts may differ.
         found = self._rows(

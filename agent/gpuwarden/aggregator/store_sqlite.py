@@ -258,6 +258,9 @@ class SqliteStore(store_oncall.OncallRows):
         found = self._rows("SELECT greeting FROM node ORDER BY node")
         return [rows.greeting_of(json.loads(text)) for (text,) in found]
 
+    def out_of_use(self) -> frozenset[str]:
+        return frozenset(node for (node,) in self._rows(rows.OUT_OF_USE))
+
     def ledger(self, wall: float, within_s: float) -> list[KeptPermit]:
         found = self._rows(
             "SELECT permit, granted_wall FROM permit WHERE granted_wall >= ? ORDER BY granted_wall",

@@ -38,6 +38,7 @@ from gpuwarden.aggregator.policies import Policies
 from gpuwarden.aggregator.service import FleetQuery
 from gpuwarden.aggregator.store import AuditLine, KeptPermit, Store
 from gpuwarden.aggregator.store_sqlite import SqliteStore, audit_of
+from gpuwarden.aggregator.thaws import Thaws
 from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config_aggregator import AGGREGATOR_PATH, AggregatorConfig
 from gpuwarden.config_files import load_as
@@ -299,6 +300,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         orders=orders,
         enrolment=enrolment,
         denials=denials,
+        thaws=Thaws(fleet, committer, clock),
         clock=clock,
         identity_of=who,
         version=gpuwarden.__version__,
@@ -360,7 +362,8 @@ def audit_lines(cfg: AggregatorConfig) -> Iterator[AuditLine]:
 def _remembered(store: Store, clock: Clock) -> FleetMemory:
     """Nodes of earlier lives; nobody has been heard yet. Permits are recalled by whoever leads."""
     now = clock.now()
-    nodes = {g.node: NodeMemory(greeting=g) for g in store.greetings()}
+    out = store.out_of_use()
+    nodes = {g.node: NodeMemory(greeting=g, is_out=g.node in out) for g in store.greetings()}
     get_log().info("fleet_remembered", nodes=len(nodes))
     return FleetMemory(started_at=now, decided_at=now, resumed_at=now, nodes=nodes)
 

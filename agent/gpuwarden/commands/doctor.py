@@ -39,6 +39,11 @@ def doctor(connect: Callable[[], NodeClient], out: Out, path: Path | None) -> No
     config_check, config = _config(path)
     checks = [config_check, *check_all(config), check_pods(config.cri)]
     checks += [*check_oncall(config.oncall), _agent(connect)]
+    told(checks, out)
+
+
+def told(checks: list[Check], out: Out) -> None:
+    """Show them; ends with exit code 1 when one failed."""
     if out.is_json:
         out.data({"checks": checks})
     else:

@@ -46,6 +46,7 @@ def status_parts(said: pb.StatusResponse, out: Out) -> list[Part]:
         parts.append(Styled(why, "bold red"))
     if said.permits_frozen:
         parts.append(Styled(f"no permits are given: {said.permits_frozen}", "bold red"))
+    parts += [Styled(each, "red") for each in said.freezes]
     parts += [Styled(each.summary, "red") for each in said.findings]
     return [*parts, *_on_call(said)]
 

@@ -220,6 +220,8 @@ class FleetView:
     claims: tuple[FleetClaim, ...] = ()
     frozen: str = ""
     """Why no permits are given; empty: they are."""
+    freezes: tuple[str, ...] = ()
+    """Of each frozen group: since when, of whom, and whose word lifts it."""
     permits_held: int = 0
     is_leader: bool = True
     """Whether this aggregator gives permits and wakes people: of several on one database one does."""

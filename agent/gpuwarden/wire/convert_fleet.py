@@ -150,6 +150,8 @@ def check_shown(message: pb.Sample) -> None:
         check.count("tenant.device", tenant.device, len(message.devices) - 1)
         check.count("tenant.used_bytes", tenant.used_bytes, check.BYTES_MAX)
         check.count("tenant.hard_bytes", tenant.hard_bytes, check.BYTES_MAX)
+        check.text("tenant.claimed_class", tenant.claimed_class, check.CLAIM_MAX_CHARS)
+        check.text("tenant.claimed_memory", tenant.claimed_memory, check.CLAIM_MAX_CHARS)
         for name in ("runtime", "image", "user", "account", "unit", "command", "service"):
             check.text(f"tenant.{name}", getattr(tenant, name), check.NAME_MAX_CHARS)
     for finding in message.findings:

@@ -128,8 +128,10 @@ def _tenants(held: Sequence[tuple[Use, Tenant, int]]) -> list[pb.TenantSample]:
 
 def _who(tenant: Tenant) -> pb.TenantSample:
     """What entries of a policy match, so that the centre can say beforehand whom one would touch."""
-    known = dict(tenant.identity)
+    known, claims = dict(tenant.identity), dict(tenant.claims)
     return pb.TenantSample(
+        claimed_class=text(claims.get("class", "")[: check.CLAIM_MAX_CHARS]),
+        claimed_memory=text(claims.get("memory", "")[: check.CLAIM_MAX_CHARS]),
         runtime=_short(tenant.runtime),
         image=_short(known.get("image", "")),
         user=_short(known.get("user", "")),

@@ -15,7 +15,7 @@ from gpuwarden.model.fleet import (
     NodeState,
     Permit,
 )
-from gpuwarden.policy.fleet import incidents, permits, states
+from gpuwarden.policy.fleet import freeze, incidents, permits, states
 from gpuwarden.policy.fleet.fold import FleetMemory
 from gpuwarden.policy.fleet.standings import Standings
 from gpuwarden.policy.fleet.states import WELL, Judged
@@ -37,6 +37,8 @@ class FleetDecision:
     nodes: Collection[NodeStanding]
     claims: tuple[FleetClaim, ...] = ()
     frozen: str = ""
+    freezes: tuple[str, ...] = ()
+    """Of each frozen group, for people: since when, of whom, and whose word lifts it."""
     granted: tuple[Permit, ...] = ()
     held: tuple[Permit, ...] = ()
     denied: tuple[Denial, ...] = ()
@@ -59,19 +61,17 @@ def decide(
     judged = states.judge(cfg.sight, memory, now)
     memory = states.since_sick(memory, judged, now)
     is_doubtful = states.in_doubt(cfg.sight, memory, now)
-    masses = states.masses(cfg.sight, memory, now)
-    frozen = _frozen(memory, masses, is_doubtful)
+    memory = _followed(cfg.sight, memory, judged, now)
+    frozen = _frozen(memory, is_doubtful)
     asks = [] if epoch is None else _asks(memory, now)
     granted: tuple[Permit, ...] = ()
     held: tuple[Permit, ...] = ()
     denied: tuple[Denial, ...] = ()
     if epoch is not None and asks:
-        scene = permits.Scene.of(
-            cfg.permit, memory, judged, frozen, now=now, wall=wall, epoch=epoch
-        )
+        scene = permits.Scene.of(cfg.permit, memory, frozen, now=now, wall=wall, epoch=epoch)
         granted, held, denied = _answers(scene, asks)
     memory = replace(memory, ledger=(*memory.ledger, *granted))
-    claims = (*_claims(cfg.sight, memory, judged, masses, frozen, is_doubtful), *more)
+    claims = (*_claims(cfg.sight, memory, judged, frozen, is_doubtful), *more)
     kept = incidents.follow(
         cfg.sight, memory.incidents, claims, now, wall, may_page=epoch is not None
     )
@@ -81,6 +81,7 @@ def decide(
         nodes=Standings(memory.nodes, judged),
         claims=claims,
         frozen="; ".join(dict.fromkeys(frozen.values())),
+        freezes=tuple(_shown(memory, group, now) for group in sorted(memory.freezes)),
         granted=granted,
         held=held,
         denied=denied,
@@ -120,16 +121,39 @@ def _answers(
     return tuple(granted), tuple(held), tuple(denied)
 
 
-def _frozen(
-    memory: FleetMemory, masses: Mapping[str, tuple[int, int]], is_doubtful: bool
-) -> dict[str, str]:
+def _followed(
+    cfg: SightConfig, memory: FleetMemory, judged: Mapping[str, Judged], now: float
+) -> FleetMemory:
+    """With the freezes and the words against them that stand now."""
+    looks = states.looks(cfg, memory, judged, now)
+    freezes = freeze.follow(memory.freezes, looks, now, cfg.over_s, memory.resumed_at)
+    thaws = freeze.thaws_standing(memory.thaws, freezes, looks, now)
+    return replace(memory, freezes=freezes, thaws=thaws)
+
+
+def _sizes(memory: FleetMemory) -> Counter[str]:
+    return Counter(node.greeting.group for node in memory.nodes.values())
+
+
+def _shown(memory: FleetMemory, group: str, now: float) -> str:
+    each, size = memory.freezes[group], _sizes(memory)[group]
+    text = f"group {group}: {len(each.sick)} of {size} sick, frozen for {now - each.since:.0f} s"
+    thaw = memory.thaws.get(group)
+    if thaw is None:
+        return text
+    return f"{text}; lifted by {thaw.by} for another {thaw.until - now:.0f} s: {thaw.reason}"
+
+
+def _frozen(memory: FleetMemory, is_doubtful: bool) -> dict[str, str]:
     """Groups for which nobody gets leave, and why."""
     if is_doubtful:
         why = "most nodes are not heard: the aggregator does not trust its own sight"
         return dict.fromkeys((n.greeting.group for n in memory.nodes.values()), why)
+    sizes = _sizes(memory)
     return {
-        group: f"{count} of {size} nodes of group {group} turned sick at once"
-        for group, (count, size) in masses.items()
+        group: f"{len(each.sick)} of {sizes[group]} nodes of group {group} turned sick at once"
+        for group, each in memory.freezes.items()
+        if group not in memory.thaws
     }
 
 
@@ -137,7 +161,6 @@ def _claims(
     cfg: SightConfig,
     memory: FleetMemory,
     judged: Mapping[str, Judged],
-    masses: Mapping[str, tuple[int, int]],
     frozen: Mapping[str, str],
     is_doubtful: bool,
 ) -> tuple[FleetClaim, ...]:
@@ -146,8 +169,9 @@ def _claims(
         why = "most nodes are not heard at once: look at the aggregator's own network first"
         why += "; no permits are given"
         claims.append(FleetClaim(key="sight", severity=Severity.CRITICAL, summary=why))
-    lasting = _lasting(cfg, memory)
-    for group, (count, size) in sorted({**lasting, **masses}.items()):
+    sizes = _sizes(memory)
+    for group, each in sorted(memory.freezes.items()):
+        count, size = len(each.sick), sizes[group]
         summary = _mass(cfg, memory, group, count, size)
         summary += "; no permits are given" if group in frozen else ""
         claims.append(
@@ -192,20 +216,6 @@ def _mass(cfg: SightConfig, memory: FleetMemory, group: str, count: int, size: i
     if count >= cfg.doubt_ratio * size:
         text += "; when most are sick it is what they share, or what reports them, that is"
     return text
-
-
-def _lasting(cfg: SightConfig, memory: FleetMemory) -> dict[str, tuple[int, int]]:
-    """Groups of which a mass was said, and most of it still stands: it is not over because it is old."""
-    said = {i.key for i in memory.incidents if i.gone_at is None and i.key.startswith("mass ")}
-    if not said:
-        return {}
-    sizes = Counter(node.greeting.group for node in memory.nodes.values())
-    sick = Counter(n.greeting.group for n in memory.nodes.values() if n.sick_since is not None)
-    return {
-        group: (count, sizes[group])
-        for group, count in sick.items()
-        if f"mass {group}" in said and count >= cfg.sick_ratio * sizes[group]
-    }
 
 
 def _named(names: list[str], what: str) -> str:

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuwarden.config_aggregator import Budget, PermitConfig
-from gpuwarden.model.fleet import Ask, Denial, NodeState, Permit
+from gpuwarden.model.fleet import Ask, Denial, Permit
 from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
-from gpuwarden.policy.fleet.states import Judged
 
 DAY_S = 86_400.0
 ENDS_USE = frozenset({"cordon", "reboot"})
@@ -31,15 +30,14 @@ class Scene:
     epoch: int
     sizes: Mapping[str, int]
     """Of the groups."""
-    cordoned: Mapping[str, frozenset[str]]
-    """The nodes that are out of use, by group."""
+    out: Mapping[str, frozenset[str]]
+    """The nodes that are out of use by their last word, by group."""
 
     @classmethod
     def of(
         cls,
         cfg: PermitConfig,
         memory: FleetMemory,
-        states: Mapping[str, Judged],
         frozen: Mapping[str, str],
         *,
         now: float,
@@ -48,9 +46,9 @@ class Scene:
     ) -> "Scene":
         """The groups are counted once, for however many asks."""
         out: dict[str, set[str]] = {}
-        for name, judged in states.items():
-            if judged.state is NodeState.CORDONED:
-                out.setdefault(memory.nodes[name].greeting.group, set()).add(name)
+        for name, node in memory.nodes.items():
+            if node.is_out:
+                out.setdefault(node.greeting.group, set()).add(name)
         return cls(
             cfg=cfg,
             memory=memory,
@@ -59,7 +57,7 @@ class Scene:
             wall=wall,
             epoch=epoch,
             sizes=Counter([node.greeting.group for node in memory.nodes.values()]),
-            cordoned={group: frozenset(names) for group, names in out.items()},
+            out={group: frozenset(names) for group, names in out.items()},
         )
 
 
@@ -188,15 +186,24 @@ def _standing(
 ) -> tuple[str, str] | None:
     if kind not in ENDS_USE:
         return None
-    out = scene.cordoned.get(group, frozenset()) | {
+    # By its last word: a node that was cordoned and fell silent, or was booted, is not back before it says so.
+    out = scene.out.get(group, frozenset()) | {
         p.node
         for p in ledger
-        if p.group == group and p.kind in ENDS_USE and scene.now < p.expires_at
+        if p.group == group and p.kind in ENDS_USE and _may_be_in_use(scene, p)
     }
     most = allowance(scene.cfg.standing_ratio, scene.sizes[group])
     if len(out | {name}) <= most:
         return None
     return "standing", f"{len(out)} of {most} nodes of group {group} are out of use already"
+
+
+def _may_be_in_use(scene: Scene, permit: Permit) -> bool:
+    """Whether a permit holds, or its node has not been heard since it ran out: then nobody knows what it did."""
+    node = scene.memory.nodes.get(permit.node)
+    if scene.now < permit.expires_at or node is None:
+        return scene.now < permit.expires_at
+    return node.heard_at is None or node.heard_at < permit.expires_at
 
 
 def fenced(permit: Permit, epoch: int) -> Permit:

@@ -1,6 +1,6 @@
 """How each node is; and whether it is they that are silent, or the aggregator that does not hear."""
 
-from collections import Counter
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -8,6 +8,7 @@ from gpuwarden.config_aggregator import SightConfig
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import NodeState
 from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
+from gpuwarden.policy.fleet.freeze import Look
 
 SICK = frozenset({NodeState.DEGRADED, NodeState.BLIND})
 WELL_AGAIN = frozenset({NodeState.HEALTHY, NodeState.CORDONED})
@@ -125,19 +126,27 @@ def since_sick(memory: FleetMemory, states: Mapping[str, Judged], now: float) ->
     return replace(memory, nodes=nodes)
 
 
-def masses(cfg: SightConfig, memory: FleetMemory, now: float) -> dict[str, tuple[int, int]]:
-    """Groups in which too many turned sick within the window: how many, of how many."""
-    sick = Counter(
-        node.greeting.group
-        for node in memory.nodes.values()
-        if node.sick_since is not None and now - node.sick_since <= cfg.sick_window_s
+def looks(
+    cfg: SightConfig, memory: FleetMemory, states: Mapping[str, Judged], now: float
+) -> dict[str, Look]:
+    """Each group, as its freeze is judged."""
+    groups: dict[str, list[str]] = {}
+    for name, node in memory.nodes.items():
+        groups.setdefault(node.greeting.group, []).append(name)
+    return {group: _look(cfg, memory, names, states, now) for group, names in groups.items()}
+
+
+def _look(
+    cfg: SightConfig,
+    memory: FleetMemory,
+    names: list[str],
+    states: Mapping[str, Judged],
+    now: float,
+) -> Look:
+    since = {name: at for name in names if (at := memory.nodes[name].sick_since) is not None}
+    return Look(
+        members=names,
+        fresh=[name for name, at in since.items() if now - at <= cfg.sick_window_s],
+        healthy=[name for name in names if states[name].state is NodeState.HEALTHY],
+        threshold=max(cfg.sick_min, math.ceil(cfg.sick_ratio * len(names))),
     )
-    many = {group: count for group, count in sick.items() if count >= cfg.sick_min}
-    if not many:
-        return {}
-    sizes = Counter(node.greeting.group for node in memory.nodes.values())
-    return {
-        group: (count, sizes[group])
-        for group, count in many.items()
-        if count >= cfg.sick_ratio * sizes[group]
-    }

@@ -475,6 +475,8 @@ class TenantSample(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
+    CLAIMED_CLASS_FIELD_NUMBER: _builtins.int
+    CLAIMED_MEMORY_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     name: _builtins.str
     tenant_class: _node_pb2.TenantClass.ValueType
@@ -490,6 +492,9 @@ class TenantSample(_message.Message):
     unit: _builtins.str
     command: _builtins.str
     service: _builtins.str
+    claimed_class: _builtins.str
+    """What its labels claim, honoured or not; empty: nothing, or not told."""
+    claimed_memory: _builtins.str
     def __init__(
         self,
         *,
@@ -506,10 +511,12 @@ class TenantSample(_message.Message):
         unit: _builtins.str = ...,
         command: _builtins.str = ...,
         service: _builtins.str = ...,
+        claimed_class: _builtins.str = ...,
+        claimed_memory: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "hard_bytes", b"hard_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "account", b"account", "command", b"command", "device", b"device", "hard_bytes", b"hard_bytes", "image", b"image", "name", b"name", "runtime", b"runtime", "service", b"service", "tenant", b"tenant", "tenant_class", b"tenant_class", "unit", b"unit", "used_bytes", b"used_bytes", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "account", b"account", "claimed_class", b"claimed_class", "claimed_memory", b"claimed_memory", "command", b"command", "device", b"device", "hard_bytes", b"hard_bytes", "image", b"image", "name", b"name", "runtime", b"runtime", "service", b"service", "tenant", b"tenant", "tenant_class", b"tenant_class", "unit", b"unit", "used_bytes", b"used_bytes", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hard_bytes: _TypeAlias = _typing.Literal["hard_bytes"]  # noqa: Y015
     _WhichOneofArgType__hard_bytes: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes"]  # noqa: Y015
@@ -1171,6 +1178,7 @@ class StatusResponse(_message.Message):
     LEADER_FIELD_NUMBER: _builtins.int
     LEADER_UNKNOWN_FIELD_NUMBER: _builtins.int
     OTHERS_FIELD_NUMBER: _builtins.int
+    FREEZES_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     version: _builtins.str
     epoch: _builtins.int
@@ -1197,6 +1205,10 @@ class StatusResponse(_message.Message):
     def others(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Where the other aggregators are that are alive."""
 
+    @_builtins.property
+    def freezes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of each group for which no permits are given: since when, of whom, and whose word lifts it for now."""
+
     def __init__(
         self,
         *,
@@ -1215,10 +1227,11 @@ class StatusResponse(_message.Message):
         leader: _builtins.str = ...,
         leader_unknown: _builtins.str = ...,
         others: _abc.Iterable[_builtins.str] | None = ...,
+        freezes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open", "incidents_open", b"incidents_open"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open", "counters", b"counters", "epoch", b"epoch", "findings", b"findings", "incidents_open", b"incidents_open", "is_leader", b"is_leader", "leader", b"leader", "leader_unknown", b"leader_unknown", "others", b"others", "permits_frozen", b"permits_frozen", "permits_held", b"permits_held", "schema_version", b"schema_version", "started_wall", b"started_wall", "states", b"states", "version", b"version", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open", "counters", b"counters", "epoch", b"epoch", "findings", b"findings", "freezes", b"freezes", "incidents_open", b"incidents_open", "is_leader", b"is_leader", "leader", b"leader", "leader_unknown", b"leader_unknown", "others", b"others", "permits_frozen", b"permits_frozen", "permits_held", b"permits_held", "schema_version", b"schema_version", "started_wall", b"started_wall", "states", b"states", "version", b"version", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__incidents_open: _TypeAlias = _typing.Literal["incidents_open"]  # noqa: Y015
     _WhichOneofArgType__incidents_open: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open"]  # noqa: Y015
@@ -1862,3 +1875,53 @@ class AllowResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AllowResponse: _TypeAlias = AllowResponse  # noqa: Y015
+
+@_typing.final
+class ThawRequest(_message.Message):
+    """Takes it upon the caller that a group is well enough for permits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FOR_S_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    reason: _builtins.str
+    for_s: _builtins.float
+    """0 means 600 s, at most an hour."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        for_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_s", b"for_s", "group", b"group", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThawRequest: _TypeAlias = ThawRequest  # noqa: Y015
+
+@_typing.final
+class ThawResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    FOR_S_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    for_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+        for_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_s", b"for_s", "schema_version", b"schema_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThawResponse: _TypeAlias = ThawResponse  # noqa: Y015
