@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 PACK_S = 300
@@ -19,11 +19,18 @@ class Debs:
     newer: Path
     """The agent's, with versions around the real one's."""
 
+    def at(self, folder: Path) -> Debs:
+        """The same where all of them lie in one folder elsewhere."""
+        places = {field.name: folder / getattr(self, field.name).name for field in fields(self)}
+        return Debs(**places)
+
 
 def found(dist: Path, pattern: str) -> Path:
     files = sorted(dist.glob(pattern))
     if len(files) != 1:
-        raise SystemExit(f"{dist}: {len(files)} files are {pattern}, one is wanted (scripts/package)")
+        raise SystemExit(
+            f"{dist}: {len(files)} files are {pattern}, one is wanted (scripts/package)"
+        )
     return files[0]
 
 

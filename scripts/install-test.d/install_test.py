@@ -13,10 +13,12 @@ from debs import debs
 from life import Life
 from place import Container
 from steps import Failed, Steps
+from vm import PACKAGES, Vm
+from vm_life import VmLife
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = ("bullseye", "bookworm", "trixie")
-TIERS = ("fast",)
+TIERS = ("fast", "vm")
 
 
 def fast(steps: Steps, dist: Path, suites: list[str]) -> None:
@@ -32,6 +34,19 @@ def fast(steps: Steps, dist: Path, suites: list[str]) -> None:
                 Life(place, steps, built).run(is_bare=True)
 
 
+def vm(steps: Steps, dist: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="gpuwarden-vm-", dir="/var/tmp") as name:
+        folder = Path(name)
+        built = debs(dist, folder)
+        with contextlib.suppress(Failed), contextlib.ExitStack() as stack:
+            with steps.step("vm", "its root file system"):
+                roots.root("bookworm", PACKAGES)
+            with steps.step("vm", "boot, emulated"):
+                place = Vm(folder, (built.agent, built.older, built.newer))
+            stack.callback(place.close)
+            VmLife(place, steps, built.at(Path("/debs"))).run()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/install-test")
     parser.add_argument("--tier", default="fast", choices=[*TIERS, "all"])
@@ -41,7 +56,10 @@ def main() -> int:
     options = parser.parse_args()
     steps = Steps()
     try:
-        fast(steps, options.dist.resolve(), options.root or list(SUITES))
+        if options.tier in ("fast", "all"):
+            fast(steps, options.dist.resolve(), options.root or list(SUITES))
+        if options.tier in ("vm", "all"):
+            vm(steps, options.dist.resolve())
     finally:
         steps.show(as_json=options.json)
     return 0 if steps.is_ok else 1

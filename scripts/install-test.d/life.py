@@ -98,7 +98,9 @@ class Life:
             notes.append(self._do("gpuwarden --version"))
 
     def rest_without_driver(self) -> None:
-        with self.steps.step(self.place.name, "no driver: it stays up, in observe mode, and says so") as notes:
+        with self.steps.step(
+            self.place.name, "no driver: it stays up, in observe mode, and says so"
+        ) as notes:
             self._until("it answers", lambda: self._ask("status"))
             pid = self._pid()
             self._do("sleep 4")
@@ -117,7 +119,9 @@ class Life:
             notes.append(how)
 
     def devices(self) -> None:
-        with self.steps.step(self.place.name, "a driver appears: its devices and jobs are seen") as notes:
+        with self.steps.step(
+            self.place.name, "a driver appears: its devices and jobs are seen"
+        ) as notes:
             self._do("mkdir -p /srv/gpus && chmod 0755 /srv /srv/gpus")
             self._do(
                 "systemd-run --quiet --unit=gpus --setenv=TMPDIR=/srv/gpus --setenv=HOME=/root"
@@ -125,7 +129,10 @@ class Life:
                 " sh -c 'echo $GPUWARDEN_SIM_DIR >/run/gpus; echo $LD_LIBRARY_PATH >/run/gpus.lib;"
                 " exec sleep 100000'"
             )
-            self._until("the simulated host is up", lambda: self.place.do("test -s /run/gpus.lib").status == 0)
+            self._until(
+                "the simulated host is up",
+                lambda: self.place.do("test -s /run/gpus.lib").status == 0,
+            )
             drop_in = SIMULATED.format(
                 folder=self._do("cat /run/gpus"), library=self._do("cat /run/gpus.lib")
             )
@@ -140,9 +147,13 @@ class Life:
             pid = self._pid()
             self._do(f"echo '{MARK}' >>{CONFIG} && systemctl reload {UNIT}")
             write(self.place, "/etc/gpuwarden/conf.d/50-bad.toml", "[agent]\nmoed = 'enforce'")
-            said = self.place.do(f"gpuwarden check-config; systemctl reload {UNIT}", self._within(60))
+            said = self.place.do(
+                f"gpuwarden check-config; systemctl reload {UNIT}", self._within(60)
+            )
             must("mode" in said.out, f"the nearest key is not named: {said.out}")
-            self._until("it says so", lambda: "moed" in self._do(f"journalctl -u {UNIT} --no-pager | cat"))
+            self._until(
+                "it says so", lambda: "moed" in self._do(f"journalctl -u {UNIT} --no-pager | cat")
+            )
             must(self._pid() == pid and self._is_active(), "it did not live through it")
             self._do("rm /etc/gpuwarden/conf.d/50-bad.toml")
             self._do(f"systemctl reload {UNIT}")
@@ -153,7 +164,8 @@ class Life:
             pid, jobs = self._pid(), self._jobs()
             self._do(f"kill -STOP {pid}")
             self._until(
-                "another process is active", lambda: self._pid() not in (0, pid) and self._is_active()
+                "another process is active",
+                lambda: self._pid() not in (0, pid) and self._is_active(),
             )
             must(self._jobs() == jobs, "a job is not what it was")
             notes.append(f"NRestarts {self._shown('NRestarts')}, jobs untouched")
@@ -163,26 +175,33 @@ class Life:
             pid, jobs = self._pid(), self._jobs()
             self._do(f"kill -9 {pid}")
             self._until(
-                "another process is active", lambda: self._pid() not in (0, pid) and self._is_active()
+                "another process is active",
+                lambda: self._pid() not in (0, pid) and self._is_active(),
             )
             self._until("it answers", lambda: self._ask("status"))
             must(self._jobs() == jobs, "a job is not what it was")
             notes.append(self._do(f"ls {STATE} | tr '\\n' ' '"))
 
     def upgrade(self) -> None:
-        with self.steps.step(self.place.name, "upgrade: one restart, jobs, settings and ledger stay") as notes:
+        with self.steps.step(
+            self.place.name, "upgrade: one restart, jobs, settings and ledger stay"
+        ) as notes:
             pid, jobs, starts = self._pid(), self._jobs(), self._starts()
             ledger = self._do(f"find {STATE} -type f | sort | head -1")
             first = self._do(f"head -c 200 {ledger} | od -c | head -3")
             self._install(self.debs.newer)
             self._until(
-                "another process is active", lambda: self._pid() not in (0, pid) and self._is_active()
+                "another process is active",
+                lambda: self._pid() not in (0, pid) and self._is_active(),
             )
             self._until("it answers", lambda: self._ask("status"))
             must(self._jobs() == jobs, "a job is not what it was")
             must(self._starts() == starts + 1, f"{self._starts() - starts} starts instead of one")
             must(MARK in self._do(f"cat {CONFIG}"), "the admin's edit is gone")
-            must(first == self._do(f"head -c 200 {ledger} | od -c | head -3"), "the ledger is another")
+            must(
+                first == self._do(f"head -c 200 {ledger} | od -c | head -3"),
+                "the ledger is another",
+            )
             notes.append(self._do("dpkg-query --show --showformat '${Version}' gpuwarden"))
 
     def _starts(self) -> int:
@@ -190,14 +209,18 @@ class Life:
         return int(said or 0)
 
     def upgrade_with_bad_config(self) -> None:
-        with self.steps.step(self.place.name, "upgrade with a bad configuration: what ran goes on") as notes:
+        with self.steps.step(
+            self.place.name, "upgrade with a bad configuration: what ran goes on"
+        ) as notes:
             pid = self._pid()
             write(self.place, "/etc/gpuwarden/conf.d/50-bad.toml", "[quota]\nnonsense = 1")
             said = self._install(self.debs.agent)
             must("nonsense" in said, f"the reason is not told: {said[-400:]}")
             must(self._pid() == pid and self._is_active(), "the old process is gone")
             self._do("rm /etc/gpuwarden/conf.d/50-bad.toml")
-            notes.append(next(line for line in said.splitlines() if "nonsense" in line).strip()[:70])
+            notes.append(
+                next(line for line in said.splitlines() if "nonsense" in line).strip()[:70]
+            )
 
     def downgrade(self) -> None:
         with self.steps.step(self.place.name, "downgrade") as notes:
@@ -209,22 +232,34 @@ class Life:
             notes.append(self._do("dpkg-query --show --showformat '${Version}' gpuwarden"))
 
     def admins_word(self) -> None:
-        with self.steps.step(self.place.name, "disabled and masked by an admin stays so over upgrades"):
+        with self.steps.step(
+            self.place.name, "disabled and masked by an admin stays so over upgrades"
+        ):
             self._do(f"systemctl disable --now {UNIT}")
             self._install(self.debs.agent)
-            must(self.place.do(f"systemctl is-enabled {UNIT}").out.strip() == "disabled", "it is enabled")
+            must(
+                self.place.do(f"systemctl is-enabled {UNIT}").out.strip() == "disabled",
+                "it is enabled",
+            )
             must(not self._is_active(), "it runs")
             self._do(f"systemctl mask {UNIT}")
             self._install(self.debs.newer)
-            must(self.place.do(f"systemctl is-enabled {UNIT}").out.strip() == "masked", "it is not masked")
+            must(
+                self.place.do(f"systemctl is-enabled {UNIT}").out.strip() == "masked",
+                "it is not masked",
+            )
             must(not self._is_active(), "it runs")
             self._do(f"systemctl unmask {UNIT} && systemctl enable --now {UNIT}")
             self._until("it is active", self._is_active)
 
     def remove(self) -> None:
-        with self.steps.step(self.place.name, "remove: stopped, settings and state stay, jobs run on"):
+        with self.steps.step(
+            self.place.name, "remove: stopped, settings and state stay, jobs run on"
+        ):
             jobs = self._jobs()
-            self._do("cp -r /usr/lib/gpuwarden /srv/kept")  # the jobs' own program goes with the package
+            self._do(
+                "cp -r /usr/lib/gpuwarden /srv/kept"
+            )  # the jobs' own program goes with the package
             self._do("DEBIAN_FRONTEND=noninteractive dpkg --remove gpuwarden 2>&1", 120)
             must(not self._is_active(), "it runs")
             must(self.place.do("command -v gpuwarden").status != 0, "its command is there")
@@ -232,7 +267,9 @@ class Life:
             must(self._jobs() == jobs, "a job is not what it was")
 
     def purge(self) -> None:
-        with self.steps.step(self.place.name, "purge: nothing of it is left but its group") as notes:
+        with self.steps.step(
+            self.place.name, "purge: nothing of it is left but its group"
+        ) as notes:
             self._do("DEBIAN_FRONTEND=noninteractive dpkg --purge gpuwarden 2>&1", 120)
             left = self._do(
                 "find / -xdev -path /proc -prune -o -path /srv -prune -o -path /sys -prune -o"

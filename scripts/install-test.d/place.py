@@ -35,7 +35,9 @@ class Place(Protocol):
 def must_do(place: Place, script: str, within_s: float = 60.0) -> str:
     said = place.do(script, within_s)
     if said.status:
-        raise Failed(f"`{script.splitlines()[0][:120]}` ended with {said.status}: {said.out[-600:]}")
+        raise Failed(
+            f"`{script.splitlines()[0][:120]}` ended with {said.status}: {said.out[-600:]}"
+        )
     return said.out.strip()
 
 
@@ -76,7 +78,9 @@ class Container:
                 check=False,
             )
         except subprocess.TimeoutExpired as late:
-            raise Failed(f"`{script.splitlines()[0][:120]}`: no end within {within_s:g} s") from late
+            raise Failed(
+                f"`{script.splitlines()[0][:120]}`: no end within {within_s:g} s"
+            ) from late
         return Said(status=ran.returncode, out=ran.stdout)
 
     def _is_up(self) -> bool:

@@ -65,9 +65,7 @@ class Steps:
 
     def show(self, *, as_json: bool) -> None:
         if as_json:
-            print(
-                json.dumps({"ok": self.is_ok, "steps": [asdict(step) for step in self.done]})
-            )
+            print(json.dumps({"ok": self.is_ok, "steps": [asdict(step) for step in self.done]}))
             return
         table = Table("where", "step", "seconds", "", "what was seen", box=None)
         for step in self.done:

@@ -67,7 +67,17 @@ class Vm:
         (extra / "debs").mkdir(parents=True)
         for deb in debs:
             shutil.copy(deb, extra / "debs")
-        run("mke2fs", "-q", "-F", "-t", "ext4", "-d", str(extra / "debs"), self._image("debs"), "512M")
+        run(
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-d",
+            str(extra / "debs"),
+            self._image("debs"),
+            "512M",
+        )
         run(
             *("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal"),
             *("-d", str(root), self._image("root"), f"{DISK_MIB}M"),
@@ -123,7 +133,9 @@ class Vm:
         try:
             status, _, said = self._line(within_s).partition(b" ")
         except TimeoutError as late:
-            raise Failed(f"`{script.splitlines()[0][:120]}`: no end within {within_s:g} s") from late
+            raise Failed(
+                f"`{script.splitlines()[0][:120]}`: no end within {within_s:g} s"
+            ) from late
         return Said(status=int(status), out=base64.b64decode(said).decode(errors="replace"))
 
     def _line(self, within_s: float) -> bytes:
