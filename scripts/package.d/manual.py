@@ -57,7 +57,9 @@ def options(command: click.Command, context: click.Context) -> str:
 def told(path: str, command: click.Command, context: click.Context) -> str:
     """One verb: how it is called, what it does, its options."""
     usage = " ".join(command.collect_usage_pieces(context))
-    text = "\n.PP\n".join(quoted(" ".join(part.split())) for part in (command.help or "").split("\n\n"))
+    text = "\n.PP\n".join(
+        quoted(" ".join(part.split())) for part in (command.help or "").split("\n\n")
+    )
     return f".SS {quoted(path)} {quoted(usage)}\n{text}\n{options(command, context)}"
 
 
@@ -88,7 +90,9 @@ def daemon(verb: str, version: str, short: str, rest: str) -> str:
     return page(f"gpuwarden-{verb}", 8, version, short, body)
 
 
-def settings(name: str, version: str, dropins: str, model: Config | AggregatorConfig, example: str) -> str:
+def settings(
+    name: str, version: str, dropins: str, model: Config | AggregatorConfig, example: str
+) -> str:
     """NAME(5): the shipped example, which explains, and every setting with its default."""
     lines = as_toml(Loaded(config=model, files=(), origins={}), has_origin=False)
     plain = [line if isinstance(line, str) else str(line) for line in lines]
@@ -121,12 +125,21 @@ def main() -> None:
     if package == "gpuwarden":
         example = (tree / "etc/gpuwarden/agent.toml").read_text(encoding="utf-8")
         rest = "The daemon of one host. systemctl reload gpuwarden-agent reads the configuration again; a bad one changes nothing."
-        put(man / "man8/gpuwarden-agent.8.gz", daemon("agent", version, "the daemon of a GPU host", rest))
-        put(man / "man5/agent.toml.5.gz", settings("agent.toml", version, "conf.d", Config(), example))
+        put(
+            man / "man8/gpuwarden-agent.8.gz",
+            daemon("agent", version, "the daemon of a GPU host", rest),
+        )
+        put(
+            man / "man5/agent.toml.5.gz",
+            settings("agent.toml", version, "conf.d", Config(), example),
+        )
     else:
         example = (tree / "etc/gpuwarden/aggregator.toml").read_text(encoding="utf-8")
         rest = "The daemon of a fleet: it takes what nodes tell, and gives leave for harm."
-        put(man / "man8/gpuwarden-aggregator.8.gz", daemon("aggregator", version, "the daemon of a fleet of GPU hosts", rest))
+        put(
+            man / "man8/gpuwarden-aggregator.8.gz",
+            daemon("aggregator", version, "the daemon of a fleet of GPU hosts", rest),
+        )
         made = settings("aggregator.toml", version, "aggregator.d", AggregatorConfig(), example)
         put(man / "man5/aggregator.toml.5.gz", made)
 

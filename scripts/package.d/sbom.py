@@ -15,7 +15,13 @@ from typing import Any
 
 def component(kind: str, name: str, version: str, purl: str, licence: str = "") -> dict[str, Any]:
     """One part, as CycloneDX has it."""
-    made: dict[str, Any] = {"type": kind, "bom-ref": purl, "name": name, "version": version, "purl": purl}
+    made: dict[str, Any] = {
+        "type": kind,
+        "bom-ref": purl,
+        "name": name,
+        "version": version,
+        "purl": purl,
+    }
     if licence:
         made["licenses"] = [{"license": {"name": licence}}]
     return made
@@ -37,21 +43,31 @@ def main() -> None:
     for dist in metadata.distributions(path=[site]):
         name = dist.name.lower().replace("_", "-")
         found.append(
-            component("library", name, dist.version, f"pkg:pypi/{name}@{dist.version}", licence_of(dist.metadata))
+            component(
+                "library",
+                name,
+                dist.version,
+                f"pkg:pypi/{name}@{dist.version}",
+                licence_of(dist.metadata),
+            )
         )
     patches = []
     for line in Path(parts).read_text(encoding="utf-8").splitlines():
         kind, name, *rest = line.split()
         if kind == "cpython":
             upstream = name.partition("-")[0]
-            python = component("platform", "cpython", name, f"pkg:generic/cpython@{upstream}", "PSF-2.0")
+            python = component(
+                "platform", "cpython", name, f"pkg:generic/cpython@{upstream}", "PSF-2.0"
+            )
             found.append(python)
         elif kind == "patch":
             patches.append(name)
         elif kind == "library":
             found.append(component("library", name, rest[0], f"pkg:deb/debian/{name}@{rest[0]}"))
     python["properties"] = [{"name": "gpuwarden:patch", "value": name} for name in patches]
-    own = component("application", package, version, f"pkg:generic/{package}@{version}", "Apache-2.0")
+    own = component(
+        "application", package, version, f"pkg:generic/{package}@{version}", "Apache-2.0"
+    )
     at = datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC)
     bill = {
         "bomFormat": "CycloneDX",

@@ -3,10 +3,12 @@
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
 from gpuwarden.adapters.node_client import NodeClient
+from gpuwarden.commands.config import file_option, read_settings
 from gpuwarden.commands.output import EXIT_PROBLEM, Out, Styled, answers, end
 from gpuwarden.commands.reading import asks_agent
 from gpuwarden.errors import ConfigError, GpuwardenError
@@ -42,9 +44,10 @@ def test(connect: Callable[[], NodeClient], out: Out, sink: str) -> None:
 
 @notify.command("unit-failed")
 @click.argument("unit")
+@file_option
 @click.option("--aggregator", "is_aggregators", is_flag=True, help="By the aggregator's sinks.")
 @answers
-def unit_failed(out: Out, unit: str, is_aggregators: bool) -> None:
+def unit_failed(out: Out, path: Path | None, unit: str, is_aggregators: bool) -> None:
     """Tell people, by every sink that is set, that systemd has given UNIT up. Needs no agent.
 
     For OnFailure= of the unit; it tries each sink once. Exit code 1 when none took it, or none is set.
@@ -52,11 +55,10 @@ def unit_failed(out: Out, unit: str, is_aggregators: bool) -> None:
     from gpuwarden.adapters.secrets import Secrets
     from gpuwarden.adapters.sinks.make import make_sinks
     from gpuwarden.clock import SystemClock
-    from gpuwarden.commands.config import read_settings
     from gpuwarden.policy.notify import due
 
     try:
-        cfg = read_settings(None, is_aggregators=is_aggregators).config
+        cfg = read_settings(path, is_aggregators=is_aggregators).config
     except ConfigError as error:
         raise click.ClickException(f"nobody can be told: {error.faults[0]}") from error
     clock, host = SystemClock(), socket.gethostname()

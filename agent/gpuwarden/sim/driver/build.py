@@ -101,7 +101,14 @@ def _generated() -> dict[str, str]:
 
 def _key(compiler: Compiler, extra_flags: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for part in (*compiler.command, *compiler.static, *compiler.dynamic, *FLAGS, *extra_flags, platform.machine()):
+    for part in (
+        *compiler.command,
+        *compiler.static,
+        *compiler.dynamic,
+        *FLAGS,
+        *extra_flags,
+        platform.machine(),
+    ):
         digest.update(part.encode() + b"\0")
     digest.update(sources_digest().encode())
     return digest.hexdigest()[:20]
