@@ -3,12 +3,14 @@
 import gzip
 import os
 import sys
+import typing
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
+from pydantic import BaseModel
 
 from gpuwarden.cli import main as cli
 from gpuwarden.commands.config import as_toml
@@ -90,17 +92,39 @@ def daemon(verb: str, version: str, short: str, rest: str) -> str:
     return page(f"gpuwarden-{verb}", 8, version, short, body)
 
 
+def every(model: type[BaseModel], path: str) -> Iterator[tuple[str, str]]:
+    """(table.name, default) of every setting, also of those that are not set by default."""
+    for name, field in model.model_fields.items():
+        own = f"{path}{field.alias or name}"
+        below = {each for each in parts_of(field.annotation) if issubclass(each, BaseModel)}
+        for each in sorted(below, key=lambda one: one.__name__):
+            yield from every(each, f"{own}.")
+        if not below:
+            default = field.get_default(call_default_factory=True)
+            is_unset = field.is_required() or default is None
+            yield own, "unset" if is_unset else f"default {default!r}"
+
+
+def parts_of(annotation: object) -> Iterator[type]:
+    """The classes that a type is made of."""
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        yield annotation
+    for each in typing.get_args(annotation):
+        yield from parts_of(each)
+
+
 def settings(
     name: str, version: str, dropins: str, model: Config | AggregatorConfig, example: str
 ) -> str:
     """NAME(5): the shipped example, which explains, and every setting with its default."""
     lines = as_toml(Loaded(config=model, files=(), origins={}), has_origin=False)
+    known = "".join(f".TP\n.B {quoted(n)}\n{quoted(v)}\n" for n, v in every(type(model), ""))
     plain = [line if isinstance(line, str) else str(line) for line in lines]
     body = (
         f".SH DESCRIPTION\n{quoted(f'TOML. Drop-ins: /etc/gpuwarden/{dropins}/*.toml, in lexical order; later wins, tables merge, lists replace.')}\n"
         f"{quoted('Each mistake is listed with its place by gpuwarden check-config.')}\n"
         f".SH EXAMPLE\n.nf\n{quoted(example)}\n.fi\n.SH DEFAULTS\n.nf\n{quoted(chr(10).join(plain))}\n.fi\n"
-        ".SH SEE ALSO\n.BR gpuwarden (8)\n"
+        f".SH SETTINGS\n{known}.SH SEE ALSO\n.BR gpuwarden (8)\n"
     )
     return page(name, 5, version, f"settings of the gpuwarden {name.removesuffix('.toml')}", body)
 
