@@ -49,11 +49,15 @@ def let_go_command(path: Path | None) -> None:
     from gpuwarden.commands.let_go import let_go
     from gpuwarden.config import Config
     from gpuwarden.config_files import load
-    from gpuwarden.errors import ConfigError
+    from gpuwarden.errors import ConfigError, GpuwardenError
 
     try:
         cfg = load(path, environ=os.environ).config
     except ConfigError:
         cfg = Config()  # a bad configuration must not keep a tenant frozen
-    for line in let_go(cfg.agent.state_dir / "journal", CgroupFs()):
+    try:
+        told = let_go(cfg.agent.state_dir / "journal", CgroupFs())
+    except GpuwardenError as error:
+        raise click.ClickException(str(error)) from error
+    for line in told:
         click.echo(line)
