@@ -26,4 +26,5 @@ with tempfile.TemporaryDirectory() as cache:
 (Path(folder) / build.MARK).write_text(build.sources_digest() + "\n", encoding="ascii")
 for program in ("driverd", "workload"):
     (Path(folder) / program).chmod(0o755)
+(Path(folder) / "lib" / build.LIBRARY).chmod(0o644)
 subprocess.run(["find", folder, "-name", "*.o", "-delete"], check=True)

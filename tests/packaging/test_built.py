@@ -72,7 +72,7 @@ def test_the_agent_carries_what_it_needs_and_no_more() -> None:
         "usr/lib/sysusers.d/gpuwarden.conf",
         "usr/share/man/man5/agent.toml.5.gz",
         "usr/share/doc/gpuwarden/copyright",
-        "usr/share/doc/gpuwarden/changelog.gz",
+        "usr/share/doc/gpuwarden/changelog.Debian.gz",
         "etc/gpuwarden/agent.toml",
         "etc/gpuwarden/conf.d",
     ):
