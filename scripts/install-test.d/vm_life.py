@@ -85,9 +85,8 @@ class VmLife(Life):
         with self.steps.step(
             self.place.name, "a true Xid line of the kernel becomes an incident"
         ) as notes:
-            gpus = self._ask("gpus")["gpus"]
-            pci = str(gpus[0]["pci"]).lower().removesuffix(".0")
-            line = XID.format(pci=pci[-10:] if len(pci) > 10 else pci)
+            pci = str(self._ask("gpus")["devices"][0]["device"]["pci"]).lower()
+            line = XID.format(pci=pci[4:].removesuffix(".0"))
             write(
                 self.place,
                 "/root/xid.nft",
