@@ -253,3 +253,29 @@ def trial(name: str, host: str, wall: float) -> Notice:
         wall=wall,
         first_steps=("nothing is to be done", "this is a test", "gpuwarden notify test was called"),
     )
+
+
+def given_up(name: str, host: str, unit: str, wall: float) -> Notice:
+    """A message that systemd has given up a unit of ours: nobody guards this host, or this fleet."""
+    key = IncidentId(f"unit-{int(wall):x}")
+    return Notice(
+        id=f"{key}/{name}/1",
+        key=f"{host}/{unit}",
+        sink=name,
+        reason=Reason.FIRST,
+        severity="critical",
+        severities=("critical",),
+        host=host,
+        brief=Brief(
+            incident=key,
+            summary=f"{unit} failed on {host} and systemd has given it up: nobody keeps watch there",
+            opened_wall=wall,
+            rule="unit",
+        ),
+        wall=wall,
+        first_steps=(
+            f"journalctl -u {unit} -n 50",
+            "gpuwarden doctor",
+            f"systemctl reset-failed {unit}; systemctl start {unit}",
+        ),
+    )
