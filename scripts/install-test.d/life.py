@@ -271,8 +271,8 @@ class Life:
         ) as notes:
             self._do("DEBIAN_FRONTEND=noninteractive dpkg --purge gpuwarden 2>&1", 120)
             left = self._do(
-                "find / -xdev -path /proc -prune -o -path /srv -prune -o -path /sys -prune -o"
-                " -iname '*gpuwarden*' -print 2>/dev/null | grep -v -e ^/run/systemd -e ^/tmp/ -e ^/run/gpuwarden- || :"
+                "find / -xdev -path /proc -prune -o -path /var/tmp -prune -o -path /sys -prune -o"
+                " -iname '*gpuwarden*' -print 2>/dev/null | grep -v -e ^/run/systemd -e ^/tmp/ -e ^/dev/shm/ || :"
             )
             must(not left, f"left: {left}")
             notes.append(self._do("getent group gpuwarden || echo no group"))
