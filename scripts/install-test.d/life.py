@@ -256,9 +256,6 @@ class Life:
             self.place.name, "remove: stopped, settings and state stay, jobs run on"
         ):
             jobs = self._jobs()
-            self._do(
-                "cp -r /usr/lib/gpuwarden /srv/kept"
-            )  # the jobs' own program goes with the package
             self._do("DEBIAN_FRONTEND=noninteractive dpkg --remove gpuwarden 2>&1", 120)
             must(not self._is_active(), "it runs")
             must(self.place.do("command -v gpuwarden").status != 0, "its command is there")
