@@ -42,6 +42,7 @@ class AnnouncedStatus:
                 _EVENTS[note.kind],
                 incident=note.incident,
                 text=note.text,
+                rule=note.rule or None,
                 tenant=note.tenant,
                 device=note.device,
             )
@@ -49,6 +50,8 @@ class AnnouncedStatus:
             self._log.warning(
                 "action_ordered",
                 action=action.id,
+                incident=action.incident,
+                tenant=action.target.tenant if action.target is not None else None,
                 kind=action.kind.value,
                 target=action.target.name if action.target is not None else None,
                 device=action.device,
@@ -58,6 +61,8 @@ class AnnouncedStatus:
             self._log.warning(
                 "action_withheld",
                 incident=held.incident,
+                tenant=held.tenant,
+                device=held.device,
                 kind=held.kind.value,
                 budget=held.budget,
                 detail=held.detail,
