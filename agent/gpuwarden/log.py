@@ -49,7 +49,7 @@ def configure_log(
     form: Literal["console", "json"], *, level: int = _INFO, stream: TextIO | None = None
 ) -> None:
     """Set the log up; ``level`` as in ``logging`` (20: info). Call once, at start."""
-    tamed = [
+    tamed: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

@@ -68,7 +68,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 def test_a_hung_loop_feeds_no_watchdog(manager: Manager) -> None:
     world, stuck, waits = World(devices=2), Stuck(), Waits()
     notify = SdNotify({"NOTIFY_SOCKET": manager.address})
-    ports = replace(world.ports(HeapJournal()), status=stuck, watchdog=notify)
+    ports = replace(world.ports(HeapJournal(world.ledger)), status=stuck, watchdog=notify)
     node = Node(world.config(), ports, SystemClock(), Memory())
     loop = threading.Thread(target=live, args=(node, SystemClock(), waits, lambda: None))
     loop.start()
