@@ -115,6 +115,30 @@ def test_v1_trees(tmp_path: Path, trees: tuple[str, ...], result: Result) -> Non
     assert ("memory" in check.fix) is (result is Result.WARNING)
 
 
+@pytest.mark.parametrize(
+    ("group", "nodes", "links", "result"),
+    [
+        ("kubepods.slice/pod1.slice/cri-containerd-0123456789ab.scope", 2, 0, Result.WARNING),
+        ("machine.slice/libpod-0123456789ab.scope", 2, 1, Result.WARNING),
+        ("machine.slice/libpod-0123456789ab.scope", 2, 2, Result.OK),
+        ("machine.slice/libpod-0123456789ab.scope", 0, 0, Result.OK),
+        ("docker/0123456789ab", 2, 0, Result.OK),  # Docker's cgroupfs driver
+    ],
+)
+def test_containers_that_a_reload_of_systemd_takes_the_gpus_from(
+    tmp_path: Path, group: str, nodes: int, links: int, result: Result
+) -> None:
+    (tmp_path / "cgroup" / group).mkdir(parents=True)
+    (tmp_path / "dev/char").mkdir(parents=True)
+    for number in range(nodes):
+        put(tmp_path / f"dev/nvidia{number}")
+    for number in range(links):
+        put(tmp_path / f"dev/char/195:{number}")
+    check = checks_host.check_scopes(Roots(cgroup=tmp_path / "cgroup", dev=tmp_path / "dev"))
+    assert check.result is result
+    assert ("nvidia-ctk" in check.fix) is (result is Result.WARNING)
+
+
 # --- clock, libraries ---
 
 

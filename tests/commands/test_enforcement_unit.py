@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuwarden.clock import SystemClock
 from tests.commands.cli_run import ROOT, run
 
 UNIT = "gpuwarden-agent.service"
@@ -23,7 +27,7 @@ def systemctl(*words: str) -> str:
     done = subprocess.run(
         ["systemctl", *words], capture_output=True, text=True, timeout=90, check=False
     )
-    assert done.returncode == 0 or words[0] in ("stop", "reset-failed"), done.stderr
+    assert done.returncode == 0 or words[0] in ("stop", "disable", "reset-failed"), done.stderr
     return done.stdout.strip()
 
 
@@ -39,7 +43,7 @@ def unit(tmp_path: Path) -> Iterator[None]:
     own.mkdir(exist_ok=True)
     (own / "10-checkout.conf").write_text(  # which may lie in a home, or in /tmp
         f"[Service]\nEnvironment=PYTHONPATH={ROOT}/agent\nPrivateTmp=no\nProtectHome=no\n"
-        "Slice=system.slice\nOOMScoreAdjust=0\n"
+        "Slice=system.slice\nOOMScoreAdjust=0\nWatchdogSec=5\n"
     )
     (PARENT / "conf.d").mkdir(parents=True, exist_ok=True)
     (PARENT / "agent.toml").write_text(
@@ -48,6 +52,7 @@ def unit(tmp_path: Path) -> Iterator[None]:
     systemctl("daemon-reload")
     yield
     systemctl("stop", UNIT)
+    systemctl("disable", UNIT)
     shutil.rmtree(own)
     (FOLDER / UNIT).unlink()
     shutil.rmtree(PARENT)
@@ -64,6 +69,32 @@ def mode() -> str:
     return shown("StatusText").partition(":")[0]
 
 
+def doctor() -> dict[str, str]:
+    """Results by check."""
+    said = json.loads(run("doctor", "--json").output)["checks"]
+    return {check["name"]: check["result"] for check in said}
+
+
+@pytest.mark.usefixtures("unit")
+def test_a_host_without_gpus_is_no_crash_loop_and_a_hung_agent_is_started_anew() -> None:
+    systemctl("start", UNIT)
+    assert "no GPUs (LIBRARY_NOT_FOUND" in shown("StatusText")
+    said = doctor()
+    assert (said["unit"], said["agent"], said["enforcement"]) == ("warning", "warning", "ok")
+    systemctl("enable", UNIT)
+    assert doctor()["unit"] == "ok"
+    assert shown("NRestarts") == "0"
+    pid = int(shown("MainPID"))
+    os.kill(pid, signal.SIGSTOP)
+    clock = SystemClock()
+    end = clock.now() + 60.0
+    while shown("NRestarts") == "0" or shown("SubState") != "running":
+        assert clock.now() < end, systemctl("status", UNIT)
+        clock.sleep(0.5)
+    assert int(shown("MainPID")) != pid
+    assert mode() == "observe"
+
+
 @pytest.mark.usefixtures("unit")
 def test_rights_and_mode_come_and_go() -> None:
     systemctl("start", UNIT)  # returns once a tick has finished
@@ -76,6 +107,7 @@ def test_rights_and_mode_come_and_go() -> None:
     assert mode() == "observe"  # it does not start anything anew by itself
     systemctl("restart", UNIT)
     assert mode() == "enforce"
+    assert doctor()["enforcement"] == "ok"
     assert {"cap_sys_admin", "cap_dac_override"} <= set(shown("CapabilityBoundingSet").split())
     assert shown("DropInPaths").endswith("50-enforcement.conf")
     assert run("enable-enforcement", "--undo", "--yes").exit_code == 0

@@ -4,6 +4,7 @@ this program carries with it."""
 import importlib
 import os
 import platform
+import re
 import ssl
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from gpuwarden.adapters import kernel_clock
 from gpuwarden.adapters.kernel_clock import ClockState
 from gpuwarden.adapters.nvidia_host import NvidiaHost
-from gpuwarden.commands.checks import Check, Result, Roots
+from gpuwarden.commands.checks import Check, Result, Roots, is_exposed
 from gpuwarden.commands.words import span
 
 JUMP_S = 0.5
@@ -144,6 +145,29 @@ def _groups(root: Path) -> Iterator[Path]:
                 yield child
                 below.append(child)
         level = below
+
+
+# docker-<64 hex>.scope, cri-containerd-....scope, crio-....scope, libpod-....scope: groups that systemd made
+_SCOPE = re.compile(r"(docker|cri-containerd|crio|libpod)-[0-9a-f]{12,64}\.scope\Z")
+
+
+def check_scopes(roots: Roots) -> Check:
+    """The exposure of `device loss`, for containers of every runtime that has systemd make their groups."""
+    name = "device loss, running"
+    trees = [roots.cgroup, roots.cgroup / "systemd", roots.cgroup / "unified"]
+    scopes = {match[1]: None for t in trees for g in _groups(t) if (match := _SCOPE.match(g.name))}
+    if not scopes:
+        return Check(name=name, result=Result.OK, seen="no container runs in a group of systemd's")
+    runtimes = ", ".join(sorted(scopes))
+    if not is_exposed(roots):
+        return Check(name=name, result=Result.OK, seen=f"{runtimes}: not exposed")
+    return Check(
+        name=name,
+        result=Result.WARNING,
+        seen=f"containers of {runtimes} run in systemd's groups, and /dev/char does not name the GPUs: "
+        "`systemctl daemon-reload` takes them from those that have one",
+        fix="nvidia-ctk system create-dev-char-symlinks --create-all (and at boot, by a udev rule)",
+    )
 
 
 def check_clock(state: ClockState | None = None, moved_s: float = 0.0) -> Check:

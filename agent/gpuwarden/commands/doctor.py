@@ -15,6 +15,7 @@ from gpuwarden.commands.checks_host import (
     check_clock,
     check_group_rights,
     check_libraries,
+    check_scopes,
     check_versions,
 )
 from gpuwarden.commands.checks_oncall import check_oncall
@@ -75,6 +76,7 @@ def examine(connect: Callable[[], NodeClient], path: Path | None) -> list[Check]
     checks += [
         check_versions(NvidiaHost(str(config.health.root), config.nvml.library)),
         check_group_rights(roots),
+        check_scopes(roots),
         check_pods(config.cri),
         *check_runtimes(config),
         *check_oncall(config.oncall),

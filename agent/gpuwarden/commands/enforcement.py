@@ -12,6 +12,7 @@ import click
 from gpuwarden.adapters.tool import Tool
 from gpuwarden.clock import SystemClock
 from gpuwarden.commands.checks import Result, Roots, ask_docker, check_device_loss
+from gpuwarden.commands.checks_host import check_scopes
 from gpuwarden.commands.output import Out, Part, Styled, answers
 from gpuwarden.config import Config
 from gpuwarden.config_files import load
@@ -220,12 +221,12 @@ def _config() -> Config | None:
 def _daemon_reload(config: Config) -> str:
     """Not where it takes the GPUs from running containers (NVIDIA/nvidia-container-toolkit issue 48)."""
     docker = ask_docker(config.docker.host.removeprefix("unix://"))
-    exposed = check_device_loss(docker, Roots())
-    if exposed.result is Result.WARNING:
-        return (
-            "systemd was NOT told to read its files again, for on this host that takes the GPUs from running "
-            f"containers. First: {exposed.fix}. Then: systemctl daemon-reload"
-        )
+    for exposed in (check_device_loss(docker, Roots()), check_scopes(Roots())):
+        if exposed.result is Result.WARNING:
+            return (
+                "systemd was NOT told to read its files again, for on this host that takes the GPUs from running "
+                f"containers. First: {exposed.fix}. Then: systemctl daemon-reload"
+            )
     tool = Tool(name="systemctl", clock=SystemClock(), timeout_s=RELOAD_S)
     answer = tool.run("daemon-reload")
     if answer.status != 0:
