@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuwarden import log, log_journal
@@ -96,6 +96,7 @@ def test_an_event_has_its_fields(journal: Journal, journald: tuple[str, socket.s
     }
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.from_regex(r"[A-Z][A-Z_]{0,20}", fullmatch=True), st.text(max_size=50)))
 def test_whatever_the_values_no_field_is_forged(fields: dict[str, str]) -> None:
     assert unpacked(packed(fields)) == {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuwarden.commands import bundle_parts
@@ -204,6 +204,7 @@ def test_names(name: str) -> None:
     assert not is_secret("memory")
 
 
+@settings(deadline=None)
 @given(
     st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S")), min_size=8, max_size=40),
     st.text(max_size=60),
