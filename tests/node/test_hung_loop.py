@@ -71,10 +71,15 @@ def test_a_hung_loop_feeds_no_watchdog(manager: Manager) -> None:
     ports = replace(world.ports(HeapJournal(world.ledger)), status=stuck, watchdog=notify)
     node = Node(world.config(), ports, SystemClock(), Memory())
     loop = threading.Thread(target=live, args=(node, SystemClock(), waits, lambda: None))
+    stuck.lets.clear()
     loop.start()
     try:
+        assert stuck.is_in.wait(30.0)
+        assert manager.hear(HUNG_S) is None  # neither ready nor fed before the first tick has finished
+        stuck.lets.set()
         assert manager.until(lambda said: "READY" in said)[-1]["WATCHDOG"] == "1"
         manager.until(lambda said: "WATCHDOG" in said)
+        stuck.is_in.clear()
         stuck.lets.clear()
         assert stuck.is_in.wait(30.0)
         manager.drain()
