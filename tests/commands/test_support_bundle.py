@@ -69,13 +69,14 @@ url = "file:{tmp_path}/hook"
 url = "http://127.0.0.1:9/{WORD}-pagerduty-key"
 routing_key = "credential:pd"
 [[oncall.exec]]
-command = ["/bin/true", "--auth-token", "{WORD}exec", "-v"]
+command = ["/bin/true", "{WORD}argument",
+  "-v", "{WORD}more"]
 # the old one was https://alerts:{WORD}url@alerts.example/x?key={WORD}query
 '''
     )
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "50-old.toml").write_text(
-        f'[oncall]\n# password = "{WORD}toml"\n# smtp_password={WORD}bare\n# token: {WORD}colon\n'
+        f'[oncall]\n# password = "{WORD}toml"\n# smtp_password={WORD}bare\n# heartbeat_url = "https://ping.example/{WORD}path"\n# token: {WORD}colon\n'
     )
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(given))
     monkeypatch.setattr(bundle_parts, "ENVIRONMENT_FILE", tmp_path / "default")
@@ -140,6 +141,8 @@ def test_no_secret_is_in_it_and_the_rest_is(host: Path) -> None:
     assert "a line that stays" in found["journal.txt"]
     assert 'routing_key = "credential:pd"' in found["config/agent.toml"]
     assert f'url = "file:{host}/hook"' in found["config/agent.toml"]
+    assert 'command = ["/bin/true", "(hidden)"]' in found["config/agent.toml"]
+    assert f"https://ping.example/{HIDDEN}" in found["config/conf.d/50-old.toml"]
     assert f"HTTPS_PROXY={HIDDEN}" in found["config/environment"]
     assert "OTHER=(hidden)" in found["unit/show.txt"]
     assert f"python {HIDDEN}" in found["status.json"]

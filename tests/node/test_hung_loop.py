@@ -75,7 +75,9 @@ def test_a_hung_loop_feeds_no_watchdog(manager: Manager) -> None:
     loop.start()
     try:
         assert stuck.is_in.wait(30.0)
-        assert manager.hear(HUNG_S) is None  # neither ready nor fed before the first tick has finished
+        assert (
+            manager.hear(HUNG_S) is None
+        )  # neither ready nor fed before the first tick has finished
         stuck.lets.set()
         assert manager.until(lambda said: "READY" in said)[-1]["WATCHDOG"] == "1"
         manager.until(lambda said: "WATCHDOG" in said)

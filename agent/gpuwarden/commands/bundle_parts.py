@@ -19,7 +19,12 @@ from gpuwarden.commands.checks_unit import UNIT
 from gpuwarden.commands.config import as_toml
 from gpuwarden.commands.doctor import examine
 from gpuwarden.commands.output import jsonable
-from gpuwarden.commands.redaction import Redactor, environment_names, hide_environment
+from gpuwarden.commands.redaction import (
+    Redactor,
+    environment_names,
+    hide_environment,
+    hide_in_config,
+)
 from gpuwarden.commands.version import versions
 from gpuwarden.config import Config
 from gpuwarden.config_files import DEFAULT_PATH, load
@@ -88,7 +93,7 @@ class Collection:
         """Each file as it stands, and what follows from all of them."""
         for file in (main, *sorted((main.parent / "conf.d").glob("*.toml"))):
             inside = f"config/{file.relative_to(main.parent)}"
-            self.take(inside, lambda file=file: _text(file))  # type: ignore[misc]  # bound now
+            self.take(inside, lambda file=file: hide_in_config(_text(file)))  # type: ignore[misc]  # bound now
         self.take("config/environment", lambda: environment_names(_text(ENVIRONMENT_FILE)))
         self.take("config/in-force.toml", lambda: _in_force(path))
 
@@ -139,7 +144,8 @@ def _config_of(path: Path | None) -> Config:
 
 
 def _in_force(path: Path | None) -> str:
-    return "\n".join(as_toml(load(path, environ=os.environ), has_origin=True))
+    loaded = load(path, environ=os.environ)
+    return hide_in_config("\n".join(as_toml(loaded, has_origin=True)))
 
 
 def _secrets(config: Config, folder: Path) -> Iterator[str]:

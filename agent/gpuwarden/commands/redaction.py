@@ -99,6 +99,18 @@ def is_secret(name: str) -> bool:
     return bool(_SECRET_NAME.search(name))
 
 
+# command = ["/usr/local/bin/page", "word"], reboot_command = [...]
+_COMMAND = re.compile(r"""(\b\w*command\s*=\s*\[\s*(?:"[^"\n]*"|'[^'\n]*'))[^\]]*\]""")
+# url = "https://chat.example/T0/word", heartbeat_url = '...': the path is a password as well
+_ADDRESS = re.compile(r"""(\b(?:heartbeat_)?url\s*=\s*["']https?://[^/"'\s]+/)[^"'\n]+""")
+
+
+def hide_in_config(text: str) -> str:
+    """Of a configuration also what has no name of its own: arguments of commands, and paths of addresses."""
+    text = _COMMAND.sub(lambda match: f'{match[1]}, "{HIDDEN}"]', text)
+    return _ADDRESS.sub(rf"\1{HIDDEN}", text)
+
+
 _ENVIRONMENT = re.compile(r"^(\s*(?:[A-Za-z]*Environment)=)(.*)$", re.MULTILINE)
 
 
