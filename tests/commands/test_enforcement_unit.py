@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gpuwarden.clock import SystemClock
+from gpuwarden.log_journal import message_id
 from tests.commands.cli_run import ROOT, run
 
 UNIT = "gpuwarden-agent.service"
@@ -75,12 +77,26 @@ def doctor() -> dict[str, str]:
     return {check["name"]: check["result"] for check in said}
 
 
+def journal(matching: str) -> dict[str, str]:
+    """The newest entry of this life of the unit that matches."""
+    life = f"_SYSTEMD_INVOCATION_ID={shown('InvocationID')}"
+    command = ["journalctl", "--no-pager", "-n", "1", "-o", "json", life, matching]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
 @pytest.mark.usefixtures("unit")
-def test_a_host_without_gpus_is_no_crash_loop_and_a_hung_agent_is_started_anew() -> None:
+def test_a_host_without_gpus_is_no_crash_loop_and_a_hung_agent_is_started_anew(
+    tmp_path: Path,
+) -> None:
     systemctl("start", UNIT)
     assert "no GPUs (LIBRARY_NOT_FOUND" in shown("StatusText")
     said = doctor()
     assert (said["unit"], said["agent"], said["enforcement"]) == ("warning", "warning", "ok")
+    logged = journal("GPUWARDEN_EVENT=no_gpus")
+    assert "libnvidia-ml.so.1" in logged["GPUWARDEN_WHY"]
+    assert (logged["_SYSTEMD_UNIT"], logged["MESSAGE_ID"]) == (UNIT, message_id("no_gpus"))
     systemctl("enable", UNIT)
     assert doctor()["unit"] == "ok"
     assert shown("NRestarts") == "0"
@@ -93,6 +109,11 @@ def test_a_host_without_gpus_is_no_crash_loop_and_a_hung_agent_is_started_anew()
         clock.sleep(0.5)
     assert int(shown("MainPID")) != pid
     assert mode() == "observe"
+    bundle = tmp_path / "b.tar.gz"
+    assert run("support-bundle", str(bundle)).exit_code == 0
+    with tarfile.open(bundle) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"unit/status.txt", "unit/files.txt", "journal.txt", "status.json"} <= inside
 
 
 @pytest.mark.usefixtures("unit")
