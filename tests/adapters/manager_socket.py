@@ -20,6 +20,8 @@ class Manager:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.address)
         self._clock = SystemClock()
+        self.status = ""
+        """The newest that was said."""
 
     def hear(self, timeout_s: float = WITHIN_S) -> dict[str, str] | None:
         """The next message; None when none came in time."""
@@ -28,7 +30,9 @@ class Manager:
             text = self._socket.recv(65536).decode()
         except TimeoutError:
             return None
-        return dict(line.partition("=")[::2] for line in text.split("\n"))
+        said = dict(line.partition("=")[::2] for line in text.split("\n"))
+        self.status = said.get("STATUS", self.status)
+        return said
 
     def until(self, wanted: Callable[[dict[str, str]], object]) -> list[dict[str, str]]:
         """Every message up to the first that is wanted; AssertionError shows them when it never comes."""
@@ -39,6 +43,11 @@ class Manager:
             assert message is not None, f"never said; heard: {heard[-20:]}"
             heard.append(message)
         return heard
+
+    def until_status(self, part: str) -> None:
+        """Until the status holds this: now already, or with a message to come."""
+        if part not in self.status:
+            self.until(lambda said: part in said.get("STATUS", ""))
 
     def drain(self) -> None:
         """Forget what has been said up to now."""

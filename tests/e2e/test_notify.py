@@ -38,7 +38,7 @@ def test_a_life(make_agent: MakeAgent, host: SimHost, manager: Manager) -> None:
     heard = manager.until(is_ready)
     assert [said for said in heard if "WATCHDOG" in said] == heard[-1:]  # not before the first tick
     assert heard[-1]["MAINPID"] == str(agent.pid)
-    manager.until(lambda said: said.get("STATUS", "").startswith("enforce: 2 GPUs, 0 tenants"))
+    manager.until_status("enforce: 2 GPUs, 0 tenants")
     manager.until(lambda said: said == {"WATCHDOG": "1"})
     agent.reload("[quota]\nwarmup_s = 1\n")
     reloading = manager.until(lambda said: "RELOADING" in said)[-1]
@@ -72,14 +72,14 @@ def test_a_host_without_a_driver_is_told_and_the_driver_is_found_when_it_comes(
 ) -> None:
     library = folder / "libnvidia-ml.so.1"
     agent = started(make_agent, host, manager, f'[nvml]\nlibrary = "{library}"\n')
-    heard = manager.until(lambda said: "no GPUs (LIBRARY_NOT_FOUND: " in said.get("STATUS", ""))
-    assert any(is_ready(said) for said in heard)
+    manager.until(is_ready)
+    manager.until_status("no GPUs (LIBRARY_NOT_FOUND: ")
     agent.until("it looks again", lambda: agent.view().counters["probe_restarts", ""] >= 2)
     assert len(agent.events("no_gpus")) == 1
     assert "libnvidia-ml.so.1" in agent.events("no_gpus")[0]["why"]
     assert agent.is_running()
     library.symlink_to(host.built.library)
     agent.until_seen(2)
-    manager.until(lambda said: ": 2 GPUs" in said.get("STATUS", ""))
+    manager.until_status(": 2 GPUs")
     assert [event["count"] for event in agent.events("gpus_found")] == [2]
     assert len(agent.events("no_gpus")) == 1
