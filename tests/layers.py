@@ -68,6 +68,10 @@ LAYERS: dict[str, Layer] = {
     "aggregator.doors": Layer(own=ALL),  # a part of wiring
     "aggregator.paging": Layer(own=ALL),  # a part of wiring
     "aggregator.copies": Layer(own=ALL),  # a part of wiring
+    "aggregator.expiry": Layer(own=ALL),  # a part of wiring
+    "aggregator.handed": Layer(own=ALL),  # a part of wiring
+    "aggregator.reign": Layer(own=ALL),  # a part of wiring
+    "aggregator.store_log": Layer(own=ALL),  # a part of wiring
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
@@ -79,7 +83,7 @@ LAYERS: dict[str, Layer] = {
     "ports_fleet": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_operator": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_host": Layer(own=frozenset({"model"}), third=NOTHING),
-    "ports_oncall": Layer(own=frozenset({"model"}), third=NOTHING),
+    "ports_oncall": Layer(own=frozenset({"model", "config_oncall"}), third=NOTHING),
     "config": Layer(
         own=frozenset(
             {

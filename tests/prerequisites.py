@@ -192,6 +192,12 @@ def _slow() -> str | None:
     return "minutes long; runs where it is required (scripts/test --require slow)"
 
 
+def _packages() -> str | None:
+    if len([*ROOT.glob("dist/gpuwarden*.deb"), *ROOT.glob("dist/gpuwarden*.rpm")]) >= 4:
+        return None
+    return "no packages in dist/; fix: scripts/package"
+
+
 PROBES: Mapping[str, Callable[[], str | None]] = {
     "alertmanager": lambda: _programs(
         "prometheus-alertmanager", "amtool", package="prometheus-alertmanager"
@@ -204,6 +210,7 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "kmsg": _kmsg,
     "kubernetes": _kubernetes,
     "lxc": _lxc,
+    "packages": _packages,
     "podman": lambda: _pings("podman", "PODMAN_HOST"),
     "postgres": _postgres,
     "prometheus": _prometheus,

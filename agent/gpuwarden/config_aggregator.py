@@ -76,6 +76,8 @@ class SightConfig(Section):
     """What is said of the fleet is paged once it has not grown for so long: one page, of all of them ..."""
     fold_max_s: Seconds = 45.0
     """... and after so long in any case (reliability research 6, case 29: within 60 s)."""
+    gather_s: Seconds = Field(default=3.0, le=30.0)
+    """A node's page waits so long for those of others: where a group turns sick at once, one page tells of all."""
     over_s: Seconds = 60.0
     """It is over once nothing of it has been so for so long."""
 

@@ -48,6 +48,11 @@ class FleetConfig(Section):
     ] = ("cordon",)
     policy_keys: tuple[PolicyKey, ...] = Field(default=(), max_length=8)
     """Public keys (``gpuwarden policy keygen``) whose signature makes a policy; none: policies are not taken."""
+    page_wait_s: Seconds = Field(default=5.0, ge=1.0, le=300.0)
+    """Pages go to the aggregator, where it tells people, so that those of many nodes become one. One that it has
+    not taken by then this node sends itself ..."""
+    page_told_s: Seconds = Field(default=60.0, ge=5.0, le=3600.0)
+    """... and one of which it has not said by then that anybody was told."""
     local_window_s: Seconds = 3600.0
     local_after_s: Seconds = 60.0
 

@@ -23,6 +23,7 @@ from gpuwarden.log import get_log
 from gpuwarden.model.fleet import Identity, Role
 from gpuwarden.model.policy import PolicyLayer
 from gpuwarden.node.fleet_desk import NodeFleetDesk
+from gpuwarden.node.page_desk import PageDesk
 from gpuwarden.policy.fleet.rights import AT_A_NODE, may
 
 Load = Callable[..., Loaded[Config]]
@@ -38,6 +39,7 @@ class FleetParts:
     certificate: OwnCertificate
     uplink: Uplink
     policy: PolicyKeeper
+    pages: PageDesk
     door: FleetDoor | None
     clock: Clock
 
@@ -71,6 +73,8 @@ class FleetParts:
             ("fleet", "permits"): self.desk.permits_received,
             ("fleet", "orders_refused"): self.desk.orders_refused,
             ("fleet", "calls_denied"): denied,
+            ("fleet", "pages_handed_over"): self.pages.handed_over,
+            ("fleet", "pages_alone"): self.pages.alone,
             ("fleet", "renewals"): self.certificate.renewals,
             ("fleet", "policies_offered"): self.policy.offered,
             ("fleet", "policies_refused"): self.policy.refused,
@@ -129,7 +133,9 @@ def build_fleet(
         commands.ask,
         cfg.metrics_address(metrics_listen),
     )
-    uplink = Uplink(cfg, source, desk, spool, certificate, clock, policy)
+    pages = PageDesk(cfg, clock, certificate.name)
+    uplink = Uplink(cfg, source, desk, spool, certificate, clock, policy, pages)
+    pages.offer = uplink.hand_over
 
     def allowed(method: str, who: Identity | None) -> bool:
         return may(AT_A_NODE, method, who)
@@ -145,6 +151,7 @@ def build_fleet(
         certificate=certificate,
         uplink=uplink,
         policy=policy,
+        pages=pages,
         door=door,
         clock=clock,
     )

@@ -36,6 +36,14 @@ class FleetDesk(Protocol):
         ...
 
 
+class PageEar(Protocol):
+    """Hears what becomes of pages that were handed over: implemented by ``node.page_desk``. Any thread."""
+
+    def linked(self, is_up: bool) -> None: ...
+
+    def heed(self, takes: bool, taken: Sequence[str], told: Sequence[str]) -> None: ...
+
+
 class PolicyDesk(Protocol):
     """The fleet's policy on this node: implemented by ``adapters.policy_keeper``. Any thread."""
 
@@ -66,6 +74,10 @@ class Spool(Protocol):
         ...
 
     def take(self, after: int, count: int, max_bytes: int) -> list[tuple[int, bytes]]: ...
+
+    def drop(self, sequence: int) -> bool:
+        """Let go of one event that is never taken; whether it was still here."""
+        ...
 
     def acknowledge(self, upto: int) -> None: ...
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.model.audit import Caller
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.ids import IncidentId
-from gpuwarden.model.oncall import Delivery, Matcher, Notice, Page, Receipt, Silence
+from gpuwarden.model.oncall import Book, Delivery, Matcher, Notice, Page, Receipt, Silence
 
 
 class Pager(Protocol):
@@ -73,4 +74,39 @@ class Heartbeat(Protocol):
 
     def beat(self) -> None:
         """Blocks up to its deadline; errors as those of a sink."""
+        ...
+
+
+class BookLog(Protocol):
+    """Where the book outlasts whoever uses it: implemented by ``sent_log``, and in the aggregator's store by
+    ``store_log``."""
+
+    failures: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether somebody else tells people now: then nothing may be sent from here."""
+        ...
+
+    def read(self) -> Book: ...
+
+    def save(self, before: Book, after: Book) -> None:
+        """On disk when this returns; ``Unavailable`` when it is not."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class PageRelay(Protocol):
+    """Who may tell people in this host's place: implemented by ``node.page_desk``."""
+
+    node: str
+    """What this host is called there: part of the key under which either of both tells of an incident."""
+
+    def advance(self, cfg: OncallConfig, book: Book, wall: float) -> Book:
+        """What is handed over, and what is taken back, as of now."""
+        ...
+
+    def is_waiting(self, book: Book) -> bool:
+        """Whether a deadline runs."""
         ...

@@ -164,6 +164,8 @@ def run_agent(
     wakeups.catch_signals()
     parts.metrics.start()
     parts.api.start()
+    if parts.fleet is not None:
+        parts.notifier.hand_over(parts.fleet.pages)
     parts.notifier.start()
     if parts.fleet is not None:
         parts.fleet.start()

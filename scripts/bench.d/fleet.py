@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fleet_scrape import scrape
+
 from gpuwarden.adapters.pki.authority import Authority
 from gpuwarden.adapters.pki.names import AGGREGATOR_NAME, write_credentials
 from gpuwarden.commands.aggregator import TRANSPORT
@@ -38,6 +40,8 @@ ROWS = (
     "floor_cpu_s_per_1000",
     "ratio_to_floor",
     "cpu_s_per_1000_batched",
+    "prometheus_cpu_s_per_1000",
+    "prometheus_samples_per_scrape",
     "rss_kib_per_node",
     "event_wait_max_s",
     "nodes_at_1hz",
@@ -180,7 +184,10 @@ def cost(folder: Path, said: argparse.Namespace) -> dict[str, Any]:
         with serve(folder, address) as pid:
             runs[name] = measure(pid, address, folder, batch=batch, **load)
     single, base = runs["single"], runs["floor"]
+    beside = scrape(folder, said.nodes, said.rate, said.seconds, pin)
+    runs.update(beside.pop("runs"))
     return {
+        **beside,
         "nodes": said.nodes,
         "reports_per_s": said.nodes * said.rate,
         "cpu_s_per_1000": single["cpu_s_per_1000"],

@@ -183,6 +183,11 @@ def test_what_no_node_would_say_is_refused_and_not_kept(centre: Centre, what: st
     for _ in range(centre.cfg.ingest.malformed_max):
         line.batch(**BAD[what])
     assert line.ended() is Code.INVALID_ARGUMENT
+    for _ in range(centre.cfg.ingest.malformed_max - 1):
+        if centre.parts.ingest.streams.quarantines == 0:  # each such message ended its stream
+            line = centre.line("n1")
+            line.batch(**BAD[what])
+            assert line.ended() is Code.INVALID_ARGUMENT
     assert centre.line("n1").ended() is Code.RESOURCE_EXHAUSTED  # kept out for a while
     honest.batch(events=[event(1)])
     honest.until_acked(1)

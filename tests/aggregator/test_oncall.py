@@ -80,12 +80,16 @@ def test_a_page_that_was_not_taken_is_tried_again(error: GpuwardenError, tries: 
 def test_its_end_is_told() -> None:
     pager = ListPager()
     oncall, memory = FleetOncall(pager), storm(fleet(10), NOW).memory
-    for at in (NOW + 400, NOW + 400 + CFG.sight.over_s):
+    lifted = NOW + 400 + CFG.sight.over_s
+    for at in (NOW + 400, lifted, lifted + CFG.sight.over_s):
         well = [heard(f"n{n}", report(int(at)), at=at) for n in range(10)]
-        decision = decide(CFG, fold(memory, well), at, WALL, 1)
+        decision = decide(CFG, replace(fold(memory, well), decided_at=at), at, WALL, 1)
         oncall.tell(decision, at, WALL)
         memory = decision.memory
-    assert [incident.closed_at for incident in pager.told] == [NOW + 400 + CFG.sight.over_s]
+    assert [incident.closed_at for incident in pager.told] == [
+        None,  # paged while it stood
+        lifted + CFG.sight.over_s,
+    ]
 
 
 class ListSink:
@@ -113,7 +117,6 @@ def aggregator(folder: Path, sink: ListSink, clock: SimClock) -> tuple[Notifier,
     outfit = Outfit(cfg=cfg, sinks={"list": sink})
     notifier = Notifier(outfit, SentLog(folder), clock, "centre", Here())
     standing = remembered(notifier.book, clock.now())
-    FleetOncall(notifier).begin(standing, clock.wall())
     return notifier, replace(fleet(10), incidents=standing)
 
 

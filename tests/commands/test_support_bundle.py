@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpuwarden.adapters.pki.names import KEY
 from gpuwarden.commands import bundle_parts
 from gpuwarden.commands.bundle_parts import Collection
 from gpuwarden.commands.redaction import (
@@ -50,6 +51,10 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     credentials = tmp_path / "credentials"
     credentials.mkdir()
     (credentials / "slack").write_text(f"https://hooks.example/T0/{WORD}slack/xyz\n")
+    (tmp_path / "fleet").mkdir()
+    (tmp_path / "fleet" / KEY).write_text(
+        f"-----BEGIN PRIVATE KEY-----\n{WORD}fleet\n-----END PRIVATE KEY-----\n"
+    )
     given = tmp_path / "given"
     given.mkdir()
     (given / "pd").write_text(f"{WORD}-pagerduty-key")
@@ -62,6 +67,8 @@ run_dir = "{tmp_path}/run"
 metrics_listen = "127.0.0.1:1"
 [docker]
 host = "unix://{tmp_path}/none"
+[fleet]
+identity_dir = "{tmp_path}/fleet"
 [oncall]
 [[oncall.webhook]]
 url = "file:{tmp_path}/hook"
@@ -94,6 +101,7 @@ def tool(name: str, words: list[str]) -> str:
         f"posting to http://127.0.0.1:9/{WORD}hook failed\n"
         f"Authorization: Bearer {WORD}bearer0123\n"
         f"-----BEGIN PRIVATE KEY-----\n{WORD}key\n-----END PRIVATE KEY-----\n"
+        f"the key {WORD}fleet was shown\n"
         f"a line that stays\n"
     )
 
@@ -215,6 +223,12 @@ def test_names(name: str) -> None:
 )
 def test_what_is_known_is_never_left(secret: str, before: str, after: str) -> None:
     assert secret not in Redactor([secret]).text(f"{before}{secret}{after}").replace(HIDDEN, "\0")
+
+
+def test_a_key_is_recognised_beside_one_that_is_known() -> None:
+    frame = "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n"
+    said = Redactor([frame.format("knownknown")]).text(frame.format("otherother") + "knownknown")
+    assert said == f"{HIDDEN}\n{HIDDEN}"
 
 
 def test_hostile_text_takes_no_time_out_of_proportion() -> None:

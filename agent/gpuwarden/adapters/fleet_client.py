@@ -140,6 +140,12 @@ class FleetClient(AbstractContextManager["FleetClient"]):
         """Let it in again; ``Refused`` when it is not kept out."""
         self._said(self._stub.Allow, pb.AllowRequest(node=node))
 
+    def thaw(self, group: str, for_s: float, reason: str) -> float:
+        """For how many seconds permits are given; ``Refused`` when the group is not frozen."""
+        request = pb.ThawRequest(group=group, for_s=for_s, reason=reason)
+        granted: float = self._said(self._stub.Thaw, request).for_s
+        return granted
+
     def _said(self, call: Any, request: object, timeout_s: float | None = None) -> Any:
         try:
             answer = call(request, timeout=timeout_s or self._timeout_s)

@@ -9,7 +9,7 @@ import random
 import threading
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +23,10 @@ from gpuwarden.clock import Clock
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable
 from gpuwarden.log import get_log
+from gpuwarden.model.oncall import HandOver
 from gpuwarden.model.policy import PolicyReport
 from gpuwarden.model.status import View
-from gpuwarden.ports_fleet import FleetDesk, PolicyDesk, Spool
+from gpuwarden.ports_fleet import FleetDesk, PageEar, PolicyDesk, Spool
 from gpuwarden.wire import convert_fleet_node as convert
 from gpuwarden.wire.convert_policy import to_policy_report
 from gpuwarden.wire.v1 import fleet_pb2 as pb
@@ -63,9 +64,11 @@ class Uplink:
         certificate: OwnCertificate,
         clock: Clock,
         policy: PolicyDesk | None = None,
+        pages: PageEar | None = None,
     ) -> None:
         self._cfg = cfg
         self._policy = policy
+        self._pages = pages
         self._source = source
         self._desk = desk
         self._spool = spool
@@ -163,6 +166,12 @@ class Uplink:
             self._spool.append(fitted(event).SerializeToString())
             self._stir()
 
+    def hand_over(self, word: HandOver) -> None:
+        """Any thread: a word about a page, at once."""
+        event = convert.to_hand_over(word, self._clock.now(), self._clock.wall())
+        self._spool.append(fitted(event).SerializeToString())
+        self._stir()
+
     def _keep(self, sample: pb.Sample) -> None:
         with self._wake:
             if len(self._samples) == RING:
@@ -181,13 +190,13 @@ class Uplink:
                 self.fault = "the aggregator ended the stream"
             except grpc.RpcError as error:
                 self.fault = f"{error.code().name}: {error.details()}"
-                if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                    self._let_go()
             except GpuwardenError as error:
                 self.fault = str(error)
             except Exception as error:  # noqa: BLE001  the boundary: the next try starts afresh
                 self.fault = f"internal error: {error!r}"
             self._desk.linked(False)
+            if self._pages is not None:
+                self._pages.linked(False)
             if self._stop.is_set():
                 return
             self.failures += 1
@@ -202,12 +211,13 @@ class Uplink:
                 wait_s = min(BACKOFF_MAX_S, wait_s * 2)  # none of them answers
             self._stop.wait(self._chance.uniform(0.0, wait_s))
 
-    def _let_go(self) -> None:
-        """The aggregator cannot read what it is sent: without the first of it, the rest may pass."""
-        first = self._spool.take(0, 1, MESSAGE_BYTES)
-        if first:
-            self.rejected += 1
-            self._spool.acknowledge(first[0][0])
+    def _let_go(self, refusals: Iterable[pb.EventRefusal]) -> None:
+        """Events that the aggregator will never take, by its own word: these, and no others, are not sent again."""
+        for refusal in refusals:
+            if self._spool.drop(refusal.sequence):
+                self.rejected += 1
+                why = refusal.why[:400]
+                get_log().error("event_refused", sequence=refusal.sequence, reason=why)
 
     def _converse(self) -> None:
         """One stream, from its hello to its end; raises what ended it."""
@@ -249,6 +259,7 @@ class Uplink:
                     self.fault = ""
                     self._desk.linked(True)
                     get_log().info("uplink_up", at=session.address, events_upto=ack.events_upto)
+                self._let_go(ack.refused)  # before what is acknowledged takes them along
                 self._spool.acknowledge(ack.events_upto)
                 with self._wake:
                     session.acked(ack.events_upto, ack.window)
@@ -269,6 +280,8 @@ class Uplink:
             return
         self._spool.see_epoch(epoch)
         self._desk.receive(permits, denials, is_required=directive.is_permit_required)
+        if self._pages is not None:
+            self._pages.heed(directive.takes_pages, *convert.from_page_words(directive.pages))
         if directive.policy and self._policy is not None:
             self._policy.offer(directive.policy)
         for order in orders:

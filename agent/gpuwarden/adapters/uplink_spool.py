@@ -155,6 +155,19 @@ class DiskSpool:
             except sqlite3.Error as error:
                 self.fault = str(error)  # they are sent again, and known there
 
+    def drop(self, sequence: int) -> bool:
+        """One event that is never taken; whether it was still here."""
+        with self._lock:
+            try:
+                row = self._db.execute(
+                    "DELETE FROM event WHERE sequence=? RETURNING length(payload)", (sequence,)
+                ).fetchone()
+            except sqlite3.Error as error:
+                self.fault = str(error)
+                return False  # it is sent, and refused, once more
+        self._bytes -= 0 if row is None else row[0]
+        return row is not None
+
     @property
     def waiting(self) -> int:
         """How many are not acknowledged."""

@@ -16,6 +16,8 @@ Result = TypeVar("Result")
 GROUP_MAX = 500
 """Rows of one transaction (reliability research 3.1: grouped, FULL costs no more than NORMAL)."""
 SLOW_S = 1.0
+CALM_S = 1.0
+"""What holds no event may wait so long: samples are acknowledged rarely, and of many of a node one row is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +52,14 @@ class Committer:
         self._clock = clock
         self._linger_s = linger_s
         self._queue_max = queue_max
+        self._group = max(1, min(GROUP_MAX, queue_max // 2))
+        """So many that wait are enough."""
         self._on_committed = on_committed
         self._on_failed = on_failed
         self._entries: deque[tuple[Entry, Mark]] = deque()
         self._deeds: deque[tuple[Callable[[Store], object], Future[object]]] = deque()
+        self._urgent = 0
+        """How many of the entries bring events."""
         self._wake = threading.Condition()
         self._is_stopping = False
         self._broken: set[int] = set()
@@ -76,7 +82,9 @@ class Committer:
             if is_full or self._is_stopping or mark.stream in self._broken:
                 return False
             self._entries.append((entry, mark))
-            if len(self._entries) == 1:
+            self._urgent += mark.has_events
+            is_first_urgent = mark.has_events and self._urgent == 1
+            if len(self._entries) in (1, self._group) or is_first_urgent:
                 self._wake.notify()
             return True
 
@@ -111,13 +119,11 @@ class Committer:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._entries or self._deeds or self._is_stopping)
-                if self._entries and not self._is_stopping:
-                    self._wake.wait_for(
-                        lambda: self._deeds or self._is_stopping or len(self._entries) >= GROUP_MAX,
-                        self._linger_s,
-                    )
+                if self._entries:
+                    self._linger()
                 many = min(GROUP_MAX, len(self._entries))
                 entries = [self._entries.popleft() for _ in range(many)]
+                self._urgent -= sum(mark.has_events for _, mark in entries)
                 waiting, self._deeds = self._deeds, deque()
                 if self._is_stopping and not entries and not waiting:
                     return
@@ -128,6 +134,15 @@ class Committer:
                     self._do(deed, future)
             if entries:
                 self._commit(entries)
+
+    def _linger(self) -> None:
+        """With the lock: wait for more to commit with what is there, not long where it brings events."""
+        self._wake.wait_for(lambda: self._urgent or self._is_due(), CALM_S)
+        if self._urgent:
+            self._wake.wait_for(self._is_due, self._linger_s)
+
+    def _is_due(self) -> bool:
+        return bool(self._deeds) or self._is_stopping or len(self._entries) >= self._group
 
     def _do_together(self, deeds: "list[tuple[Callable[[Store], object], Future[object]]]") -> bool:
         """Several in one transaction (many nodes come back at once); False when they have to be done one by
@@ -181,4 +196,5 @@ class Committer:
             self._broken |= streams
             waiting = list(self._entries)
             self._entries = deque(each for each in waiting if each[1].stream not in streams)
+            self._urgent = sum(mark.has_events for _, mark in self._entries)
             return [each for each in waiting if each[1].stream in streams]

@@ -24,7 +24,7 @@ from gpuwarden.errors import Refused, Unavailable
 WHAT = "gpuwarden aggregator, PostgreSQL"
 KEPT = (
     *("epoch", "reign", "node", "state", "log", "event", "incident", "permit", "token"),
-    *("certificate", "orders", "audit", "policy", "denial"),
+    *("certificate", "orders", "audit", "policy", "denial", "oncall", "page"),
 )
 PASSING = ("presence", "aggregator", "refusal", "authority")
 END_OF_ROWS = b"\\.\n"

@@ -1,7 +1,6 @@
 """FleetService: takes what nodes tell on their streams, and tells them what is committed and wanted."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from gpuwarden.aggregator.enrolment import Enrolment
 from gpuwarden.aggregator.frames import answer_of, is_of_samples, parsed
 from gpuwarden.aggregator.lead import Leadership
 from gpuwarden.aggregator.loop import Answers
+from gpuwarden.aggregator.put_by import PutBy
 from gpuwarden.aggregator.store import Entry, Welcome
 from gpuwarden.aggregator.streams import SAMPLE_ACK_S, Stream, Streams
 from gpuwarden.clock import Clock
@@ -22,7 +22,6 @@ from gpuwarden.log import get_log
 from gpuwarden.model.fleet import Ask, Greeting, Identity, Told
 from gpuwarden.policy.fleet.fold import Heard, Joined, Left
 from gpuwarden.wire import convert_fleet as convert
-from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.convert_policy import from_policy_report
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceServicer
@@ -31,7 +30,6 @@ GREET_S = 10.0
 FULL_S = 0.05
 REAP_S = 1.0
 TOGETHER_S = 0.1
-BY_MAX, BY_MAX_BYTES = 5000, 16 * 2**20
 
 IdentityOf = Callable[[Any], Identity]
 Hear = Callable[[Joined | Left | Heard], None]
@@ -63,13 +61,11 @@ class Ingest(FleetServiceServicer):
         self._leadership = leadership
         self._order_done = order_done
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.takes_pages: Callable[[], bool] = lambda: False  # whether nodes' pages are sent here
         self.streams = Streams(cfg.ingest)
-        self._by: deque[tuple[Stream, bytes, float]] = deque()
-        """Samples that wait to be looked at with others."""
-        self._by_bytes = 0
+        self._by = PutBy()
         self._is_look_due = False
-        self.messages = 0
-        self.limited = 0
+        self.messages = self.limited = 0
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop that serves: what other threads tell goes through it."""
@@ -108,7 +104,7 @@ class Ingest(FleetServiceServicer):
         stream.has_news = True
         offset_s = greeting.wall - self._clock.wall() if greeting.wall else None
         self._hear(Joined(at=now, stream=stream.number, greeting=greeting, wall_offset_s=offset_s))
-        stream.tell(self._standing_directive(), now)
+        self.direct(greeting.node, pb.Directive())
         reader = asyncio.create_task(self._read(stream, context))
         try:
             await self._write(stream, context, reader)
@@ -160,23 +156,18 @@ class Ingest(FleetServiceServicer):
                 return
             now = self._clock.now()
             if is_of_samples(data):
-                if len(self._by) >= BY_MAX or self._by_bytes >= BY_MAX_BYTES:
-                    await self._have_room(stream)
-                self._by.append((stream, data, now))
-                self._by_bytes += len(data)
+                while self._by.is_full and not (self.look_at_samples() or stream.is_ending()):
+                    await asyncio.sleep(FULL_S)
+                self._by.add(stream, data, now)
                 self._look_within(TOGETHER_S)
                 continue
-            while not self.look_at_samples():  # what came before it counts first
+            while not self._look_at_those_of(stream):  # what came before it counts first
                 await asyncio.sleep(FULL_S)
             taken = self._digest(stream, data, now)
             while taken is not None and not self._committer.offer(*taken):
                 await asyncio.sleep(FULL_S)
                 if stream.is_ending():
                     return
-
-    async def _have_room(self, stream: Stream) -> None:
-        while not (self.look_at_samples() or stream.is_ending()):
-            await asyncio.sleep(FULL_S)
 
     def _look_within(self, seconds: float) -> None:
         if not self._is_look_due:
@@ -188,18 +179,29 @@ class Ingest(FleetServiceServicer):
         self.look_at_samples()
 
     def look_at_samples(self) -> bool:
-        """All that were put by, one after the other: each costs half of what it costs alone, between two turns
-        of the network's own code. False while the committer takes no more of them."""
+        """All that were put by, one after the other, which costs half. False while the committer is full."""
         while self._by:
             if self._committer.waiting >= self._cfg.ingest.queue_max:
                 self._look_within(FULL_S)
                 return False
-            stream, data, at = self._by.popleft()
-            self._by_bytes -= len(data)
-            taken = None if stream.is_ending() else self._digest(stream, data, at)
-            if taken is not None:
-                self._committer.offer(*taken)
+            self._look_at(*self._by.pop())
         return True
+
+    def _look_at_those_of(self, stream: Stream) -> bool:
+        """As ``look_at_samples``, of one stream: what is urgent does not wait for all others."""
+        if not stream.put_by:
+            return True
+        if self._committer.waiting >= self._cfg.ingest.queue_max:
+            return False
+        for each in self._by.pop_all_of(stream):
+            self._look_at(*each)
+        return True
+
+    def _look_at(self, stream: Stream, data: bytes, at: float) -> None:
+        """One that was put by and is so no more."""
+        taken = None if stream.is_ending() else self._digest(stream, data, at)
+        if taken is not None:
+            self._committer.offer(*taken)
 
     def _digest(self, stream: Stream, data: bytes, now: float) -> tuple[Entry, Mark] | None:
         """Check a message and have the fleet hear of it; what of it is to be kept, if anything."""
@@ -208,6 +210,7 @@ class Ingest(FleetServiceServicer):
             self.limited += 1
             stream.stop("RESOURCE_EXHAUSTED", "more messages than this node may send")
             return None
+        message: pb.AttendRequest | None = None
         try:
             message = parsed(data)
             batch = message.batch
@@ -216,6 +219,9 @@ class Ingest(FleetServiceServicer):
         except Refused as refused:
             get_log().warning("message_refused", node=stream.greeting.node, reason=str(refused))
             self.streams.blame(stream, now, str(refused))
+            if message is not None and message.batch.events:
+                # What comes after its events must not be taken for all before it: they are sent again.
+                stream.stop("INVALID_ARGUMENT", str(refused))
             return None
         except Exception as error:  # noqa: BLE001  the boundary: one bad message ends one stream
             get_log().error("stream_failed", node=stream.greeting.node, reason=repr(error))
@@ -248,16 +254,12 @@ class Ingest(FleetServiceServicer):
         if batch.asks:
             asks = tuple([convert.from_ask(ask) for ask in batch.asks])
         if batch.events:
-            told, last_event = convert.from_events(batch.events)
+            told, last_event, refused = convert.from_events(batch.events)
+            self.streams.refuse(stream, refused, self._clock.now())
         report, last_sample = None, stream.samples_seen
-        if samples := batch.samples:
-            # Of older ones nothing is used or kept; that they come in order is all that counts of them.
-            for older in samples[:-1]:
-                last_sample = check.rising("sample.sequence", last_sample, older.sequence)
-            newest = samples[-1]
-            report = convert.from_sample(newest, last_sample)
+        if batch.samples:
+            report = stream.take_samples(batch.samples)
             last_sample = report.sequence
-            stream.newest, stream.is_shown = newest, False
         stream.samples_seen = last_sample
         stream.events_seen = max(stream.events_seen, last_event)
         node = stream.greeting.node
@@ -285,18 +287,15 @@ class Ingest(FleetServiceServicer):
             await stream.wake.wait()
             stream.wake.clear()
             if stream.is_ending():
+                if stream.refused:
+                    await context.write(pb.AttendResponse(ack=stream.next_ack(1)))
                 return
             if stream.has_news or stream.directives:
                 stream.has_news = False
                 directive = stream.next_directive(self._clock.now())
                 if stream.directives:
                     stream.wake.set()
-                ack = pb.Ack(
-                    log_id=stream.greeting.log_id,
-                    events_upto=stream.events_upto,
-                    samples_upto=stream.samples_upto,
-                    window=self._window(),
-                )
+                ack = stream.next_ack(self._window())
                 await context.write(pb.AttendResponse(ack=ack, directive=directive))
             if reader.done():
                 error = None if reader.cancelled() else reader.exception()
@@ -323,6 +322,9 @@ class Ingest(FleetServiceServicer):
             for event in entry.events:
                 if event.kind == "order":
                     self._order_done(mark.node, event.key, event.is_done, event.summary)
+                elif event.kind == "page" and self.takes_pages():
+                    page = pb.HandOver.FromString(event.payload).page
+                    self.direct(mark.node, pb.Directive(pages=[pb.PageWord(page=page)]))
             if stream is None or stream.number != mark.stream:
                 continue
             stream.events_upto = max(stream.events_upto, mark.events_upto)
@@ -353,17 +355,18 @@ class Ingest(FleetServiceServicer):
 
     def direct(self, node: str, directive: pb.Directive) -> bool:
         """Queue something for a node; False when it is not connected."""
-        stream = self.streams.by_node.get(node)
-        if stream is None:
+        if (stream := self.streams.by_node.get(node)) is None:
             return False
-        directive.epoch = self._leadership.lead().epoch
-        directive.is_permit_required = self._cfg.permit.required
+        directive.MergeFrom(self._standing_directive())
         stream.tell(directive, self._clock.now())
         return True
 
     def _standing_directive(self) -> pb.Directive:
-        epoch = self._leadership.lead().epoch
-        return pb.Directive(epoch=epoch, is_permit_required=self._cfg.permit.required)
+        return pb.Directive(
+            epoch=self._leadership.lead().epoch,
+            is_permit_required=self._cfg.permit.required,
+            takes_pages=self.takes_pages(),
+        )
 
     def overtaken(self, node: str, number: int) -> None:
         """Any thread: another aggregator has a newer stream of this node."""

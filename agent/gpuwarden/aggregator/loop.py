@@ -9,11 +9,13 @@ from gpuwarden.aggregator.lead import Lead, Leadership
 from gpuwarden.aggregator.oncall import FleetOncall
 from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
-from gpuwarden.errors import GpuwardenError
+from gpuwarden.errors import GpuwardenError, Refused
 from gpuwarden.log import get_log
 from gpuwarden.model.fleet import Denial, FleetClaim, FleetView, Permit
+from gpuwarden.policy.fleet import incidents
 from gpuwarden.policy.fleet.decide import FleetDecision, decide
 from gpuwarden.policy.fleet.fold import FleetMemory, Heard, Joined, Left, fold
+from gpuwarden.policy.fleet.freeze import Thaw, thawed
 
 TICK_S = 1.0
 COMMIT_S = 5.0
@@ -37,9 +39,10 @@ class Fleet:
         recall: Callable[[float, float], tuple[Permit, ...]],
         tell: Callable[[Answers], None],
         oncall: FleetOncall,
-        policy_claims: Callable[[], tuple[FleetClaim, ...]] = tuple,
+        claims: Callable[[], tuple[FleetClaim, ...]] = tuple,
     ) -> None:
-        """``recall``: what was granted before, by every leader there was, on this clock (now, wall)."""
+        """``recall``: what was granted before, by every leader there was, on this clock (now, wall).
+        ``claims``: what others claim about the whole."""
         self._cfg = cfg
         self._committer = committer
         self._clock = clock
@@ -52,10 +55,11 @@ class Fleet:
         self._oncall = oncall
         self._told: dict[tuple[str, str], tuple[float, str]] = {}
         """By node and ask, when it was asked that was answered last, and with what."""
-        self._policy_claims = policy_claims
+        self._claims = claims
         self._wake = threading.Condition()
         self._changes: list[Joined | Left] = []
         self._heard: dict[str, Heard] = {}
+        self._thaws: dict[str, Thaw] = {}
         self._is_urgent = False
         self._is_stopping = False
         self._published = threading.Condition()
@@ -96,6 +100,23 @@ class Fleet:
             self._is_urgent = True
             self._wake.notify()
 
+    def is_frozen(self, group: str) -> bool:
+        """Whether too many of it turned sick at once, whatever anybody has said of that. Any thread."""
+        return group in self._memory.freezes
+
+    def thaw(self, group: str, for_s: float, by: str, reason: str) -> float:
+        """From the next tick on, for so many seconds (returned). ``Refused`` when the group is not frozen."""
+        freeze = self._memory.freezes.get(group)
+        if freeze is None:
+            raise Refused(f"group {group} is not frozen")
+        now = self._clock.now()
+        word = thawed(freeze, now, for_s, by, reason)
+        with self._wake:
+            self._thaws[group] = word
+            self._is_urgent = True
+            self._wake.notify()
+        return word.until - now
+
     def wait_newer(self, serial: int, timeout_s: float) -> FleetView:
         """The newest picture, as soon as it is newer than this one or the time is over."""
         with self._published:
@@ -120,15 +141,20 @@ class Fleet:
         """One pass."""
         now, wall = self._clock.now(), self._clock.wall()
         self._memory = fold(self._memory, arrivals)
+        with self._wake:
+            thaws, self._thaws = self._thaws, {}
+        self._memory = replace(self._memory, thaws={**self._memory.thaws, **thaws})
         lead = self._led(self._leadership.lead(), now, wall)
         epoch = lead.epoch if lead.is_ours else None
-        decision = decide(self._cfg, self._memory, now, wall, epoch)
+        decision = decide(self._cfg, self._memory, now, wall, epoch, self._claims())
         decision = self._intend(decision)
         self._memory = decision.memory
         self._publish(decision, lead, now, wall)
         answers = self._fresh(decision)
         if answers:
             self._tell(answers)
+        if not lead.is_ours and lead.epoch > self._led_epoch:
+            self._oncall.end()
         if lead.is_ours:  # one of the aggregators on a database wakes people
             self._oncall.tell(decision, now, wall)
         return decision
@@ -158,14 +184,17 @@ class Fleet:
         return answers
 
     def _led(self, lead: Lead, now: float, wall: float) -> Lead:
-        """At the begin of an epoch of ours the ledger is read: under it nobody else grants, and what was granted
-        before is all there is. Who cannot read it does not lead."""
+        """At the begin of an epoch of ours the ledger and the book of on-call are read: under it nobody else grants
+        or tells, and what was before is all there is. Who cannot read them does not lead."""
         if not lead.is_ours or lead.epoch == self._led_epoch:
             return lead
         try:
-            self._memory = replace(self._memory, ledger=self._recall(now, wall))
+            ledger, told = self._recall(now, wall), self._oncall.begin(lead.epoch, now)
         except GpuwardenError as error:
-            return replace(lead, is_ours=False, why=f"what was granted is not known: {error}")
+            why = f"what was granted and told is not known: {error}"
+            return replace(lead, is_ours=False, why=why)
+        standing = incidents.adopted(self._memory.incidents, told)
+        self._memory = replace(self._memory, ledger=ledger, incidents=standing)
         self._led_epoch = lead.epoch
         return lead
 
@@ -220,8 +249,9 @@ class Fleet:
                 leader=lead.address,
                 leader_unknown=lead.why,
                 nodes=decision.nodes,
-                claims=(*decision.claims, *self._policy_claims()),
+                claims=decision.claims,
                 frozen=decision.frozen,
+                freezes=decision.freezes,
                 permits_held=held,
             )
             self._published.notify_all()
@@ -230,10 +260,14 @@ class Fleet:
 def _merged(before: Heard | None, arrival: Heard) -> Heard:
     if before is None or before.stream != arrival.stream:
         return arrival if before is None or arrival.stream > before.stream else before
-    return replace(
-        arrival,
+    # Written out, as in ``fold``.
+    return Heard(
+        at=arrival.at,
+        stream=arrival.stream,
+        node=arrival.node,
         report=arrival.report or before.report,
         # What was asked a moment ago is still wanted: the next message says it only now and then.
         asks=arrival.asks or before.asks,
+        events_dropped=arrival.events_dropped,
         policy=arrival.policy or before.policy,
     )

@@ -1,6 +1,7 @@
 """What befalls the fleet as a whole, told to on-call: the same pages, sinks and record as at a node."""
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from gpuwarden.errors import Unavailable, Unsupported
 from gpuwarden.log import get_log
@@ -16,21 +17,35 @@ from gpuwarden.ports_oncall import Pager
 RULE = "fleet"
 
 
+class Reigns(Protocol):
+    """On-call that goes from leader to leader: implemented by ``reign.Reign``."""
+
+    def begin(self, epoch: int) -> Book: ...
+
+    def end(self) -> None: ...
+
+
 class FleetOncall:
     """The fleet's thread only. A page that could not be taken is tried again with every tick."""
 
-    def __init__(self, pager: Pager) -> None:
+    def __init__(self, pager: Pager, reign: Reigns | None = None) -> None:
+        """``reign``: what begins with an epoch of ours."""
         self._pager = pager
+        self._reign = reign
         self._untold: dict[str, Page] = {}
         self.pages = 0
         self.failures = 0
 
-    def begin(self, standing: Iterable[FleetIncident], wall: float) -> None:
-        """What stands from an earlier life; of anything else that was open then, its end is told."""
-        kept = tuple(standing)
-        self._pager.follow(
-            [_incident(each, None, wall) for each in kept], _subjects(kept), is_all=True
-        )
+    def begin(self, epoch: int, now: float) -> tuple[FleetIncident, ...]:
+        """From now on we tell people: what was open and told under the leader before. ``Unavailable``: that
+        cannot be read, and nobody may lead who does not know it."""
+        self._untold.clear()
+        return () if self._reign is None else remembered(self._reign.begin(epoch), now)
+
+    def end(self) -> None:
+        """Another tells people."""
+        if self._reign is not None:
+            self._reign.end()
 
     def tell(self, decision: FleetDecision, now: float, wall: float) -> None:
         """What of this pass people hear of."""
@@ -63,7 +78,7 @@ class FleetOncall:
 
 
 def remembered(book: Book, now: float) -> tuple[FleetIncident, ...]:
-    """What was open and paged when the last aggregator ended: it is not told a second time."""
+    """What was open and paged when the leader before ended: it is not told a second time."""
     return tuple(
         FleetIncident(
             id=entry.incident,

@@ -1,38 +1,52 @@
 """The aggregator's on-call, put together: a part of wiring."""
 
 import os
-import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpuwarden.adapters.secrets import Secrets
 from gpuwarden.adapters.sinks.make import make_heartbeat, make_sinks
-from gpuwarden.aggregator.oncall import FleetOncall, remembered
+from gpuwarden.aggregator.committer import Committer
+from gpuwarden.aggregator.lead import Lead
+from gpuwarden.aggregator.oncall import FleetOncall
+from gpuwarden.aggregator.reign import Reign
+from gpuwarden.aggregator.store import Store
+from gpuwarden.aggregator.store_log import StoreLog
 from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
-from gpuwarden.model.fleet import FleetIncident
-from gpuwarden.node.notifier import Notifier, Outfit
-from gpuwarden.node.sent_log import SentLog
+from gpuwarden.node.notifier import Outfit
+from gpuwarden.ports_oncall import BookLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paging:
-    """``standing``: what was open and told when the last aggregator ended."""
+    """Nobody is told anything before an epoch of ours begins."""
 
-    notifier: Notifier
+    reign: Reign
     oncall: FleetOncall
-    standing: tuple[FleetIncident, ...]
 
 
-def make_paging(cfg: AggregatorConfig, clock: Clock) -> Paging:
-    """Nothing is sent before the notifier is started."""
-    secrets, host = Secrets(os.environ), socket.gethostname()
+def make_paging(
+    cfg: AggregatorConfig,
+    clock: Clock,
+    store: Store,
+    committer: Committer,
+    lead: Callable[[], Lead],
+) -> Paging:
+    # One name for the whole fleet: whichever aggregator speaks, receivers see one sender and one key.
+    secrets, host = Secrets(os.environ), cfg.aggregator.trust_domain
     outfit = Outfit(
         cfg=cfg.oncall,
         sinks=make_sinks(cfg.oncall, secrets, clock, host),
         heartbeat=make_heartbeat(cfg.oncall, secrets, clock, host),
     )
-    notifier = Notifier(outfit, SentLog(cfg.aggregator.state_dir / "oncall"), clock, host)
-    standing = remembered(notifier.book, clock.now())
-    oncall = FleetOncall(notifier)
-    oncall.begin(standing, clock.wall())
-    return Paging(notifier=notifier, oncall=oncall, standing=standing)
+
+    def open_log(epoch: int) -> BookLog:
+        def is_ours() -> bool:
+            known = lead()
+            return known.is_ours and known.epoch == epoch
+
+        return StoreLog(store, committer, epoch, is_ours)
+
+    reign = Reign(outfit, open_log, clock, host)
+    return Paging(reign=reign, oncall=FleetOncall(reign, reign))

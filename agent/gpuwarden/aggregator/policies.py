@@ -90,6 +90,11 @@ class Policies:
         """Newest first."""
         return rollout.newest_first({v: policy.head for v, policy in self.known.items()})
 
+    @property
+    def digests(self) -> dict[int, str]:
+        """Of what was published, by version."""
+        return {version: policy.digest for version, policy in self.known.items()}
+
     def standings(self) -> list[PolicyStanding]:
         """The nodes, as roll-outs see them."""
         view = None if self.fleet is None else self.fleet.view
@@ -150,7 +155,7 @@ class Policies:
 
     def _judge(self, nodes: Sequence[PolicyStanding], now: float, wall: float) -> None:
         heads = self.heads
-        self.drifted = drift.drifts(heads, self.rollouts, nodes, wall)
+        self.drifted = drift.drifts(heads, self.rollouts, nodes, wall, self.digests)
         names = {each.node for each in self.drifted}
         self._since = {name: self._since.get(name, now) for name in names}
         self._claims = drift.claims(

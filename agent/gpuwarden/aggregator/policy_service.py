@@ -73,7 +73,7 @@ class PolicyDesk(PolicyServiceServicer):
             if version:
                 counts[version][0] += 1
                 counts[version][1] += node.report.version == version
-        drifted = drift.drifts(heads, rollouts, nodes, wall)
+        drifted = drift.drifts(heads, rollouts, nodes, wall, self._policies.digests)
         most = min(request.nodes_max or 100, DRIFTED_MAX)
         return pb.PoliciesResponse(
             schema_version=SCHEMA_VERSION,

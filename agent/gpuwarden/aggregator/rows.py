@@ -43,13 +43,18 @@ def kept_permit(text: str, age_s: float, left_s: float | None = None) -> KeptPer
     return KeptPermit(permit=Permit(**said), age_s=age_s, left_s=left_s)
 
 
+OUT_OF_USE = "SELECT node FROM state WHERE cordoned > 0 AND cordoned >= devices"
+
+
 def state_row(entry: Entry) -> tuple[Any, ...]:
     report = entry.report
     assert report is not None
     worst = None if report.worst is None else int(report.worst)
+    # All of a cordoned node is out of use: ``out_of_use`` reads this after a restart.
+    cordoned = max(1, report.devices) if report.is_cordoned else report.cordoned
     return (
         *(entry.node, entry.wall, report.wall, report.mode, report.devices, report.unseen),
-        *(report.cordoned, worst, ",".join(report.faults), report.incidents_open),
+        *(cordoned, worst, ",".join(report.faults), report.incidents_open),
     )
 
 

@@ -16,6 +16,7 @@ from gpuwarden.aggregator.lead import Others
 from gpuwarden.aggregator.loop import Fleet
 from gpuwarden.aggregator.orders import Orders
 from gpuwarden.aggregator.store import KeptIncident, Store
+from gpuwarden.aggregator.thaws import Thaws
 from gpuwarden.clock import Clock
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable
 from gpuwarden.model.fleet import FleetView, Identity, NodeStanding, NodeState
@@ -45,6 +46,7 @@ class FleetQuery(FleetQueryServiceServicer):
         orders: Orders,
         enrolment: Enrolment,
         denials: Denials,
+        thaws: Thaws,
         clock: Clock,
         identity_of: Callable[[Any], Identity],
         version: str,
@@ -58,6 +60,7 @@ class FleetQuery(FleetQueryServiceServicer):
         self._orders = orders
         self._enrolment = enrolment
         self._denials = denials
+        self._thaws = thaws
         self._clock = clock
         self._identity_of = identity_of
         self._version = version
@@ -283,6 +286,15 @@ class FleetQuery(FleetQueryServiceServicer):
         except GpuwardenError as error:
             await _end(context, error)
         return pb.AllowResponse(schema_version=SCHEMA_VERSION)
+
+    async def Thaw(self, request: pb.ThawRequest, context: Any) -> pb.ThawResponse:
+        try:
+            by = self._identity_of(context).name
+            for_s = await self._thaws.give(request, by, self._fleet.view)
+        except GpuwardenError as error:
+            code = grpc.StatusCode.FAILED_PRECONDITION if isinstance(error, Refused) else None
+            await _end(context, error, code)
+        return pb.ThawResponse(schema_version=SCHEMA_VERSION, for_s=for_s)
 
     def _standing(self, name: str) -> NodeStanding | None:
         return next((e for e in self._fleet.view.nodes if e.greeting.node == name), None)

@@ -6,7 +6,7 @@ methods may be called from any thread and see what was committed.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -104,6 +104,21 @@ class KeptPolicy:
     bundle: bytes = b""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPage:
+    """What a node has handed over to wake people about. ``payload`` is its newest word, ``incident`` the newest
+    that it told of the incident; None: nothing yet."""
+
+    node: str
+    id: str
+    heard_wall: float
+    """When it was handed over first."""
+    payload: bytes
+    state: str
+    """Empty: nothing has become of it yet."""
+    incident: bytes | None
+
+
 class Spent(StrEnum):
     """What became of an attempt to use a token."""
 
@@ -154,6 +169,10 @@ class Store(Protocol):
 
     def add_certificate(self, serial: str, node: str, not_after_wall: float) -> None: ...
 
+    def certificates_end(self) -> dict[str, float]:
+        """By node, when the newest certificate it was given ends."""
+        ...
+
     def add_order(self, order: KeptOrder, wall: float) -> KeptOrder:
         """Keep it; the one of the same id that was kept before, else itself."""
         ...
@@ -186,11 +205,31 @@ class Store(Protocol):
         """Who is kept out, and why."""
         ...
 
+    def keep_oncall(self, epoch: int, lines: Mapping[str, bytes], gone: Sequence[str]) -> None:
+        """Of the leader's book: what of it is new, by name, and what is gone; ``Refused`` where its epoch is over."""
+        ...
+
+    def oncall_lines(self) -> dict[str, bytes]:
+        """The leader's book, by name."""
+        ...
+
+    def settle_pages(self, epoch: int, states: Mapping[tuple[str, str], str]) -> None:
+        """By node and incident, what has become of what nodes handed over; ``Refused`` as above."""
+        ...
+
+    def pages(self, limit: int) -> list[KeptPage]:
+        """What nodes have handed over and is not over, oldest first."""
+        ...
+
     def prune(self, before_wall: float) -> None:
         """Let go of events that were told before, and of incidents that were closed before."""
         ...
 
     def greetings(self) -> list[Greeting]: ...
+
+    def out_of_use(self) -> frozenset[str]:
+        """Nodes whose last word was that they, or all their devices, are cordoned."""
+        ...
 
     def ledger(self, wall: float, within_s: float) -> list[KeptPermit]:
         """What was granted in so many seconds before now, oldest first."""

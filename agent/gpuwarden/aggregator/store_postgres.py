@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from gpuwarden.aggregator import rows, store_denials, store_policies
+from gpuwarden.aggregator import rows, store_denials, store_oncall, store_policies
 from gpuwarden.aggregator.copy_postgres import dump, load, schema_of
 from gpuwarden.aggregator.postgres import Connection, connected, unavailable
 from gpuwarden.aggregator.store import (
@@ -62,8 +62,10 @@ _PUT_INCIDENT = (
 )
 
 
-class PostgresStore:
+class PostgresStore(store_oncall.OncallRows):
     """Implements ``Store``."""
+
+    _mark = "%s"
 
     def __init__(self, url: str, name: str = "", copies: Path | None = None) -> None:
         """Connect, and bring the schema up to date; ``Unavailable`` says why it cannot be used. ``name``: of
@@ -201,6 +203,7 @@ class PostgresStore:
                     "UPDATE orders SET is_done=%s, text=%s WHERE id=%s AND node=%s AND is_done IS NULL",
                     [(e.is_done, e.summary, e.key, node) for node, e in told if e.kind == "order"],
                 )
+                self.hand_over(told, entries[-1].wall)
         return reached
 
     def grant(self, permits: Sequence[Permit]) -> None:
@@ -286,6 +289,7 @@ class PostgresStore:
             ("incident", "closed_wall"),
             ("certificate", "not_after_wall"),
             ("token", "expires_wall"),
+            ("page", "heard_wall"),
         ):
             query = f"DELETE FROM {table} WHERE {column} < %s"
             self._db.execute(query, (before_wall,))
@@ -293,6 +297,9 @@ class PostgresStore:
     def greetings(self) -> list[Greeting]:
         found = self._rows("SELECT greeting FROM node ORDER BY node")
         return [rows.greeting_of(json.loads(text)) for (text,) in found]
+
+    def out_of_use(self) -> frozenset[str]:
+        return frozenset(node for (node,) in self._rows(rows.OUT_OF_USE))
 
     def ledger(self, wall: float, within_s: float) -> list[KeptPermit]:
         # By the database's clock: those of two hosts may differ.

@@ -75,5 +75,10 @@ SCRIPTS = (
     CREATE TABLE denial (node TEXT PRIMARY KEY, wall FLOAT8 NOT NULL, who TEXT NOT NULL,
         reason TEXT NOT NULL);
     """,
+    """
+    CREATE TABLE oncall (name TEXT PRIMARY KEY, line BYTEA NOT NULL);
+    CREATE TABLE page (node TEXT NOT NULL COLLATE "C", id TEXT NOT NULL COLLATE "C",
+        heard_wall FLOAT8 NOT NULL, payload BYTEA NOT NULL, state TEXT NOT NULL, PRIMARY KEY (node, id));
+    """,
 )
 """Each takes the database from the schema before it to the next; none is ever changed."""

@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from gpuwarden.aggregator import rows, store_denials, store_policies
+from gpuwarden.aggregator import rows, store_denials, store_oncall, store_policies
 from gpuwarden.aggregator.copy_sqlite import copy_of
 from gpuwarden.aggregator.store import (
     AuditLine,
@@ -37,8 +37,10 @@ BUSY_S = 5.0
 CACHED_MAX = 100_000
 
 
-class SqliteStore:
+class SqliteStore(store_oncall.OncallRows):
     """Implements ``Store``."""
+
+    _mark = "?"
 
     def __init__(self, path: Path) -> None:
         """Open the file, made or brought up to date; ``Unavailable`` says why it cannot be used."""
@@ -172,6 +174,7 @@ class SqliteStore:
                 "UPDATE orders SET is_done=?, text=? WHERE id=? AND node=? AND is_done IS NULL",
                 [(e.is_done, e.summary, e.key, node) for node, e in told if e.kind == "order"],
             )
+            self.hand_over(told, entries[-1].wall)
         return reached
 
     def grant(self, permits: Sequence[Permit]) -> None:
@@ -249,10 +252,14 @@ class SqliteStore:
         self._db.execute("DELETE FROM incident WHERE closed_wall < ?", (before_wall,))
         self._db.execute("DELETE FROM certificate WHERE not_after_wall < ?", (before_wall,))
         self._db.execute("DELETE FROM token WHERE expires_wall < ?", (before_wall,))
+        self._db.execute("DELETE FROM page WHERE heard_wall < ?", (before_wall,))
 
     def greetings(self) -> list[Greeting]:
         found = self._rows("SELECT greeting FROM node ORDER BY node")
         return [rows.greeting_of(json.loads(text)) for (text,) in found]
+
+    def out_of_use(self) -> frozenset[str]:
+        return frozenset(node for (node,) in self._rows(rows.OUT_OF_USE))
 
     def ledger(self, wall: float, within_s: float) -> list[KeptPermit]:
         found = self._rows(

@@ -45,5 +45,10 @@ SCRIPTS = (
     CREATE TABLE denial (node TEXT PRIMARY KEY, wall REAL NOT NULL, who TEXT NOT NULL,
         reason TEXT NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE oncall (name TEXT PRIMARY KEY, line BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE page (node TEXT NOT NULL, id TEXT NOT NULL, heard_wall REAL NOT NULL, payload BLOB NOT NULL,
+        state TEXT NOT NULL, PRIMARY KEY (node, id)) WITHOUT ROWID;
+    """,
 )
 """Each takes the file from the schema before it to the next; none is ever changed."""

@@ -2,16 +2,19 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gpuwarden.config_aggregator import IngestConfig
 from gpuwarden.errors import Refused
 from gpuwarden.log import get_log
-from gpuwarden.model.fleet import Greeting
+from gpuwarden.model.fleet import Greeting, Report
 from gpuwarden.wire import convert_fleet as convert
+from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 
 DIRECTIVES_MAX = 64
+REFUSED_MAX = 64
 QUARANTINE_MAX_S = 3600.0
 TAKEN_OVER = "a newer stream of this node has taken over"
 SAMPLE_ACK_S = 30.0
@@ -32,7 +35,11 @@ class Stream:
     events_upto: int = 0
     samples_upto: int = 0
     has_news: bool = False
+    refused: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=REFUSED_MAX))
+    """Events that are told to be refused with the next word to the node."""
     malformed: int = 0
+    put_by: int = 0
+    """How many of its messages wait to be looked at."""
     newest: pb.Sample | None = None
     is_shown: bool = False
     """Whether all of ``newest`` was looked at: only then may people see it."""
@@ -60,6 +67,35 @@ class Stream:
         """Have it sent; of many that wait the oldest is dropped."""
         self.directives.append((now, directive))
         self.wake.set()
+
+    def take_samples(self, samples: Sequence[pb.Sample]) -> Report:
+        """The newest of them. Of older ones nothing is used or kept; that they come in order is all that counts of
+        them."""
+        last = self.samples_seen
+        for older in samples[:-1]:
+            last = check.rising("sample.sequence", last, older.sequence)
+        newest = samples[-1]
+        report = convert.from_sample(newest, last)
+        self.newest, self.is_shown = newest, False
+        return report
+
+    def refuse(self, sequence: int, why: str) -> None:
+        """Have the node told that this event is not taken."""
+        self.refused.append((sequence, why[:300]))
+        self.has_news = True
+        self.wake.set()
+
+    def next_ack(self, window: int) -> pb.Ack:
+        """How far everything is committed now, and what of it never will be."""
+        refused = [pb.EventRefusal(sequence=n, why=why) for n, why in self.refused]
+        self.refused.clear()
+        return pb.Ack(
+            log_id=self.greeting.log_id,
+            events_upto=self.events_upto,
+            samples_upto=self.samples_upto,
+            window=window,
+            refused=refused,
+        )
 
     def next_directive(self, now: float) -> pb.Directive | None:
         """The oldest that waits. What it gives leave for ends when it was to end, however long this process
@@ -90,6 +126,8 @@ class Streams:
         self._cfg = cfg
         self._quarantined: dict[str, tuple[float, float]] = {}
         """By node, until when it is kept out, and how long the last time was."""
+        self._blamed: dict[str, tuple[int, float]] = {}
+        """By node, how many messages were malformed since it was last kept out, and when the last came."""
         self.by_node: dict[str, Stream] = {}
         self.replaced = 0
         self.malformed = 0
@@ -148,13 +186,25 @@ class Streams:
         if stream is not None:
             stream.stop("PERMISSION_DENIED", f"node {node} is denied: {why}"[:300])
 
+    def refuse(self, stream: Stream, refused: Sequence[tuple[int, str]], now: float) -> None:
+        """Events by their numbers, each with why: the node is told, and blamed."""
+        for sequence, why in refused:
+            get_log().warning("event_refused", node=stream.greeting.node, reason=why)
+            stream.refuse(sequence, why)
+            self.blame(stream, now, why)
+
     def blame(self, stream: Stream, now: float, why: str) -> None:
         """A message was not what it must be; too many, and the node is kept out for a while."""
         self.malformed += 1
         stream.malformed += 1
-        if stream.malformed < self._cfg.malformed_max:
-            return
         node = stream.greeting.node
+        # A stream may be ended by one such message: its node's next stream begins with what this one did.
+        count, at = self._blamed.get(node, (0, now))
+        count = count + 1 if now - at < QUARANTINE_MAX_S else 1
+        self._blamed[node] = (count, now)
+        if max(count, stream.malformed) < self._cfg.malformed_max:
+            return
+        del self._blamed[node]
         _, last_s = self._quarantined.get(node, (0.0, self._cfg.quarantine_s / 2))
         for_s = min(QUARANTINE_MAX_S, last_s * 2)
         self._quarantined[node] = (now + for_s, for_s)

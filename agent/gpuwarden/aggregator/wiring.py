@@ -27,7 +27,9 @@ from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.company import Company, join_company
 from gpuwarden.aggregator.denials import Denials
 from gpuwarden.aggregator.enrolment import Enrolment
+from gpuwarden.aggregator.expiry import Expiry
 from gpuwarden.aggregator.guard import Guard, may_of
+from gpuwarden.aggregator.handed import Handed
 from gpuwarden.aggregator.ingest import Ingest
 from gpuwarden.aggregator.loop import Answers, Fleet
 from gpuwarden.aggregator.orders import Orders
@@ -37,12 +39,13 @@ from gpuwarden.aggregator.policies import Policies
 from gpuwarden.aggregator.service import FleetQuery
 from gpuwarden.aggregator.store import AuditLine, KeptPermit, Store
 from gpuwarden.aggregator.store_sqlite import SqliteStore, audit_of
+from gpuwarden.aggregator.thaws import Thaws
 from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config_aggregator import AGGREGATOR_PATH, AggregatorConfig
 from gpuwarden.config_files import load_as
 from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.log import configure_log, get_log
-from gpuwarden.model.fleet import Identity, Permit, Role
+from gpuwarden.model.fleet import FleetClaim, Identity, Permit, Role
 from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
 from gpuwarden.policy.fleet.permits import counted_s
 from gpuwarden.policy.fleet.rights import AT_THE_AGGREGATOR
@@ -93,6 +96,8 @@ class Parts:
     committer: Committer
     fleet: Fleet
     paging: Paging
+    handed: Handed
+    expiry: Expiry
     ingest: Ingest
     enrolment: Enrolment
     asking: Asking
@@ -124,6 +129,7 @@ class Parts:
             "token_alarms": self.enrolment.alarms,
             "nodes_asked": self.asking.asked,
             "nodes_unanswered": self.asking.unanswered,
+            **self.handed.counters(),
             **self.company.counters(),
             "policies_delivered": self.policies.delivered,
             "policy_failures": self.policies.failures,
@@ -155,8 +161,8 @@ async def serve(
     loop = asyncio.get_running_loop()
     parts.ingest.attach(loop)
     await asyncio.to_thread(parts.company.start)
-    parts.paging.notifier.start()
     parts.fleet.start()
+    parts.handed.start()
     servers, ports = doors.servers(parts)
     for server in servers:
         await server.start()
@@ -167,6 +173,7 @@ async def serve(
         loop.create_task(_prune(parts)),
         loop.create_task(parts.own.keep()),
         loop.create_task(parts.denials.keep()),
+        loop.create_task(parts.expiry.keep()),
         loop.create_task(parts.policies.keep()),
     ]
     if watchdog is not None:
@@ -190,8 +197,9 @@ async def serve(
         if parts.pages is not None:
             parts.pages.stop()
         await parts.asking.close()
+        parts.handed.stop()
         parts.fleet.stop()
-        parts.paging.notifier.close()
+        parts.paging.reign.close()
         parts.committer.stop()
         parts.company.stop()
         parts.store.close()
@@ -220,8 +228,8 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     own_mark, *other_marks = authority.fingerprints
     committer.do(lambda s: s.vouch(own_mark, other_marks)).result(10.0)
     company = join_company(cfg, committer, clock, name, os.environ)
-    paging = make_paging(cfg, clock)
-    memory = replace(_remembered(store, clock), incidents=paging.standing)
+    paging = make_paging(cfg, clock, store, committer, company.lead)
+    memory = _remembered(store, clock)
 
     who = partial(doors.caller, centre.trust_domain)
 
@@ -257,8 +265,19 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         clock,
         lambda bundle: verified(bundle, cfg.policy.keys),
     )
+    expiry = Expiry(
+        store,
+        clock,
+        lasts_s=centre.certificate_s,
+        root_der=authority.root_der,
+        is_denied=denials.why,
+    )
+
+    def claims() -> tuple[FleetClaim, ...]:
+        return (*policies.claims(), *expiry.claims())
+
     fleet = policies.fleet = Fleet(
-        cfg, committer, clock, memory, company, recall, tell, paging.oncall, policies.claims
+        cfg, committer, clock, memory, company, recall, tell, paging.oncall, claims
     )
     ingest = late["ingest"] = policies.ingest = Ingest(
         cfg,
@@ -271,6 +290,17 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         order_done=orders.done,
     )
     orders.ingest = ingest
+    handed = Handed(
+        cfg.sight,
+        store,
+        committer,
+        clock,
+        paging.reign,
+        company.lead,
+        lambda: fleet.view,
+        ingest,
+    )
+    ingest.takes_pages = handed.takes
     company.attach(ingest)
     asking = Asking(cfg.ask, lambda name, address: doors.to_node(own.now, name, address))
     guard = Guard(who, may_of(AT_THE_AGGREGATOR), denials.why)
@@ -284,6 +314,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         orders=orders,
         enrolment=enrolment,
         denials=denials,
+        thaws=Thaws(fleet, committer, clock),
         clock=clock,
         identity_of=who,
         version=gpuwarden.__version__,
@@ -298,6 +329,8 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         committer=committer,
         fleet=fleet,
         paging=paging,
+        handed=handed,
+        expiry=expiry,
         ingest=ingest,
         enrolment=enrolment,
         asking=asking,
@@ -343,7 +376,8 @@ def audit_lines(cfg: AggregatorConfig) -> Iterator[AuditLine]:
 def _remembered(store: Store, clock: Clock) -> FleetMemory:
     """Nodes of earlier lives; nobody has been heard yet. Permits are recalled by whoever leads."""
     now = clock.now()
-    nodes = {g.node: NodeMemory(greeting=g) for g in store.greetings()}
+    out = store.out_of_use()
+    nodes = {g.node: NodeMemory(greeting=g, is_out=g.node in out) for g in store.greetings()}
     get_log().info("fleet_remembered", nodes=len(nodes))
     return FleetMemory(started_at=now, decided_at=now, resumed_at=now, nodes=nodes)
 

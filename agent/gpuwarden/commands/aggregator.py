@@ -97,6 +97,23 @@ def restore(config_path: Path | None, file: Path, out: Out) -> None:
     out.show(lines)
 
 
+@aggregator.command()
+@config_option
+@answers
+def doctor(config_path: Path | None, out: Out) -> None:
+    """Check disk, store, authority, certificate, clock and the running aggregator of this host, each with its fix.
+
+    Changes nothing. Exit code 1 when a check failed.
+    """
+    from gpuwarden.aggregator.wiring import load
+    from gpuwarden.clock import SystemClock
+    from gpuwarden.commands.checks_aggregator import check_all
+    from gpuwarden.commands.doctor import told
+
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    told(check_all(load(_config(config_path)), os.environ, SystemClock().wall()), out)
+
+
 def _config(own: Path | None) -> Path | None:
     """Said with the verb, or before it."""
     context = click.get_current_context()

@@ -40,7 +40,8 @@ aggregator_option = click.option(
 )
 
 
-def _read(path: Path | None, *, is_aggregators: bool) -> Loaded[Any]:
+def read_settings(path: Path | None, *, is_aggregators: bool) -> Loaded[Any]:
+    """As the agent, or the aggregator, reads them; ``ConfigError`` lists every mistake."""
     if not is_aggregators:
         return _in_force(path)
     main = path or AGGREGATOR_PATH
@@ -57,7 +58,7 @@ def check_config(out: Out, path: Path | None, is_aggregators: bool) -> None:
     Exit code 1 when there is one.
     """
     try:
-        loaded = _read(path, is_aggregators=is_aggregators)
+        loaded = read_settings(path, is_aggregators=is_aggregators)
     except ConfigError as error:
         if out.is_json:
             out.data({"ok": False, "faults": error.faults})
@@ -103,7 +104,7 @@ def config() -> None:
 @answers
 def show(out: Out, path: Path | None, is_aggregators: bool, has_origin: bool) -> None:
     """Every setting with its value, as a configuration file (or JSON); in a fleet, under its policy."""
-    loaded = _read(path, is_aggregators=is_aggregators)
+    loaded = read_settings(path, is_aggregators=is_aggregators)
     if out.is_json:
         said: dict[str, Any] = {"config": json.loads(loaded.config.model_dump_json(by_alias=True))}
         if has_origin:

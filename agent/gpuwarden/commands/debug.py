@@ -1,6 +1,8 @@
 """``gpuwarden debug``: single pieces of the agent, for those who look into it."""
 
+import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -28,3 +30,34 @@ def kernel_log(explain: bool) -> None:
 
     for each in answers(sys.stdin.buffer, explain=explain):
         click.echo(each)  # which flushes: the command can follow a log
+
+
+@debug.command("let-go")
+@click.option(
+    "-c",
+    "--config",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The agent's main file, where it is not /etc/gpuwarden/agent.toml.",
+)
+def let_go_command(path: Path | None) -> None:
+    """Let run on what an agent that was killed has left frozen. Nothing else of a tenant is touched.
+
+    For ExecStopPost= of its unit; never while an agent runs.
+    """
+    from gpuwarden.adapters.cgroupfs import CgroupFs
+    from gpuwarden.commands.let_go import let_go
+    from gpuwarden.config import Config
+    from gpuwarden.config_files import load
+    from gpuwarden.errors import ConfigError, GpuwardenError
+
+    try:
+        cfg = load(path, environ=os.environ).config
+    except ConfigError:
+        cfg = Config()  # a bad configuration must not keep a tenant frozen
+    try:
+        told = let_go(cfg.agent.state_dir / "journal", CgroupFs())
+    except GpuwardenError as error:
+        raise click.ClickException(str(error)) from error
+    for line in told:
+        click.echo(line)

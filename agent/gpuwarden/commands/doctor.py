@@ -48,7 +48,11 @@ def doctor(connect: Callable[[], NodeClient], out: Out, path: Path | None) -> No
 
     Changes nothing, pages nobody, and needs no running agent. Exit code 1 when a check failed.
     """
-    checks = examine(connect, path)
+    told(examine(connect, path), out)
+
+
+def told(checks: list[Check], out: Out) -> None:
+    """Show them; ends with exit code 1 when one failed."""
     if out.is_json:
         out.data({"checks": checks})
     else:

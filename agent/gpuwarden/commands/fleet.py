@@ -302,6 +302,21 @@ def allow(connect: Callable[[], FleetClient], out: Out, node: str) -> None:
     _tell(out, node, f"{node} may come again")
 
 
+@fleet.command()
+@click.argument("group")
+@click.option("--reason", required=True, help="Why: stands in the audit and in the status.")
+@click.option("--for", "for_s", type=click.FloatRange(1, 3600), default=600.0, show_default=True)
+@asks_fleet
+@answers
+def thaw(
+    connect: Callable[[], FleetClient], out: Out, group: str, reason: str, for_s: float
+) -> None:
+    """Give permits to GROUP though it is frozen: for a while, and for the nodes that are sick now."""
+    with connect() as client:
+        for_s = client.thaw(group, for_s, reason)
+    _tell(out, group, f"group {group} may have permits for {for_s:.0f} s")
+
+
 def _tell(out: Out, node: str, text: str) -> None:
     if out.is_json:
         out.data({"node": node, "text": text})

@@ -46,7 +46,22 @@ def status_parts(said: pb.StatusResponse, out: Out) -> list[Part]:
         parts.append(Styled(why, "bold red"))
     if said.permits_frozen:
         parts.append(Styled(f"no permits are given: {said.permits_frozen}", "bold red"))
+    parts += [Styled(each, "red") for each in said.freezes]
     parts += [Styled(each.summary, "red") for each in said.findings]
+    return [*parts, *_on_call(said)]
+
+
+def _on_call(said: pb.StatusResponse) -> list[Part]:
+    """Who told people of what nodes reported; nothing before there was anything."""
+    totals = {each.name: each.total for each in said.counters}
+    told, folded = totals.get("node_pages_told", 0), totals.get("node_pages_folded", 0)
+    alone, twice = totals.get("node_pages_alone", 0), totals.get("node_pages_twice", 0)
+    if not told + folded + alone:
+        return []
+    line = f"pages of nodes: {told} sent here, {folded} told as part of a mass, {alone} sent by nodes that did not hear this in time"
+    parts: list[Part] = [line]
+    if twice:
+        parts.append(Styled(f"{twice} sent by both, under one key", "yellow"))
     return parts
 
 

@@ -295,7 +295,7 @@ def status(nodes_max: int, connect: Connect, out: Out) -> None:
     else:
         out.show(status_parts(said, out))
     is_halted = any(each.state == "halted" for each in said.policies)
-    if is_halted or any(each.state in ("refused", "expired") for each in said.drifted):
+    if is_halted or any(each.state in ("refused", "expired", "foreign") for each in said.drifted):
         end(EXIT_PROBLEM)
 
 

@@ -53,7 +53,9 @@ class Redactor:
             values.update(line for line in lines if len(line) >= VALUE_MIN_CHARS)
             parts = re.split(r"[/?&=:@\s]+", secret)
             values.update(part for part in parts if len(part) >= PART_MIN_CHARS)
-        values -= {"https", "http", "postgresql", "127.0.0.1", "localhost"}
+        # The frame of a key is no secret; without it no other key would be recognised.
+        values = {value for value in values if not value.startswith("-----")}
+        values -= {"PRIVATE", "KEY-----", "https", "http", "postgresql", "127.0.0.1", "localhost"}
         # The longest first: a part must not break the whole, which then would not be found.
         self._values = tuple(sorted(values, key=len, reverse=True))
 

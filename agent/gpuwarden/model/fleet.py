@@ -1,5 +1,6 @@
 """The fleet: who speaks, what a node tells of itself, what it may do, and how it is seen from the centre."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -215,10 +216,12 @@ class FleetView:
     at: float
     wall: float
     epoch: int
-    nodes: tuple[NodeStanding, ...] = ()
+    nodes: Collection[NodeStanding] = ()
     claims: tuple[FleetClaim, ...] = ()
     frozen: str = ""
     """Why no permits are given; empty: they are."""
+    freezes: tuple[str, ...] = ()
+    """Of each frozen group: since when, of whom, and whose word lifts it."""
     permits_held: int = 0
     is_leader: bool = True
     """Whether this aggregator gives permits and wakes people: of several on one database one does."""

@@ -22,12 +22,14 @@ class Reason(StrEnum):
     FLAP_SUPPRESSED = "flap-suppressed"
     SILENCED = "silenced"
     MAINTENANCE = "maintenance"
+    HANDED_OVER = "handed-over"
+    """The fleet's aggregator tells people of it."""
     REFRESH = "refresh"
     """The receiver forgets what is not said again."""
     TEST = "test"
 
 
-HOLDS = frozenset({Reason.FLAP_SUPPRESSED, Reason.SILENCED, Reason.MAINTENANCE})
+HOLDS = frozenset({Reason.FLAP_SUPPRESSED, Reason.SILENCED, Reason.MAINTENANCE, Reason.HANDED_OVER})
 """Reasons to hold back."""
 
 SEVERITIES = ("info", "warning", "error", "critical")
@@ -48,6 +50,41 @@ class Page:
     """Class of the fault, where there is one: chooses the first steps."""
     pci: str = ""
     """The device's address, for commands that need it."""
+    node: str = ""
+    """At the aggregator: whose incident it is; empty: the fleet's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """What a node tells the aggregator of an incident that people are to be woken by; a later one replaces it."""
+
+    page: str
+    """Of the newest page."""
+    incident: IncidentId
+    severity: str
+    summary: str
+    wall: float
+    subject: str = ""
+    device: str = ""
+    fault: str = ""
+    pci: str = ""
+    own: str = ""
+    """Why the node wakes people itself; empty: the aggregator is to."""
+    acked_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """How far the aggregator has an incident in hand."""
+
+    page: str
+    """The newest that was offered."""
+    since_wall: float
+    is_taken: bool = False
+    is_told: bool = False
+    """Somebody was told, or nobody is to be."""
+    own: str = ""
+    """Why this node wakes people itself after all; empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +110,8 @@ class Brief:
     withheld: tuple[str, ...] = ()
     closed_wall: float | None = None
     outcome: str = ""
+    node: str = ""
+    """At the aggregator: whose incident it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +154,9 @@ class Notice:
             return "gpuwarden incidents"
         if self.brief.rule == "fleet":
             return "gpuwarden fleet status"
+        if self.brief.node:
+            name = self.brief.incident.partition("/")[2]
+            return f"gpuwarden fleet explain {name} --node {self.brief.node}"
         return (
             "gpuwarden status"
             if self.reason is Reason.TEST
@@ -240,6 +282,8 @@ class Entry:
     held_why: str = ""
     is_flapping: bool = False
     """Told for the last time before further ones of its kind are held back."""
+    relay: Relay | None = None
+    """None: nobody was asked to tell of it in this host's place."""
     is_worst_yet: bool = False
     """Worse than those of its kind before it: told even while they are held back."""
     log: tuple[Delivery, ...] = ()

@@ -127,7 +127,7 @@ class PolicyStanding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """A node that is not where it should be: behind, ahead, refused, expired or unknown."""
+    """A node that is not where it should be: behind, ahead, refused, expired or foreign."""
 
     node: str
     group: str
@@ -150,6 +150,8 @@ class Held:
     hard_bytes: int | None = None
     facts: tuple[tuple[str, str], ...] = ()
     """What an entry of a policy may match: image, name, unit, user, account, runtime, comm, service."""
+    claims: tuple[tuple[str, str], ...] = ()
+    """What its labels claim of class and memory, as they stand there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,8 @@ class Tenant:
     cannot_act: str | None = None
     identity: tuple[tuple[str, str], ...] = ()
     """Who it is, for people: image, user, account, unit, command, uid. Untrusted text, one line each."""
+    claims: tuple[tuple[str, str], ...] = ()
+    """What its labels claim of class and quota, as they stand there, honoured or not. Untrusted."""
     policy_faults: tuple[str, ...] = ()
     """Label claims that were refused or could not be read, in words."""
 

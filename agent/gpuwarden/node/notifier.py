@@ -28,10 +28,9 @@ from gpuwarden.model.oncall import (
     Receipt,
     Result,
 )
-from gpuwarden.node.sent_log import SentLog
 from gpuwarden.policy.notify import clock_set, due, fold, results, standing
 from gpuwarden.policy.notify.brief import of_incident, of_page
-from gpuwarden.ports_oncall import Heartbeat, Sink
+from gpuwarden.ports_oncall import BookLog, Heartbeat, PageRelay, Sink
 
 KNOWN_MAX = 512
 FOLLOWED_MAX = 4096
@@ -39,6 +38,8 @@ OUTBOX_MAX = 2048
 CLOCK_SET_S = 2.0
 LOOP_HUNG_S = 30.0
 CLOSE_WAIT_S = 5.0
+OVER_S = 1.0
+RELAY_LOOK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class Notifier:
     """Implements ``ports.Pager``. ``step`` is one pass; ``start`` makes a thread that makes them."""
 
     def __init__(
-        self, outfit: Outfit, log: SentLog, clock: Clock, host: str, lanes: Lanes | None = None
+        self, outfit: Outfit, log: BookLog, clock: Clock, host: str, lanes: Lanes | None = None
     ) -> None:
         self._outfit = outfit
         self._log = log
@@ -93,6 +94,7 @@ class Notifier:
         """As the outbox; the loop adds to it."""
         self._ticked_at = self._now
         self._fault = ""
+        self._relay: PageRelay | None = None
         self._outbox.extend(line for e in self._book.entries.values() for line in e.log)
         self._show()
 
@@ -192,20 +194,27 @@ class Notifier:
     # --- a pass ---
 
     def step(self) -> float:
-        """One pass: whatever is due is handed to its sink. Seconds until the next is due by itself."""
+        """One pass: whatever is due is on disk, then handed to its sink. Seconds until the next is due by
+        itself."""
         with self._wake:
             self._catch_up()
             cfg, wall = self._outfit.cfg, self._wall
             before = self._book
+            if self._relay is not None:
+                before = self._relay.advance(cfg, before, wall)
             book = due.advance(cfg, before, wall)
             book, notices = due.orders(cfg, book, wall, busy=self._busy, host=self._host)
             self._replace(book)
             self._keep()
+            if self._log.is_over:
+                return OVER_S
             ready = [(n, self._outfit.sinks[n.sink]) for n in notices]
             self._busy.update(notice.sink for notice in notices)
             beat = self._due_beat()
             self._show()
             wait_s = max(0.05, standing.next_look(cfg, self._book, wall) - wall)
+            if self._relay is not None and self._relay.is_waiting(self._book):
+                wait_s = min(wait_s, RELAY_LOOK_S)
         for notice, sink in ready:
             self._lanes.run(notice.sink, partial(self._deliver, notice, sink))
         if beat is not None:
@@ -327,6 +336,10 @@ class Notifier:
         with self._wake:
             self._outfit = outfit
             self._stir()
+
+    def hand_over(self, relay: PageRelay) -> None:
+        """Before the start: whoever may tell people in this host's place, and its name there."""
+        self._relay, self._host = relay, relay.node
 
     def start(self) -> None:
         """Pass after pass until ``close``."""

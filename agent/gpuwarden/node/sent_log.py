@@ -134,6 +134,7 @@ class SentLog:
         self._size = 0
         self.gaps = 0
         self.failures = 0
+        self.is_over = False
 
     def read(self) -> Book:
         """What is on disk, as far as it checks; an empty book where there is nothing."""

@@ -18,6 +18,8 @@ from gpuwarden.policy.ladder import class_grace_s
 from gpuwarden.policy.words import size
 
 Value = TypeVar("Value")
+CLAIMS = ("class", "memory")
+"""Labels of which the fleet is told: what they claim decides whom a new policy would touch."""
 PREFIX = "gpuwarden."
 KNOWN = frozenset(
     {
@@ -117,7 +119,38 @@ def admit(
         is_described=facts.described,
         cannot_act=facts.cannot_act,
         identity=_identity(facts, who),
+        claims=tuple((name, _clean(labels[name])[:32]) for name in CLAIMS if name in labels),
         policy_faults=tuple((*faults, *unknown)[:16]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """Class and quota that a policy gives; whether each is what the label claims."""
+
+    cls: TenantClass
+    hard: int | None
+    is_class_claimed: bool
+    is_memory_claimed: bool
+
+
+def allowed(
+    cfg: Config, entry: TenantPolicy | None, claims: dict[str, str], facts: dict[str, str]
+) -> Allowed:
+    """What ``admit`` would give, for whoever asks before a policy is in force. ``facts`` as an entry matches them."""
+    refused: list[str] = []
+    who = Who(runtime=facts.get("runtime", ""), comm=facts.get("comm", ""))
+    if entry is not None and _is_claimed(entry.match, who):
+        entry = _lowered(cfg, entry, [])
+    cls = _class(cfg, entry, claims, refused)
+    is_class_claimed = "class" in claims and not refused
+    refused.clear()
+    hard = _memory(cfg, entry, claims, refused)
+    return Allowed(
+        cls=cls,
+        hard=hard,
+        is_class_claimed=is_class_claimed,
+        is_memory_claimed="memory" in claims and not refused,
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from gpuwarden.errors import Refused
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import Ask, Greeting, Report, Told
+from gpuwarden.model.ids import IncidentId
+from gpuwarden.model.oncall import SEVERITIES, HandOver
 from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.convert_policy import from_policy_report
 from gpuwarden.wire.v1 import fleet_pb2 as pb
@@ -148,6 +150,8 @@ def check_shown(message: pb.Sample) -> None:
         check.count("tenant.device", tenant.device, len(message.devices) - 1)
         check.count("tenant.used_bytes", tenant.used_bytes, check.BYTES_MAX)
         check.count("tenant.hard_bytes", tenant.hard_bytes, check.BYTES_MAX)
+        check.text("tenant.claimed_class", tenant.claimed_class, check.CLAIM_MAX_CHARS)
+        check.text("tenant.claimed_memory", tenant.claimed_memory, check.CLAIM_MAX_CHARS)
         for name in ("runtime", "image", "user", "account", "unit", "command", "service"):
             check.text(f"tenant.{name}", getattr(tenant, name), check.NAME_MAX_CHARS)
     for finding in message.findings:
@@ -173,14 +177,22 @@ def _findings(
     return worst, tuple(faults)
 
 
-def from_events(messages: Iterable[pb.FleetEvent]) -> tuple[tuple[Told, ...], int]:
-    """Events of one message in the order of their log, and the number of the last."""
+def from_events(
+    messages: Iterable[pb.FleetEvent],
+) -> tuple[tuple[Told, ...], int, list[tuple[int, str]]]:
+    """Events of one message in the order of their log, the number of the last, and those that are not what they
+    must be, each with why: they take no other along."""
     told: list[Told] = []
+    refused: list[tuple[int, str]] = []
     last = 0
     for message in messages:
-        told.append(from_event(message, last))
-        last = told[-1].sequence
-    return tuple(told), last
+        sequence = check.rising("event.sequence", last, message.sequence)
+        try:
+            told.append(from_event(message, last))
+        except Refused as error:
+            refused.append((sequence, str(error)))
+        last = sequence
+    return tuple(told), last, refused
 
 
 def from_event(message: pb.FleetEvent, before: int) -> Told:
@@ -209,6 +221,10 @@ def from_event(message: pb.FleetEvent, before: int) -> Told:
         return Told(
             sequence=sequence, wall=at, kind=kind, summary=check.text("event.note", message.note)
         )
+    if kind == "page":
+        word = from_hand_over(message.page)
+        payload = message.page.SerializeToString()
+        return Told(sequence=sequence, wall=at, kind=kind, key=word.incident, payload=payload)
     raise Refused("event: no body that this aggregator knows")
 
 
@@ -231,6 +247,24 @@ def _told_incident(incident: node.Incident, sequence: int, at: float) -> Told:
         opened_wall=check.wall("incident.opened_wall", incident.opened_wall),
         closed_wall=closed,
         payload=incident.SerializeToString(),
+    )
+
+
+def from_hand_over(message: pb.HandOver) -> HandOver:
+    if message.severity not in SEVERITIES:
+        raise Refused(f"page.severity: {message.severity[:32]!r}")
+    return HandOver(
+        page=check.text("page.page", message.page, check.NAME_MAX_CHARS),
+        incident=IncidentId(check.identifier("page.incident", message.incident)),
+        severity=message.severity,
+        summary=check.text("page.summary", message.summary),
+        wall=check.wall("page.wall", message.wall),
+        subject=check.text("page.subject", message.subject, check.NAME_MAX_CHARS),
+        device=check.text("page.device", message.device, check.NAME_MAX_CHARS),
+        fault=check.text("page.fault", message.fault, check.NAME_MAX_CHARS),
+        pci=check.text("page.pci", message.pci, check.NAME_MAX_CHARS),
+        own=check.text("page.own", message.own, check.NAME_MAX_CHARS),
+        acked_by=check.text("page.acked_by", message.acked_by, check.NAME_MAX_CHARS),
     )
 
 

@@ -8,6 +8,7 @@ from gpuwarden.model.decision import Incident
 from gpuwarden.model.device import Device, Sight
 from gpuwarden.model.fleet import Ask, Denial, Greeting, Order, Permit
 from gpuwarden.model.ids import DeviceId
+from gpuwarden.model.oncall import HandOver
 from gpuwarden.model.status import View
 from gpuwarden.model.tenant import Tenant, Use
 from gpuwarden.wire import fleet_check as check
@@ -24,6 +25,12 @@ TEXT_TOLD_CHARS = 400
 WHO_BYTES = 16 * 1024
 TTL_MAX_S = 600.0
 NODE_SUBJECT = "node"
+HAND_OVER_CHARS = {
+    **dict.fromkeys(("page", "incident", "severity", "subject", "device", "fault", "pci"), 256),
+    "summary": TEXT_TOLD_CHARS,
+    "own": 256,
+    "acked_by": 256,
+}
 
 
 def to_hello(greeting: Greeting) -> pb.Hello:
@@ -42,6 +49,17 @@ def to_hello(greeting: Greeting) -> pb.Hello:
         metrics_address=text(greeting.metrics_address),
         policy=None if greeting.policy is None else to_policy_report(greeting.policy),
     )
+
+
+def to_hand_over(word: HandOver, at: float, wall: float) -> pb.FleetEvent:
+    said = {n: text(getattr(word, n)[:size]) for n, size in HAND_OVER_CHARS.items()}
+    message = pb.HandOver(wall=word.wall, **said)
+    return pb.FleetEvent(at=at, wall=wall, page=message)
+
+
+def from_page_words(messages: Sequence[pb.PageWord]) -> tuple[list[str], list[str]]:
+    """Pages that were taken, and those of them of which people were told."""
+    return [each.page for each in messages], [each.page for each in messages if each.is_told]
 
 
 def to_sample(view: View, sequence: int, withheld: int) -> pb.Sample:
@@ -110,8 +128,10 @@ def _tenants(held: Sequence[tuple[Use, Tenant, int]]) -> list[pb.TenantSample]:
 
 def _who(tenant: Tenant) -> pb.TenantSample:
     """What entries of a policy match, so that the centre can say beforehand whom one would touch."""
-    known = dict(tenant.identity)
+    known, claims = dict(tenant.identity), dict(tenant.claims)
     return pb.TenantSample(
+        claimed_class=text(claims.get("class", "")[: check.CLAIM_MAX_CHARS]),
+        claimed_memory=text(claims.get("memory", "")[: check.CLAIM_MAX_CHARS]),
         runtime=_short(tenant.runtime),
         image=_short(known.get("image", "")),
         user=_short(known.get("user", "")),

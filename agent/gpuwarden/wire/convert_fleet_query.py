@@ -60,6 +60,7 @@ def to_status(
         leader=text(view.leader),
         leader_unknown=text(view.leader_unknown),
         others=others,
+        freezes=[text(each) for each in view.freezes],
     )
 
 

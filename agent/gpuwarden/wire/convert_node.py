@@ -177,6 +177,7 @@ def to_tenant(tenant: Tenant) -> pb.Tenant:
         is_described=tenant.is_described,
         cannot_act=text_or_none(tenant.cannot_act),
         identity=to_pairs(tenant.identity),
+        claims=to_pairs(tenant.claims),
         policy_faults=[text(fault) for fault in tenant.policy_faults],
         memory_full_avg10=tenant.memory_full_avg10,
     )
@@ -207,6 +208,7 @@ def from_tenant(message: pb.Tenant) -> Tenant:
         is_described=message.is_described,
         cannot_act=known(message, "cannot_act"),
         identity=from_pairs(message.identity),
+        claims=from_pairs(message.claims),
         policy_faults=tuple(message.policy_faults),
         memory_full_avg10=known(message, "memory_full_avg10"),
     )

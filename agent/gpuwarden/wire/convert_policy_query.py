@@ -53,6 +53,14 @@ def holding_of(name: str, group: str, mode: str, sample: fleet.Sample) -> Holdin
                 device_index=sample.devices[each.device].index,
                 used_bytes=each.used_bytes,
                 hard_bytes=each.hard_bytes if each.HasField("hard_bytes") else None,
+                claims=tuple(
+                    (name, value)
+                    for name, value in (
+                        ("class", each.claimed_class),
+                        ("memory", each.claimed_memory),
+                    )
+                    if value
+                ),
                 facts=tuple((ours, value) for ours, its in _FACTS if (value := getattr(each, its))),
             )
         )

@@ -44,7 +44,7 @@ def refusal(version: int) -> tuple[PolicyRefusal, ...]:
 
 
 def found(*nodes: PolicyStanding) -> list[Drift]:
-    return drift.drifts({2: HEAD}, {2: DONE}, nodes, WALL)
+    return drift.drifts({2: HEAD}, {2: DONE}, nodes, WALL, {2: "d" * 64})
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_each_state(report: dict[str, object], state: str, why: str) -> None:
 
 def test_who_has_what_he_should_does_not_drift() -> None:
     assert found(node("n1"), node("n2", refusals=refusal(2))) == []
-    assert drift.drifts({}, {}, [node("n1", version=0)], WALL) == []
+    assert drift.drifts({}, {}, [node("n1", version=0)], WALL, {}) == []
 
 
 def keys(*nodes: PolicyStanding, since: float = NOW, **more: object) -> list[str]:
@@ -117,3 +117,24 @@ def test_the_end_is_told_before_it_comes_and_only_of_what_nothing_takes_the_plac
 def test_what_is_in_force_for_some_groups() -> None:
     assert drift.in_force({2: HEAD}, {2: DONE}, (), [node("n1")], WALL) == 2
     assert drift.in_force({2: HEAD}, {2: DONE}, ("other",), [node("n1")], WALL) == 0
+
+
+@pytest.mark.parametrize(
+    ("digest", "is_foreign"), [("d" * 64, False), ("", False), ("e" * 64, True)]
+)
+def test_case_32_another_policy_under_a_published_number_is_drift(
+    digest: str, is_foreign: bool
+) -> None:
+    drifted = found(node("n1", digest=digest), node("n2", digest="d" * 64))
+    assert [(each.node, each.state) for each in drifted] == [("n1", "foreign")] * is_foreign
+    said = drift.claims(CFG, {2: HEAD}, {2: DONE}, drifted, {}, 2, NOW, WALL)
+    assert [claim.key for claim in said] == ["policy foreign"] * is_foreign
+
+
+def test_it_is_seen_on_a_node_that_lags_too() -> None:
+    old = replace(HEAD, version=1)
+    (one,) = drift.drifts(
+        {1: old, 2: HEAD}, {2: DONE}, [node("n1", version=1, digest="e" * 64)], WALL, {1: "d" * 64}
+    )
+    assert one.state == "foreign"
+    assert "eeeeeeeeeeee" in one.why

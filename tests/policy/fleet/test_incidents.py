@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import FleetClaim, FleetIncident
 from gpuwarden.policy.fleet.decide import FleetDecision, decide
@@ -101,7 +103,11 @@ def test_a_mass_that_is_old_and_still_stands_is_not_over() -> None:
         again = [heard(f"n{n}", sick(at), at=NOW + at) for n in range(10)]
         memory = passed(fold(memory, again), NOW + at).memory
     assert [i.gone_at for i in memory.incidents] == [None]
-    assert "no permits" not in memory.incidents[0].summary
+    assert "no permits" in memory.incidents[0].summary
     well = [heard(f"n{n}", report(1000), at=NOW + 500) for n in range(10)]
     memory = passed(fold(memory, well), NOW + 500).memory
-    assert memory.incidents[0].gone_at == NOW + 500
+    assert memory.incidents[0].gone_at is None
+    late = NOW + 500 + SIGHT.over_s
+    well = [heard(f"n{n}", report(1001), at=late) for n in range(10)]
+    memory = replace(fold(memory, well), decided_at=late)
+    assert passed(memory, late).memory.incidents[0].gone_at == late

@@ -12,6 +12,7 @@ from gpuwarden.config_aggregator import AggregatorConfig, Budget, PermitConfig
 from gpuwarden.model.fleet import Permit
 from gpuwarden.policy.fleet.decide import FleetDecision, decide
 from gpuwarden.policy.fleet.fold import FleetMemory, fold
+from gpuwarden.policy.fleet.freeze import thawed
 from gpuwarden.policy.fleet.permits import allowance, budget_of, purse
 from tests.policy.fleet_builders import (
     CFG,
@@ -264,6 +265,7 @@ def test_case_30_a_brake_that_is_let_go_replays_no_old_fault() -> None:
     memory = decide(CFG, memory, NOW, WALL, 1).memory
     rest = [heard(f"n{n}", report(3), at=later) for n in range(4, 10)]
     memory = replace(fold(memory, [*old, *rest]), decided_at=later)
-    decision = decide(CFG, memory, later, WALL, 1)
+    thaw = thawed(memory.freezes["default"], later, 60.0, "ann", "looked")
+    decision = decide(CFG, replace(memory, thaws={"default": thaw}), later, WALL, 1)
     assert decision.frozen == ""
     assert set(budgets(decision)) == {"stale"}

@@ -9,9 +9,13 @@ import pytest
 
 from gpuwarden.config import Config
 from gpuwarden.config_aggregator import PolicyConfig
+from gpuwarden.model.ids import TenantId
+from gpuwarden.model.owner import RuntimeFacts
 from gpuwarden.model.policy import Held, Holding, Touch
-from gpuwarden.model.tenant import TenantClass
+from gpuwarden.model.tenant import Tenant, TenantClass
+from gpuwarden.policy.admission import Who, admit
 from gpuwarden.policy.fleet import difference, preview
+from gpuwarden.policy.words import size
 
 CFG = PolicyConfig()
 GIB = 2**30
@@ -169,3 +173,75 @@ def test_case_31_more_than_a_share_of_a_group_has_to_be_confirmed() -> None:
     assert "5 of 99 nodes of group g" in confirm(tight, *hit, *idle[1:])
     elsewhere = [node(name=f"e{n}", group="other") for n in range(1000)]
     assert "5 of 99 nodes of group g" in confirm(tight, *hit, *idle[1:], *elsewhere)
+
+
+def claiming(
+    cls: str = "", memory: str = "", *, now: TenantClass = LOW, hard_gib: int | None = 8
+) -> Held:
+    claims = tuple((name, value) for name, value in (("class", cls), ("memory", memory)) if value)
+    return replace(held(cls=now, hard_gib=hard_gib), claims=claims)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tenant", "expected"),
+    [
+        # a label below what the policy gives: the node honours it, nothing changes
+        (entry('name = "job"', 'class = "high"'), claiming("low"), []),
+        (entry('name = "job"', 'memory = "16GiB"'), claiming(memory="8GiB"), []),
+        # a label that was refused and now is not
+        (entry('name = "job"', 'class_max = "high"'), claiming("high"), ["class low -> high"]),
+        (
+            entry('name = "job"', 'memory_max = "16GiB"'),
+            claiming(memory="12GiB"),
+            ["quota 8.0 GiB -> 12.0 GiB"],
+        ),
+        # a label above what the policy allows
+        (
+            entry('name = "job"', 'memory = "4GiB"'),
+            claiming(memory="8GiB"),
+            ["quota 8.0 GiB -> 4.0 GiB", "over its quota: it uses 6.0 GiB"],
+        ),
+        (
+            entry('name = "job"', 'class = "low"'),
+            claiming("high", now=HIGH),
+            ["class high -> low"],
+        ),
+        # garbage claims nothing
+        (entry('name = "job"', 'class = "low"\nmemory = "8GiB"'), claiming("god", "lots"), []),
+        ('[default]\nmemory = "8GiB"', claiming(memory="4GiB", hard_gib=4), []),
+    ],
+)
+def test_a_label_counts_as_it_does_on_the_node(
+    settings: str, tenant: Held, expected: list[str]
+) -> None:
+    assert reasons(settings, tenant) == expected
+
+
+@pytest.mark.parametrize("cls", ["", "low", "high", "protected", "god"])
+@pytest.mark.parametrize("memory", ["", "1GiB", "6GiB", "900GiB", "x"])
+@pytest.mark.parametrize(
+    "more",
+    ['class = "high"\nmemory = "8GiB"', 'class = "low"\nmemory = "2GiB"\nmemory_max = "8GiB"'],
+)
+def test_the_preview_says_what_the_node_then_does(cls: str, memory: str, more: str) -> None:
+    """The node's own admission, before and after, is what the preview is held against."""
+    after = Config.model_validate(tomllib.loads(entry('name = "job"', more)))
+    labels = tuple((f"gpuwarden.{k}", v) for k, v in (("class", cls), ("memory", memory)) if v)
+    facts = RuntimeFacts(tenant=TenantId("docker:job"), described=True, name="job", labels=labels)
+
+    def admitted(cfg: Config) -> Tenant:
+        who = Who(runtime="docker")
+        return admit(cfg, facts, who, cgroup=None, pids=(), first_seen=0.0)
+
+    old, new = admitted(Config()), admitted(after)
+    tenant = replace(
+        held(cls=old.cls), hard_bytes=old.hard_bytes, claims=old.claims, facts=(("name", "job"),)
+    )
+    said = [each for each in reasons(entry('name = "job"', more), tenant) if "over" not in each]
+    expected = []
+    if new.cls is not old.cls:
+        expected.append(f"class {old.cls.label} -> {new.cls.label}")
+    if new.hard_bytes != old.hard_bytes:
+        was = "none" if old.hard_bytes is None else size(old.hard_bytes)
+        expected.append(f"quota {was} -> {size(new.hard_bytes or 0)}")
+    assert said == expected

@@ -91,9 +91,10 @@ def test_a_stopped_aggregator_blames_nobody() -> None:
 def test_many_sick_at_once_is_a_mass_fault(count: int, is_mass: bool) -> None:
     memory = fold(fleet(10), [heard(f"n{n}", sick(2)) for n in range(count)])
     memory = states.since_sick(memory, states.judge(SIGHT, memory, NOW), NOW)
-    expected = {"default": (count, 10)} if is_mass else {}
-    assert states.masses(SIGHT, memory, NOW) == expected
-    assert states.masses(SIGHT, memory, NOW + SIGHT.sick_window_s + 1) == {}
+    look = states.looks(SIGHT, memory, states.judge(SIGHT, memory, NOW), NOW)["default"]
+    assert (len(look.fresh) >= look.threshold) is is_mass
+    late = NOW + SIGHT.sick_window_s + 1
+    assert not states.looks(SIGHT, memory, states.judge(SIGHT, memory, late), late)["default"].fresh
 
 
 def test_one_that_recovers_is_sick_no_more_and_silence_is_no_recovery() -> None:

@@ -8,7 +8,7 @@ from gpuwarden.model.fleet import FleetClaim
 from gpuwarden.model.policy import Drift, PolicyHead, PolicyStanding, Rollout, RolloutState
 from gpuwarden.policy.fleet.rollout import is_for, newest_first, wanted
 
-GRAVE = frozenset({"refused", "expired"})
+GRAVE = frozenset({"refused", "expired", "foreign"})
 
 
 def drifts(
@@ -16,13 +16,14 @@ def drifts(
     rollouts: Mapping[int, Rollout],
     nodes: Sequence[PolicyStanding],
     wall: float,
+    digests: Mapping[int, str],
 ) -> list[Drift]:
-    """Every node that is not where it should be, by name."""
+    """Every node that is not where it should be, by name. ``digests``: of the bundles that were published."""
     found = []
     heads = newest_first(heads)
     for node in sorted(nodes, key=lambda each: each.node):
         version = wanted(heads, rollouts, node.node, node.group, wall)
-        state, why = _state(node, version)
+        state, why = _state(node, version, digests)
         if state:
             severity = Severity.ERROR if state in GRAVE else Severity.WARNING
             found.append(
@@ -39,9 +40,16 @@ def drifts(
     return found
 
 
-def _state(node: PolicyStanding, version: int) -> tuple[str, str]:
+def _state(node: PolicyStanding, version: int, digests: Mapping[int, str]) -> tuple[str, str]:
     """Empty where all is as it should be."""
     report = node.report
+    published = digests.get(report.version, "")
+    # A node that does not say which bundle it has is no proof of anything.
+    if report.digest and published and report.digest != published:
+        return "foreign", (
+            f"its policy {report.version} is not the one that was published: it says "
+            f"{report.digest[:12]}, published was {published[:12]}"
+        )
     refusal = next((r for r in reversed(report.refusals) if r.version in (version, 0)), None)
     if report.version < version and refusal is not None:
         return "refused", refusal.why
@@ -79,6 +87,18 @@ def claims(
             expired[:5]
         )
         told.append(FleetClaim(key="policy expired", severity=Severity.ERROR, summary=summary))
+    foreign = [d.node for d in found if d.state == "foreign"]
+    if foreign:
+        many = "node applies" if len(foreign) == 1 else "nodes apply"
+        summary = f"{len(foreign)} {many} a policy that was not published: {', '.join(foreign[:5])}"
+        told.append(
+            FleetClaim(
+                key="policy foreign",
+                severity=Severity.ERROR,
+                summary=summary,
+                count=len(foreign),
+            )
+        )
     for version, rollout in rollouts.items():
         if rollout.state is RolloutState.HALTED:
             summary = f"the roll-out of policy {version} was halted: {rollout.why}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from gpuwarden.model.fleet import Ask, FleetIncident, Greeting, Permit, Report
 from gpuwarden.model.policy import PolicyReport
+from gpuwarden.policy.fleet.freeze import Freeze, Thaw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class NodeMemory:
     """None: not since the aggregator started."""
     report: Report | None = None
     sick_since: float | None = None
+    is_out: bool = False
+    """Out of use by its last word on that: it may have been silent, blind or rebooted since."""
     events_dropped: int = 0
     wall_offset_s: float | None = None
     asks: tuple[Ask, ...] = ()
@@ -43,6 +46,10 @@ class FleetMemory:
     ledger: tuple[Permit, ...] = ()
     incidents: tuple[FleetIncident, ...] = ()
     """What stands about the fleet as a whole, by key."""
+    freezes: Mapping[str, Freeze] = field(default_factory=dict)
+    """Groups of which too many turned sick at once, until that is over."""
+    thaws: Mapping[str, Thaw] = field(default_factory=dict)
+    """Groups for which an operator took it upon himself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +123,13 @@ def _joined(known: NodeMemory | None, arrival: Joined) -> NodeMemory:
     )
 
 
+def is_out(report: Report, *, before: bool) -> bool:
+    """Whether a node is out of use. What sees no device does not say that its devices are back."""
+    if report.is_cordoned or (report.devices and report.cordoned >= report.devices):
+        return True
+    return before and not report.devices
+
+
 def _heard(known: NodeMemory, arrival: Heard) -> NodeMemory:
     report = arrival.report
     if report is not None and known.report is not None:
@@ -129,6 +143,7 @@ def _heard(known: NodeMemory, arrival: Heard) -> NodeMemory:
         heard_at=max(arrival.at, known.heard_at or arrival.at),
         report=report or known.report,
         sick_since=known.sick_since,
+        is_out=known.is_out if report is None else is_out(report, before=known.is_out),
         events_dropped=max(arrival.events_dropped, known.events_dropped),
         wall_offset_s=known.wall_offset_s,
         asks=arrival.asks if is_later and arrival.asks is not None else known.asks,

@@ -11,7 +11,10 @@ from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import FleetClaim, FleetIncident
 
 PAGED = Severity.ERROR
-"""Milder ones stand in the status alone."""
+"""Milder ones stand in the status alone ..."""
+TOLD = ("policy drift", "policy ends", "certificates")
+"""... but these, which end in nodes that only observe, or are not heard: told as the warnings they are, to whoever
+wants to hear of warnings (``min_severity`` of each sink)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +32,11 @@ def follow(
     claims: Iterable[FleetClaim],
     now: float,
     wall: float,
+    *,
+    may_page: bool = True,
 ) -> Followed:
-    """The incidents after this pass. An ended one is in ``changed`` a last time, its ``gone_at`` set."""
+    """The incidents after this pass. An ended one is in ``changed`` a last time, its ``gone_at`` set. Who may not
+    page, because another leads, has paged nothing: when it leads, it does."""
     known = {incident.key: incident for incident in before}
     standing: list[FleetIncident] = []
     changed: list[FleetIncident] = []
@@ -38,7 +44,7 @@ def follow(
     for claim in claims:
         old = known.pop(claim.key, None)
         incident = _opened(claim, now, wall) if old is None else _claimed(old, claim, now)
-        if _is_due(cfg, incident, now):
+        if may_page and _is_due(cfg, incident, now):
             incident = replace(incident, is_paged=True)
             pages.append(incident)
         standing.append(incident)
@@ -49,6 +55,23 @@ def follow(
         is_over = now - (gone.gone_at or now) >= cfg.over_s
         (changed if is_over else standing).append(gone)
     return Followed(standing=tuple(standing), changed=tuple(changed), pages=tuple(pages))
+
+
+def adopted(
+    mine: Iterable[FleetIncident], kept: Iterable[FleetIncident]
+) -> tuple[FleetIncident, ...]:
+    """Who begins to lead goes on with what the leader before has told, under its names; what that one has not
+    told, though it stood, is still to be told."""
+    told = {each.key: each for each in kept}
+    found = []
+    for each in mine:
+        before = told.pop(each.key, None)
+        found.append(
+            replace(each, is_paged=False)
+            if before is None
+            else replace(each, id=before.id, opened_wall=before.opened_wall, is_paged=True)
+        )
+    return (*found, *told.values())
 
 
 def is_over(incident: FleetIncident, standing: Iterable[FleetIncident]) -> bool:
@@ -84,6 +107,6 @@ def _claimed(old: FleetIncident, claim: FleetClaim, now: float) -> FleetIncident
 
 def _is_due(cfg: SightConfig, incident: FleetIncident, now: float) -> bool:
     """Whether people are told now: it grows no more, or has grown for long enough."""
-    if incident.is_paged or incident.severity < PAGED:
+    if incident.is_paged or (incident.severity < PAGED and incident.key not in TOLD):
         return False
     return now - incident.grown_at >= cfg.fold_s or now - incident.opened_at >= cfg.fold_max_s

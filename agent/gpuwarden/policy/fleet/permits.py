@@ -4,13 +4,13 @@ Undo is not in here: nobody needs leave to thaw, to lift a cordon or to give bac
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuwarden.config_aggregator import Budget, PermitConfig
-from gpuwarden.model.fleet import Ask, Denial, NodeState, Permit
+from gpuwarden.model.fleet import Ask, Denial, Permit
 from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
-from gpuwarden.policy.fleet.states import Judged
 
 DAY_S = 86_400.0
 ENDS_USE = frozenset({"cordon", "reboot"})
@@ -23,12 +23,42 @@ class Scene:
 
     cfg: PermitConfig
     memory: FleetMemory
-    states: Mapping[str, Judged]
     frozen: Mapping[str, str]
     """Groups for which no permits are given, and why."""
     now: float
     wall: float
     epoch: int
+    sizes: Mapping[str, int]
+    """Of the groups."""
+    out: Mapping[str, frozenset[str]]
+    """The nodes that are out of use by their last word, by group."""
+
+    @classmethod
+    def of(
+        cls,
+        cfg: PermitConfig,
+        memory: FleetMemory,
+        frozen: Mapping[str, str],
+        *,
+        now: float,
+        wall: float,
+        epoch: int,
+    ) -> "Scene":
+        """The groups are counted once, for however many asks."""
+        out: dict[str, set[str]] = {}
+        for name, node in memory.nodes.items():
+            if node.is_out:
+                out.setdefault(node.greeting.group, set()).add(name)
+        return cls(
+            cfg=cfg,
+            memory=memory,
+            frozen=frozen,
+            now=now,
+            wall=wall,
+            epoch=epoch,
+            sizes=Counter([node.greeting.group for node in memory.nodes.values()]),
+            out={group: frozenset(names) for group, names in out.items()},
+        )
 
 
 def counted_s(cfg: PermitConfig) -> float:
@@ -86,11 +116,10 @@ def _stopped(
         spent = len(recent - {ask.id})
         if spent >= cfg.resets_per_node_day:
             return "per-node", f"{spent} resets of this node within a day"
-    peers = {n for n, m in scene.memory.nodes.items() if m.greeting.group == group}
     return (
         _domain(scene, name, node, ledger)
-        or _window(scene, name, ask.kind, ledger, peers, group)
-        or _standing(scene, name, ask.kind, ledger, peers, group)
+        or _window(scene, name, ask.kind, ledger, group)
+        or _standing(scene, name, ask.kind, ledger, group)
     )
 
 
@@ -131,7 +160,6 @@ def _window(
     name: str,
     kind: str,
     ledger: Sequence[Permit],
-    peers: Collection[str],
     group: str,
 ) -> tuple[str, str] | None:
     budget = budget_of(scene.cfg, kind)
@@ -142,7 +170,7 @@ def _window(
         and purse(p.kind) == purse(kind)
         and scene.now - p.granted_at <= budget.window_s
     }
-    most = allowance(budget.ratio, len(peers), budget.most)
+    most = allowance(budget.ratio, scene.sizes[group], budget.most)
     if len(hit | {name}) <= most:
         return None
     detail = f"{len(hit)} of {most} nodes of group {group} within {budget.window_s:g} s"
@@ -154,21 +182,28 @@ def _standing(
     name: str,
     kind: str,
     ledger: Sequence[Permit],
-    peers: Collection[str],
     group: str,
 ) -> tuple[str, str] | None:
     if kind not in ENDS_USE:
         return None
-    out = {n for n in peers if scene.states[n].state is NodeState.CORDONED}
-    out |= {
+    # By its last word: a node that was cordoned and fell silent, or was booted, is not back before it says so.
+    out = scene.out.get(group, frozenset()) | {
         p.node
         for p in ledger
-        if p.group == group and p.kind in ENDS_USE and scene.now < p.expires_at
+        if p.group == group and p.kind in ENDS_USE and _may_be_in_use(scene, p)
     }
-    most = allowance(scene.cfg.standing_ratio, len(peers))
+    most = allowance(scene.cfg.standing_ratio, scene.sizes[group])
     if len(out | {name}) <= most:
         return None
     return "standing", f"{len(out)} of {most} nodes of group {group} are out of use already"
+
+
+def _may_be_in_use(scene: Scene, permit: Permit) -> bool:
+    """Whether a permit holds, or its node has not been heard since it ran out: then nobody knows what it did."""
+    node = scene.memory.nodes.get(permit.node)
+    if scene.now < permit.expires_at or node is None:
+        return scene.now < permit.expires_at
+    return node.heard_at is None or node.heard_at < permit.expires_at
 
 
 def fenced(permit: Permit, epoch: int) -> Permit:

@@ -1,7 +1,7 @@
 """Whom a policy would touch, from what the nodes last reported: tenants, their quotas, what they use.
 
-The node has the last word: labels and its own files are not known here. What is said is what the policy's own
-entries give a tenant whose label claims no less.
+Labels count as the node's own admission has them count. The node has the last word all the same: its own files,
+and what tenants claim on nodes that do not tell it, are not known here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from gpuwarden.config import Config, Match, TenantPolicy
 from gpuwarden.config_aggregator import PolicyConfig
 from gpuwarden.model.policy import Held, Holding, Touch
 from gpuwarden.model.tenant import TenantClass
+from gpuwarden.policy.admission import allowed
 from gpuwarden.policy.words import size
 
 FACTS = ("image", "name", "unit", "user", "account", "runtime", "comm", "service")
@@ -97,27 +98,36 @@ def _matches(match: Match, facts: Mapping[str, str]) -> bool:
 def _class(
     policy: Config, entry: TenantPolicy | None, said: frozenset[str], held: Held
 ) -> TenantClass:
-    if entry is not None:
-        if entry.tenant_class is not None:
-            return entry.tenant_class
-        top = entry.class_max
-        return held.tenant_class if top is None else min(held.tenant_class, top)
-    return policy.default.tenant_class if "default.class" in said else held.tenant_class
+    """As the node's own admission gives it. What the policy leaves to the node's files stays as it is there."""
+    given = allowed(policy, entry, dict(held.claims), dict(held.facts))
+    if entry is not None and entry.tenant_class is not None:
+        return given.cls
+    if entry is not None and entry.class_max is not None:
+        is_known = given.is_class_claimed or "default.class" in said
+        return given.cls if is_known else min(held.tenant_class, entry.class_max)
+    if "default.class" in said or ("default.class_max" in said and given.is_class_claimed):
+        return given.cls
+    return held.tenant_class
 
 
 def _hard(
     policy: Config, entry: TenantPolicy | None, said: frozenset[str], held: Held
 ) -> int | None:
     now = held.hard_bytes
+    given = allowed(policy, entry, dict(held.claims), dict(held.facts))
     if entry is not None and entry.memory is not None:
-        return entry.memory
+        return given.hard
+    top = policy.default.memory_max if "default.memory_max" in said else None
     if entry is not None and entry.memory_max is not None:
-        return entry.memory_max if now is None else min(now, entry.memory_max)
-    if "default.memory" in said:
-        return policy.default.memory
-    if "default.memory_max" in said and policy.default.memory_max is not None:
-        return policy.default.memory_max if now is None else min(now, policy.default.memory_max)
-    return now
+        top = entry.memory_max
+    elif "default.memory" in said:
+        return given.hard
+    if top is None:
+        return now
+    is_known = given.is_memory_claimed or "default.memory" in said
+    if is_known:
+        return given.hard
+    return top if now is None else min(now, top)
 
 
 def must_confirm(cfg: PolicyConfig, found: Sequence[Touch], nodes: Sequence[Holding]) -> str:

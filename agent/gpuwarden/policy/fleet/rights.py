@@ -27,6 +27,7 @@ AT_THE_AGGREGATOR = {
     f"{_QUERY}/Invite": frozenset({Role.ADMIN}),
     f"{_QUERY}/Deny": frozenset({Role.ADMIN}),
     f"{_QUERY}/Allow": frozenset({Role.ADMIN}),
+    f"{_QUERY}/Thaw": _ACT,
     f"{_POLICY}/Policies": _LOOK,
     f"{_POLICY}/PolicyText": _LOOK,
     f"{_POLICY}/PreviewPolicy": _ACT,

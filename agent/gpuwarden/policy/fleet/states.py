@@ -1,6 +1,6 @@
 """How each node is; and whether it is they that are silent, or the aggregator that does not hear."""
 
-from collections import Counter
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -8,8 +8,10 @@ from gpuwarden.config_aggregator import SightConfig
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import NodeState
 from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
+from gpuwarden.policy.fleet.freeze import Look
 
 SICK = frozenset({NodeState.DEGRADED, NodeState.BLIND})
+WELL_AGAIN = frozenset({NodeState.HEALTHY, NodeState.CORDONED})
 GAP_S = 10.0
 """The fleet is judged every second: a longer break was a stopped or suspended aggregator."""
 
@@ -35,31 +37,42 @@ def resumed(memory: FleetMemory, now: float) -> FleetMemory:
 
 def judge(cfg: SightConfig, memory: FleetMemory, now: float) -> dict[str, Judged]:
     """Every node's state."""
-    is_doubtful = in_doubt(cfg, memory, now)
+    quiet = unheard(cfg, memory, now)
+    is_doubtful = _doubts(cfg, memory, quiet)
     return {
-        name: _judge(cfg, memory, node, now, is_doubtful=is_doubtful)
+        name: _told(node)
+        if name not in quiet
+        else _silent(cfg, memory, node, now, is_doubtful=is_doubtful)
         for name, node in memory.nodes.items()
     }
 
 
 def in_doubt(cfg: SightConfig, memory: FleetMemory, now: float) -> bool:
     """Whether so many at once are not heard that the fault is here."""
-    expected = [node for node in memory.nodes.values() if node.heard_at is not None]
-    missing = sum(1 for node in expected if _is_unheard(cfg, memory, node, now))
+    return _doubts(cfg, memory, unheard(cfg, memory, now))
+
+
+def unheard(cfg: SightConfig, memory: FleetMemory, now: float) -> frozenset[str]:
+    """Who has said nothing for too long; while the aggregator itself has not listened for so long, nobody."""
+    long, started_at = cfg.silent_after_s, memory.started_at
+    if now - memory.resumed_at <= long:
+        return frozenset()
+    return frozenset(
+        name for name, node in memory.nodes.items() if now - (node.heard_at or started_at) > long
+    )
+
+
+def _doubts(cfg: SightConfig, memory: FleetMemory, quiet: frozenset[str]) -> bool:
+    if len(quiet) < cfg.doubt_min:
+        return False
+    expected = {name for name, node in memory.nodes.items() if node.heard_at is not None}
+    missing = len(expected & quiet)
     return missing >= cfg.doubt_min and missing >= cfg.doubt_ratio * len(expected)
 
 
-def _is_unheard(cfg: SightConfig, memory: FleetMemory, node: NodeMemory, now: float) -> bool:
-    heard_at = max(node.heard_at or memory.started_at, memory.resumed_at)
-    return now - heard_at > cfg.silent_after_s
-
-
-def _judge(
-    cfg: SightConfig, memory: FleetMemory, node: NodeMemory, now: float, *, is_doubtful: bool
-) -> Judged:
+def _told(node: NodeMemory) -> Judged:
+    """By what the node itself says."""
     report = node.report
-    if _is_unheard(cfg, memory, node, now):
-        return _silent(cfg, memory, node, now, is_doubtful=is_doubtful)
     if node.heard_at is None or report is None:
         return Judged(state=NodeState.UNKNOWN, why="has not reported yet")
     if report.unseen or not report.devices:
@@ -105,25 +118,35 @@ def since_sick(memory: FleetMemory, states: Mapping[str, Judged], now: float) ->
     nodes = dict(memory.nodes)
     for name, judged in states.items():
         node = nodes[name]
-        if judged.state in SICK and node.sick_since is None:
-            nodes[name] = replace(node, sick_since=now)
-        elif (
-            judged.state in (NodeState.HEALTHY, NodeState.CORDONED) and node.sick_since is not None
-        ):
+        if node.sick_since is None:
+            if judged.state in SICK:
+                nodes[name] = replace(node, sick_since=now)
+        elif judged.state in WELL_AGAIN:
             nodes[name] = replace(node, sick_since=None)
     return replace(memory, nodes=nodes)
 
 
-def masses(cfg: SightConfig, memory: FleetMemory, now: float) -> dict[str, tuple[int, int]]:
-    """Groups in which too many turned sick within the window: how many, of how many."""
-    sizes = Counter(node.greeting.group for node in memory.nodes.values())
-    sick = Counter(
-        node.greeting.group
-        for node in memory.nodes.values()
-        if node.sick_since is not None and now - node.sick_since <= cfg.sick_window_s
+def looks(
+    cfg: SightConfig, memory: FleetMemory, states: Mapping[str, Judged], now: float
+) -> dict[str, Look]:
+    """Each group, as its freeze is judged."""
+    groups: dict[str, list[str]] = {}
+    for name, node in memory.nodes.items():
+        groups.setdefault(node.greeting.group, []).append(name)
+    return {group: _look(cfg, memory, names, states, now) for group, names in groups.items()}
+
+
+def _look(
+    cfg: SightConfig,
+    memory: FleetMemory,
+    names: list[str],
+    states: Mapping[str, Judged],
+    now: float,
+) -> Look:
+    since = {name: at for name in names if (at := memory.nodes[name].sick_since) is not None}
+    return Look(
+        members=names,
+        fresh=[name for name, at in since.items() if now - at <= cfg.sick_window_s],
+        healthy=[name for name in names if states[name].state is NodeState.HEALTHY],
+        threshold=max(cfg.sick_min, math.ceil(cfg.sick_ratio * len(names))),
     )
-    return {
-        group: (count, sizes[group])
-        for group, count in sick.items()
-        if count >= cfg.sick_min and count >= cfg.sick_ratio * sizes[group]
-    }

@@ -26,6 +26,7 @@ def of_page(page: Page) -> Brief:
         device=page.device,
         fault=page.fault,
         pci=page.pci,
+        node=page.node,
     )
 
 
@@ -51,6 +52,7 @@ def of_incident(incident: Incident, *, subject: str = "", page: Page | None = No
         withheld=tuple(_line(incident, s) for s in _last(withheld, WITHHELD_MAX)),
         closed_wall=incident.closed_wall,
         outcome=cut(incident.outcome, LINE_MAX_CHARS),
+        node="" if page is None else page.node,
     )
 
 

@@ -214,12 +214,13 @@ def notice(entry: Entry, post: Post, reason: Reason, host: str, wall: float) -> 
     brief = entry.brief
     return Notice(
         id=f"{entry.incident}/{post.sink}/{post.serial}",
-        key=f"{host}/{entry.incident}",
+        # Of a node's incident the same as at the node itself: NODE/INCIDENT.
+        key=entry.incident if brief.node else f"{host}/{entry.incident}",
         sink=post.sink,
         reason=reason,
         severity=entry.severity,
         severities=entry.severities,
-        host=host,
+        host=brief.node or host,
         brief=brief,
         wall=wall,
         first_steps=first_steps(brief.fault, brief.rule, brief.incident, brief.pci),
@@ -251,4 +252,30 @@ def trial(name: str, host: str, wall: float) -> Notice:
         ),
         wall=wall,
         first_steps=("nothing is to be done", "this is a test", "gpuwarden notify test was called"),
+    )
+
+
+def given_up(name: str, host: str, unit: str, wall: float) -> Notice:
+    """A message that systemd has given up a unit of ours: nobody guards this host, or this fleet."""
+    key = IncidentId(f"unit-{int(wall):x}")
+    return Notice(
+        id=f"{key}/{name}/1",
+        key=f"{host}/{unit}",
+        sink=name,
+        reason=Reason.FIRST,
+        severity="critical",
+        severities=("critical",),
+        host=host,
+        brief=Brief(
+            incident=key,
+            summary=f"{unit} failed on {host} and systemd has given it up: nobody keeps watch there",
+            opened_wall=wall,
+            rule="unit",
+        ),
+        wall=wall,
+        first_steps=(
+            f"journalctl -u {unit} -n 50",
+            "gpuwarden doctor",
+            f"systemctl reset-failed {unit}; systemctl start {unit}",
+        ),
     )

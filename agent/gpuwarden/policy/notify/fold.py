@@ -81,7 +81,11 @@ def followed(book: Book, briefs: Mapping[IncidentId, Brief]) -> Book:
         incident: replace(
             old,
             brief=replace(
-                brief, summary=old.brief.summary, fault=old.brief.fault, pci=old.brief.pci
+                brief,
+                summary=old.brief.summary,
+                fault=old.brief.fault,
+                pci=old.brief.pci,
+                node=old.brief.node,
             ),
         )
         for incident, brief in briefs.items()
@@ -98,6 +102,14 @@ def lost(book: Book, known: frozenset[IncidentId], wall: float) -> Book:
         if entry.brief.closed_wall is None and not entry.is_message and entry.incident not in known
     }
     return replace(book, entries={**book.entries, **gone}) if gone else book
+
+
+def withdrawn(book: Book, incident: IncidentId) -> Book:
+    """Somebody else tells of it, and nobody here has."""
+    entry = book.entries.get(incident)
+    if entry is None or posts.is_reached(entry):
+        return book
+    return replace(book, entries={k: e for k, e in book.entries.items() if k != incident})
 
 
 def with_entry(book: Book, entry: Entry) -> Book:

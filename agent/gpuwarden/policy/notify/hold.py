@@ -29,6 +29,8 @@ def why_held(cfg: OncallConfig, book: Book, entry: Entry, wall: float) -> tuple[
         is_for_it = matcher == Matcher() or matches(matcher, entry.brief)
         if is_for_it and is_within(window, wall):
             return Reason.MAINTENANCE, ": ".join(w for w in (window.name, window.reason) if w)
+    if entry.relay is not None and not entry.relay.own:
+        return Reason.HANDED_OVER, "the fleet's aggregator tells people"
     return _flapping(cfg, book, entry, wall)
 
 

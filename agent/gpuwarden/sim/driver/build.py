@@ -1,7 +1,8 @@
 """Compiles the simulated driver for this host: the library, the driver process, the workloads.
 
 Built once per state of the sources and compiler into a per-user cache, by whichever process comes
-first; several may build at once, and the rename that publishes a build is atomic.
+first; several may build at once, and the rename that publishes a build is atomic. A package carries a
+build of its own sources (``BUILT``): then nothing is compiled, and no compiler is needed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from gpuwarden.errors import Unsupported
 
 SOURCES = Path(__file__).resolve().parent
 COMPILE_TIMEOUT_S = 300.0
+
+BUILT = SOURCES / "built"
+MARK = "sources.sha256"  # in it: the sources that it was built from
 
 LIBRARY = "libnvidia-ml.so.1"
 WORKLOAD = frozenset({"workload.c", "simclient.c", "hog.c", "serve.c"})
@@ -54,6 +58,7 @@ class Compiler:
 
     command: tuple[str, ...]
     static: tuple[str, ...] = ("-static",)  # what makes a program static
+    dynamic: tuple[str, ...] = ()  # what the others are compiled with
 
 
 def find_compiler(path: str | None = None) -> Compiler:
@@ -96,11 +101,34 @@ def _generated() -> dict[str, str]:
 
 def _key(compiler: Compiler, extra_flags: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for part in (*compiler.command, *compiler.static, *FLAGS, *extra_flags, platform.machine()):
+    for part in (
+        *compiler.command,
+        *compiler.static,
+        *compiler.dynamic,
+        *FLAGS,
+        *extra_flags,
+        platform.machine(),
+    ):
         digest.update(part.encode() + b"\0")
+    digest.update(sources_digest().encode())
+    return digest.hexdigest()[:20]
+
+
+def sources_digest() -> str:
+    """What is compiled, and this module, which says how."""
+    digest = hashlib.sha256()
     for source in (Path(__file__), *sorted(SOURCES.glob("*.[cht]*"))):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    return digest.hexdigest()[:20]
+    return digest.hexdigest()
+
+
+def carried(folder: Path = BUILT) -> Built | None:
+    """The build that came with this installation, unless it is of other sources."""
+    try:
+        mark = (folder / MARK).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return Built(folder=folder) if mark == sources_digest() else None
 
 
 def _owned_folder(path: Path) -> bool:
@@ -158,8 +186,9 @@ def _compile(
     library = [str(path) for path in sources if path.name.startswith("nvml_")]
     workload = [str(path) for path in sources if path.name in WORKLOAD]
     driver = [str(path) for path in sources if str(path) not in (*library, *workload)]
-    _run([*common, *shared, "-o", f"lib/{LIBRARY}", *library, "stubs.c"], folder)
-    _run([*common, *driver_flags, "-o", "driverd", *driver, "-lm"], folder)
+    dynamic = [*common, *compiler.dynamic]
+    _run([*dynamic, *shared, "-o", f"lib/{LIBRARY}", *library, "stubs.c"], folder)
+    _run([*dynamic, *driver_flags, "-o", "driverd", *driver, "-lm"], folder)
     _run([*common, *compiler.static, "-o", "workload", *workload], folder)
     (folder / "lib" / "libnvidia-ml.so").symlink_to(LIBRARY)
     folder.chmod(0o755)  # containers run as other users
@@ -178,6 +207,8 @@ def build(
     Raises Unsupported when there is no compiler, the sources do not compile with it, or there is
     no folder to build in; the message says what to do.
     """
+    if compiler is None and not extra_flags and not driver_flags and (ready := carried()):
+        return ready
     compiler = compiler or find_compiler()
     cache = cache or cache_folder()
     final = cache / _key(compiler, (*extra_flags, "--", *driver_flags))

@@ -48,6 +48,11 @@ class HeapSpool:
         while self._events and self._events[0][0] <= upto:
             self.waits_s.append(self._now() - self._events.popleft()[2])
 
+    def drop(self, sequence: int) -> bool:
+        kept = deque(each for each in self._events if each[0] != sequence)
+        was_here, self._events = len(kept) < len(self._events), kept
+        return was_here
+
     @property
     def appended(self) -> int:
         return self._sequence

@@ -475,6 +475,8 @@ class TenantSample(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
+    CLAIMED_CLASS_FIELD_NUMBER: _builtins.int
+    CLAIMED_MEMORY_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     name: _builtins.str
     tenant_class: _node_pb2.TenantClass.ValueType
@@ -490,6 +492,9 @@ class TenantSample(_message.Message):
     unit: _builtins.str
     command: _builtins.str
     service: _builtins.str
+    claimed_class: _builtins.str
+    """What its labels claim, honoured or not; empty: nothing, or not told."""
+    claimed_memory: _builtins.str
     def __init__(
         self,
         *,
@@ -506,10 +511,12 @@ class TenantSample(_message.Message):
         unit: _builtins.str = ...,
         command: _builtins.str = ...,
         service: _builtins.str = ...,
+        claimed_class: _builtins.str = ...,
+        claimed_memory: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "hard_bytes", b"hard_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "account", b"account", "command", b"command", "device", b"device", "hard_bytes", b"hard_bytes", "image", b"image", "name", b"name", "runtime", b"runtime", "service", b"service", "tenant", b"tenant", "tenant_class", b"tenant_class", "unit", b"unit", "used_bytes", b"used_bytes", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes", "account", b"account", "claimed_class", b"claimed_class", "claimed_memory", b"claimed_memory", "command", b"command", "device", b"device", "hard_bytes", b"hard_bytes", "image", b"image", "name", b"name", "runtime", b"runtime", "service", b"service", "tenant", b"tenant", "tenant_class", b"tenant_class", "unit", b"unit", "used_bytes", b"used_bytes", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hard_bytes: _TypeAlias = _typing.Literal["hard_bytes"]  # noqa: Y015
     _WhichOneofArgType__hard_bytes: _TypeAlias = _typing.Literal["_hard_bytes", b"_hard_bytes"]  # noqa: Y015
@@ -577,6 +584,7 @@ class FleetEvent(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Grows by one within `log_id`."""
     at: _builtins.float
@@ -591,6 +599,8 @@ class FleetEvent(_message.Message):
     def outcome(self) -> _node_pb2.Outcome: ...
     @_builtins.property
     def order(self) -> Global___OrderResult: ...
+    @_builtins.property
+    def page(self) -> Global___HandOver: ...
     def __init__(
         self,
         *,
@@ -601,16 +611,69 @@ class FleetEvent(_message.Message):
         outcome: _node_pb2.Outcome | None = ...,
         order: Global___OrderResult | None = ...,
         note: _builtins.str = ...,
+        page: Global___HandOver | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "incident", b"incident", "note", b"note", "order", b"order", "outcome", b"outcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "incident", b"incident", "note", b"note", "order", b"order", "outcome", b"outcome", "page", b"page"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "body", b"body", "incident", b"incident", "note", b"note", "order", b"order", "outcome", b"outcome", "sequence", b"sequence", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "body", b"body", "incident", b"incident", "note", b"note", "order", b"order", "outcome", b"outcome", "page", b"page", "sequence", b"sequence", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["incident", "outcome", "order", "note"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["incident", "outcome", "order", "note", "page"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
 Global___FleetEvent: _TypeAlias = FleetEvent  # noqa: Y015
+
+@_typing.final
+class HandOver(_message.Message):
+    """People are to be woken by an incident. The aggregator does that, unless `own` says why the node does it itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_FIELD_NUMBER: _builtins.int
+    INCIDENT_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    WALL_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    PCI_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
+    ACKED_BY_FIELD_NUMBER: _builtins.int
+    page: _builtins.str
+    """Of the newest page about it."""
+    incident: _builtins.str
+    severity: _builtins.str
+    summary: _builtins.str
+    wall: _builtins.float
+    subject: _builtins.str
+    device: _builtins.str
+    fault: _builtins.str
+    pci: _builtins.str
+    own: _builtins.str
+    acked_by: _builtins.str
+    def __init__(
+        self,
+        *,
+        page: _builtins.str = ...,
+        incident: _builtins.str = ...,
+        severity: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        wall: _builtins.float = ...,
+        subject: _builtins.str = ...,
+        device: _builtins.str = ...,
+        fault: _builtins.str = ...,
+        pci: _builtins.str = ...,
+        own: _builtins.str = ...,
+        acked_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_by", b"acked_by", "device", b"device", "fault", b"fault", "incident", b"incident", "own", b"own", "page", b"page", "pci", b"pci", "severity", b"severity", "subject", b"subject", "summary", b"summary", "wall", b"wall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOver: _TypeAlias = HandOver  # noqa: Y015
 
 @_typing.final
 class OrderResult(_message.Message):
@@ -689,10 +752,15 @@ class Ack(_message.Message):
     EVENTS_UPTO_FIELD_NUMBER: _builtins.int
     SAMPLES_UPTO_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     log_id: _builtins.str
     events_upto: _builtins.int
     samples_upto: _builtins.int
     window: _builtins.int
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventRefusal]:
+        """Events that are not what they must be: they are not kept, and are not to be sent again."""
+
     def __init__(
         self,
         *,
@@ -700,14 +768,39 @@ class Ack(_message.Message):
         events_upto: _builtins.int = ...,
         samples_upto: _builtins.int = ...,
         window: _builtins.int = ...,
+        refused: _abc.Iterable[Global___EventRefusal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_upto", b"events_upto", "log_id", b"log_id", "samples_upto", b"samples_upto", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_upto", b"events_upto", "log_id", b"log_id", "refused", b"refused", "samples_upto", b"samples_upto", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Ack: _TypeAlias = Ack  # noqa: Y015
+
+@_typing.final
+class EventRefusal(_message.Message):
+    """One event that was refused; those beside it were taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    why: _builtins.str
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventRefusal: _TypeAlias = EventRefusal  # noqa: Y015
 
 @_typing.final
 class Directive(_message.Message):
@@ -722,6 +815,8 @@ class Directive(_message.Message):
     ORDERS_FIELD_NUMBER: _builtins.int
     IS_PERMIT_REQUIRED_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    TAKES_PAGES_FIELD_NUMBER: _builtins.int
+    PAGES_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Of the aggregator that speaks; a node refuses one below the highest it has seen."""
     policy_version: _builtins.int
@@ -730,12 +825,16 @@ class Directive(_message.Message):
     """Whether harmful node actions need a permit here."""
     policy: _builtins.bytes
     """The signed bundle of that version; empty: none is sent with this."""
+    takes_pages: _builtins.bool
+    """Whether this aggregator, or the one that leads, wakes people in the place of nodes."""
     @_builtins.property
     def permits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Permit]: ...
     @_builtins.property
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___PermitRefusal]: ...
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]: ...
+    @_builtins.property
+    def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageWord]: ...
     def __init__(
         self,
         *,
@@ -746,14 +845,40 @@ class Directive(_message.Message):
         orders: _abc.Iterable[Global___Order] | None = ...,
         is_permit_required: _builtins.bool = ...,
         policy: _builtins.bytes = ...,
+        takes_pages: _builtins.bool = ...,
+        pages: _abc.Iterable[Global___PageWord] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "is_permit_required", b"is_permit_required", "orders", b"orders", "permits", b"permits", "policy", b"policy", "policy_version", b"policy_version", "refusals", b"refusals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "is_permit_required", b"is_permit_required", "orders", b"orders", "pages", b"pages", "permits", b"permits", "policy", b"policy", "policy_version", b"policy_version", "refusals", b"refusals", "takes_pages", b"takes_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Directive: _TypeAlias = Directive  # noqa: Y015
+
+@_typing.final
+class PageWord(_message.Message):
+    """What became of a page that was handed over: it is on disk, or people were told (or nobody is to be)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_FIELD_NUMBER: _builtins.int
+    IS_TOLD_FIELD_NUMBER: _builtins.int
+    page: _builtins.str
+    is_told: _builtins.bool
+    def __init__(
+        self,
+        *,
+        page: _builtins.str = ...,
+        is_told: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_told", b"is_told", "page", b"page"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PageWord: _TypeAlias = PageWord  # noqa: Y015
 
 @_typing.final
 class Permit(_message.Message):
@@ -1053,6 +1178,7 @@ class StatusResponse(_message.Message):
     LEADER_FIELD_NUMBER: _builtins.int
     LEADER_UNKNOWN_FIELD_NUMBER: _builtins.int
     OTHERS_FIELD_NUMBER: _builtins.int
+    FREEZES_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     version: _builtins.str
     epoch: _builtins.int
@@ -1079,6 +1205,10 @@ class StatusResponse(_message.Message):
     def others(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Where the other aggregators are that are alive."""
 
+    @_builtins.property
+    def freezes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of each group for which no permits are given: since when, of whom, and whose word lifts it for now."""
+
     def __init__(
         self,
         *,
@@ -1097,10 +1227,11 @@ class StatusResponse(_message.Message):
         leader: _builtins.str = ...,
         leader_unknown: _builtins.str = ...,
         others: _abc.Iterable[_builtins.str] | None = ...,
+        freezes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open", "incidents_open", b"incidents_open"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open", "counters", b"counters", "epoch", b"epoch", "findings", b"findings", "incidents_open", b"incidents_open", "is_leader", b"is_leader", "leader", b"leader", "leader_unknown", b"leader_unknown", "others", b"others", "permits_frozen", b"permits_frozen", "permits_held", b"permits_held", "schema_version", b"schema_version", "started_wall", b"started_wall", "states", b"states", "version", b"version", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open", "counters", b"counters", "epoch", b"epoch", "findings", b"findings", "freezes", b"freezes", "incidents_open", b"incidents_open", "is_leader", b"is_leader", "leader", b"leader", "leader_unknown", b"leader_unknown", "others", b"others", "permits_frozen", b"permits_frozen", "permits_held", b"permits_held", "schema_version", b"schema_version", "started_wall", b"started_wall", "states", b"states", "version", b"version", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__incidents_open: _TypeAlias = _typing.Literal["incidents_open"]  # noqa: Y015
     _WhichOneofArgType__incidents_open: _TypeAlias = _typing.Literal["_incidents_open", b"_incidents_open"]  # noqa: Y015
@@ -1744,3 +1875,53 @@ class AllowResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AllowResponse: _TypeAlias = AllowResponse  # noqa: Y015
+
+@_typing.final
+class ThawRequest(_message.Message):
+    """Takes it upon the caller that a group is well enough for permits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FOR_S_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    reason: _builtins.str
+    for_s: _builtins.float
+    """0 means 600 s, at most an hour."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        for_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_s", b"for_s", "group", b"group", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThawRequest: _TypeAlias = ThawRequest  # noqa: Y015
+
+@_typing.final
+class ThawResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    FOR_S_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    for_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+        for_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_s", b"for_s", "schema_version", b"schema_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThawResponse: _TypeAlias = ThawResponse  # noqa: Y015

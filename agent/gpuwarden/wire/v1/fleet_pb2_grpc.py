@@ -281,6 +281,11 @@ class FleetQueryServiceStub:
                 request_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowRequest.SerializeToString,
                 response_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowResponse.FromString,
                 _registered_method=True)
+        self.Thaw = channel.unary_unary(
+                '/gpuwarden.wire.v1.FleetQueryService/Thaw',
+                request_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ThawRequest.SerializeToString,
+                response_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ThawResponse.FromString,
+                _registered_method=True)
 
 
 class FleetQueryServiceServicer:
@@ -355,6 +360,14 @@ class FleetQueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Thaw(self, request, context):
+        """Permits are given again to a group that is frozen: for a while, and for the nodes that are sick now. The
+        aggregator that leads takes it; FAILED_PRECONDITION names that one, or says that nothing is frozen.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetQueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -407,6 +420,11 @@ def add_FleetQueryServiceServicer_to_server(servicer, server):
                     servicer.Allow,
                     request_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowRequest.FromString,
                     response_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowResponse.SerializeToString,
+            ),
+            'Thaw': grpc.unary_unary_rpc_method_handler(
+                    servicer.Thaw,
+                    request_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ThawRequest.FromString,
+                    response_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ThawResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -680,6 +698,33 @@ class FleetQueryService:
             '/gpuwarden.wire.v1.FleetQueryService/Allow',
             gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowRequest.SerializeToString,
             gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Thaw(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpuwarden.wire.v1.FleetQueryService/Thaw',
+            gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ThawRequest.SerializeToString,
+            gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ThawResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -132,6 +132,10 @@ class FleetQueryServiceStub:
     Deny: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DenyRequest, _fleet_pb2.DenyResponse]
     """Keeps a node out, whatever certificate it shows; and lets it in again."""
     Allow: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.AllowRequest, _fleet_pb2.AllowResponse]
+    Thaw: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ThawRequest, _fleet_pb2.ThawResponse]
+    """Permits are given again to a group that is frozen: for a while, and for the nodes that are sick now. The
+    aggregator that leads takes it; FAILED_PRECONDITION names that one, or says that nothing is frozen.
+    """
 
 @_typing.type_check_only
 class FleetQueryServiceAsyncStub(FleetQueryServiceStub):
@@ -156,6 +160,10 @@ class FleetQueryServiceAsyncStub(FleetQueryServiceStub):
     Deny: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DenyRequest, _fleet_pb2.DenyResponse]  # type: ignore[assignment]
     """Keeps a node out, whatever certificate it shows; and lets it in again."""
     Allow: _aio.UnaryUnaryMultiCallable[_fleet_pb2.AllowRequest, _fleet_pb2.AllowResponse]  # type: ignore[assignment]
+    Thaw: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ThawRequest, _fleet_pb2.ThawResponse]  # type: ignore[assignment]
+    """Permits are given again to a group that is frozen: for a while, and for the nodes that are sick now. The
+    aggregator that leads takes it; FAILED_PRECONDITION names that one, or says that nothing is frozen.
+    """
 
 class FleetQueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """For people and programs: viewers may look, operators may ask for something, administrators may invite."""
@@ -237,5 +245,15 @@ class FleetQueryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.AllowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.AllowResponse, _abc.Awaitable[_fleet_pb2.AllowResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Thaw(
+        self,
+        request: _fleet_pb2.ThawRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ThawResponse, _abc.Awaitable[_fleet_pb2.ThawResponse]]:
+        """Permits are given again to a group that is frozen: for a while, and for the nodes that are sick now. The
+        aggregator that leads takes it; FAILED_PRECONDITION names that one, or says that nothing is frozen.
+        """
 
 def add_FleetQueryServiceServicer_to_server(servicer: FleetQueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

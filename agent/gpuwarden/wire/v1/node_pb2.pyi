@@ -1364,6 +1364,7 @@ class Tenant(_message.Message):
     MEMORY_FULL_AVG10_FIELD_NUMBER: _builtins.int
     STARTED_WALL_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """<runtime>:<key>."""
     runtime: _builtins.str
@@ -1403,6 +1404,10 @@ class Tenant(_message.Message):
     def identity(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedText]:
         """Who it is, for people: image, user, account, unit, command, uid. Untrusted."""
 
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedText]:
+        """What its labels claim of class and memory, honoured or not."""
+
     def __init__(
         self,
         *,
@@ -1428,10 +1433,11 @@ class Tenant(_message.Message):
         memory_full_avg10: _builtins.float | None = ...,
         started_wall: _builtins.float | None = ...,
         identity: _abc.Iterable[Global___NamedText] | None = ...,
+        claims: _abc.Iterable[Global___NamedText] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "_started_wall", b"_started_wall", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "hard_bytes", b"hard_bytes", "host", b"host", "memory_full_avg10", b"memory_full_avg10", "owner_key", b"owner_key", "restart_policy", b"restart_policy", "service", b"service", "soft_bytes", b"soft_bytes", "started_wall", b"started_wall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "_started_wall", b"_started_wall", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "first_seen", b"first_seen", "grace_s", b"grace_s", "hard_bytes", b"hard_bytes", "host", b"host", "id", b"id", "identity", b"identity", "is_described", b"is_described", "is_never_victim", b"is_never_victim", "is_paused", b"is_paused", "memory_full_avg10", b"memory_full_avg10", "name", b"name", "owner_key", b"owner_key", "pids", b"pids", "policy_faults", b"policy_faults", "restart_policy", b"restart_policy", "runtime", b"runtime", "service", b"service", "soft_bytes", b"soft_bytes", "started_wall", b"started_wall", "tenant_class", b"tenant_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "_started_wall", b"_started_wall", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "claims", b"claims", "first_seen", b"first_seen", "grace_s", b"grace_s", "hard_bytes", b"hard_bytes", "host", b"host", "id", b"id", "identity", b"identity", "is_described", b"is_described", "is_never_victim", b"is_never_victim", "is_paused", b"is_paused", "memory_full_avg10", b"memory_full_avg10", "name", b"name", "owner_key", b"owner_key", "pids", b"pids", "policy_faults", b"policy_faults", "restart_policy", b"restart_policy", "runtime", b"runtime", "service", b"service", "soft_bytes", b"soft_bytes", "started_wall", b"started_wall", "tenant_class", b"tenant_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cannot_act: _TypeAlias = _typing.Literal["cannot_act"]  # noqa: Y015
     _WhichOneofArgType__cannot_act: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act"]  # noqa: Y015

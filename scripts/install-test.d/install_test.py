@@ -1,0 +1,69 @@
+"""What `scripts/install-test` runs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+
+import roots
+from debs import debs
+from life import Life
+from place import Container
+from steps import Failed, Steps
+from vm import PACKAGES, Vm
+from vm_life import VmLife
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITES = ("bullseye", "bookworm", "trixie")
+TIERS = ("fast", "vm")
+
+
+def fast(steps: Steps, dist: Path, suites: list[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="gpuwarden-debs-", dir="/var/tmp") as name:
+        built = debs(dist, Path(name))
+        for suite in suites:
+            with steps.step(suite, "its root file system"):
+                root = roots.root(suite, roots.PLAIN)
+            with contextlib.suppress(Failed), contextlib.ExitStack() as stack:
+                with steps.step(suite, "boot"):
+                    place = Container(suite, root, (dist, Path(name)))
+                stack.callback(place.close)
+                Life(place, steps, built).run(is_bare=True)
+
+
+def vm(steps: Steps, dist: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="gpuwarden-vm-", dir="/var/tmp") as name:
+        folder = Path(name)
+        built = debs(dist, folder)
+        with contextlib.suppress(Failed), contextlib.ExitStack() as stack:
+            with steps.step("vm", "its root file system"):
+                roots.root("bookworm", PACKAGES)
+            with steps.step("vm", "boot, emulated"):
+                place = Vm(folder, (built.agent, built.older, built.newer))
+            stack.callback(place.close)
+            VmLife(place, steps, built.at(Path("/debs"))).run()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/install-test")
+    parser.add_argument("--tier", default="fast", choices=[*TIERS, "all"])
+    parser.add_argument("--root", action="append", choices=SUITES)
+    parser.add_argument("--dist", type=Path, default=ROOT / "dist")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    steps = Steps()
+    try:
+        if options.tier in ("fast", "all"):
+            fast(steps, options.dist.resolve(), options.root or list(SUITES))
+        if options.tier in ("vm", "all"):
+            vm(steps, options.dist.resolve())
+    finally:
+        steps.show(as_json=options.json)
+    return 0 if steps.is_ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
