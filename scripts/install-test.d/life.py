@@ -186,6 +186,7 @@ class Life:
             self.place.name, "upgrade: one restart, jobs, settings and ledger stay"
         ) as notes:
             pid, jobs, starts = self._pid(), self._jobs(), self._starts()
+            reloads = self._reloads()
             ledger = self._do(f"find {STATE} -type f | sort | head -1")
             first = self._do(f"head -c 200 {ledger} | od -c | head -3")
             self._install(self.debs.newer)
@@ -205,6 +206,11 @@ class Life:
 
     def _starts(self) -> int:
         said = self._do(f"journalctl --no-pager -o cat -u {UNIT} | grep -c '^Started ' || :")
+        return int(said or 0)
+
+    def _reloads(self) -> int:
+        """How often systemd was told to read its units again: that takes GPUs from containers on some hosts."""
+        said = self._do("journalctl --no-pager -o cat _PID=1 | grep -c '^Reloading' || :")
         return int(said or 0)
 
     def upgrade_with_bad_config(self) -> None:
