@@ -197,6 +197,7 @@ class Life:
             self._until("it answers", lambda: self._ask("status"))
             must(self._jobs() == jobs, "a job is not what it was")
             must(self._starts() == starts + 1, f"{self._starts() - starts} starts instead of one")
+            must(self._reloads() == reloads, "systemd was reloaded though no unit changed")
             must(MARK in self._do(f"cat {CONFIG}"), "the admin's edit is gone")
             must(
                 first == self._do(f"head -c 200 {ledger} | od -c | head -3"),
