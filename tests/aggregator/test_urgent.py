@@ -4,8 +4,9 @@ many threads at once."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ class HeldStore(SqliteStore):
                 self.is_held.set()
                 assert self.gate.wait(WAIT_S)
 
-    def put(self, entries: list[Entry]) -> dict[tuple[str, str], int]:  # type: ignore[override]
+    def put(self, entries: Sequence[Entry]) -> dict[tuple[str, str], int]:
         self.groups.append(f"{len(entries)} entries")
         return super().put(entries)
 
@@ -134,7 +135,7 @@ def from_many(calls: list[Callable[[], None]]) -> None:
 
 def samples(desk: Desk, prefix: str, count: int) -> tuple[set[str], list[Callable[[], None]]]:
     names = [f"{prefix}-{number}" for number in range(count)]
-    return set(names), [lambda name=name: desk.offer(name) for name in names]  # type: ignore[misc]
+    return set(names), [partial(desk.offer, name) for name in names]
 
 
 @pytest.mark.parametrize("is_held", [False, True])
@@ -154,7 +155,7 @@ def test_a_deed_ends_every_wait_and_takes_along_what_lay_there(desk: Desk, is_he
     """Even the wait of an event for company."""
     for round_ in range(ROUNDS):
         names, offers = samples(desk, f"r{round_}", THREADS)
-        offers.append(lambda name=f"e{round_}": desk.offer(name, NOTE))  # type: ignore[misc]
+        offers.append(partial(desk.offer, f"e{round_}", NOTE))
         if is_held:
             with desk.held():
                 from_many(offers)
@@ -175,6 +176,11 @@ def test_a_deed_waits_for_one_commit_and_not_for_all_that_wait(desk: Desk) -> No
     future.result(WAIT_S)
     assert desk.has_committed({f"n{number}" for number in range(QUEUE_MAX)})
     assert desk.store.groups == ["deed", f"{QUEUE_MAX} entries"]
+
+
+def wish(loop: Fleet, node: str, name: str) -> None:
+    asks = (ask(name, kind="reset-gpu"),)
+    loop.hear(Heard(at=NOW + 1, stream=1, node=node, asks=asks))
 
 
 def test_every_wish_is_answered_though_a_commit_was_held_and_no_tick_is_due(desk: Desk) -> None:
@@ -200,13 +206,8 @@ def test_every_wish_is_answered_though_a_commit_was_held_and_no_tick_is_due(desk
     try:
         for round_ in range(ROUNDS):
             answered.clear()
-            names, offers = samples(desk, f"r{round_}", THREADS)
-            wishes = [
-                lambda node=f"n{n}", wish=ask(f"{round_}-{n}", kind="reset-gpu"): loop.hear(  # type: ignore[misc]
-                    Heard(at=NOW + 1, stream=1, node=node, asks=(wish,))
-                )
-                for n in range(GROUP)
-            ]
+            _, offers = samples(desk, f"r{round_}", THREADS)
+            wishes = [partial(wish, loop, f"n{n}", f"{round_}-{n}") for n in range(GROUP)]
             with desk.held():
                 from_many([*offers, *wishes])
             with told:
@@ -228,8 +229,8 @@ def test_on_the_wire_neither_a_greeting_nor_a_wish_waits_for_a_timer(
         for sequence in range(1, 16):
             for number, line in enumerate(lines):
                 line.batch(samples=[sample(sequence)])
-                wish = pb.PermitAsk(id=f"{sequence}-{number}", kind="cordon", subject="GPU-0")
-                line.batch(asks=[wish])
+                asked = pb.PermitAsk(id=f"{sequence}-{number}", kind="cordon", subject="GPU-0")
+                line.batch(asks=[asked])
                 if sequence % 5 == 0:
                     line.batch(events=[event(sequence)])
             for number, line in enumerate(lines):
@@ -240,7 +241,9 @@ def test_on_the_wire_neither_a_greeting_nor_a_wish_waits_for_a_timer(
             line.close()
 
 
-def _answers(directives: list[pb.Directive], wish: str) -> bool:
-    return any(
-        wish in {each.ask for each in (*said.permits, *said.refusals)} for said in directives
-    )
+def _answers(directives: list[pb.Directive], name: str) -> bool:
+    said = [
+        *(permit.ask for each in directives for permit in each.permits),
+        *(refusal.ask for each in directives for refusal in each.refusals),
+    ]
+    return name in said
