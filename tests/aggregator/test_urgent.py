@@ -25,7 +25,7 @@ from gpuwarden.sim.node.clock import SimClock
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from tests.aggregator.centre import Centre, event, sample
 from tests.aggregator.test_oncall import ListPager
-from tests.policy.fleet_builders import CFG, NOW, ask, fleet, joined
+from tests.policy.fleet_builders import CFG, NOW, ask, fleet
 
 NEVER_S = 600.0
 WAIT_S = 30.0
@@ -183,46 +183,6 @@ def wish(loop: Fleet, node: str, name: str) -> None:
     loop.hear(Heard(at=NOW + 1, stream=1, node=node, asks=asks))
 
 
-@contextmanager
-def running(
-    desk: Desk, count: int, tell: Callable[[Mapping[str, tuple[list[Permit], list[Denial]]]], None]
-) -> Iterator[Fleet]:
-    """The fleet's own thread, over so many nodes."""
-    loop = Fleet(
-        CFG,
-        desk.worker,
-        desk.clock,
-        fleet(count),
-        OwnLead(desk.worker.do(lambda store: store.next_epoch()).result(WAIT_S)),
-        lambda now, wall: (),
-        tell,
-        FleetOncall(ListPager()),
-    )
-    loop.start()
-    try:
-        yield loop
-    finally:
-        loop.stop()
-
-
-def test_who_comes_is_seen_with_others_who_do_and_a_wish_waits_for_none(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop_module, "GATHER_S", NEVER_S)
-    is_told = threading.Event()
-    with running(desk, 0, lambda answers: is_told.set()) as loop:
-        for number in range(1000):
-            loop.hear(joined(f"n{number}"))
-        wish(loop, "n7", "a")
-        assert is_told.wait(WAIT_S)
-        view = loop.wait_newer(0, WAIT_S)
-        assert (view.serial, len(view.nodes)) == (1, 1000)
-        monkeypatch.setattr(loop_module, "GATHER_S", 0.01)
-        loop.hear(joined("one-more"))
-        loop.hear(joined("and-another"))
-        assert len(loop.wait_newer(1, WAIT_S).nodes) > 1000
-
-
 def test_every_wish_is_answered_though_a_commit_was_held_and_no_tick_is_due(desk: Desk) -> None:
     told = threading.Condition()
     answered: set[str] = set()
@@ -232,7 +192,18 @@ def test_every_wish_is_answered_though_a_commit_was_held_and_no_tick_is_due(desk
             answered.update(answers)
             told.notify_all()
 
-    with running(desk, GROUP, tell) as loop:
+    loop = Fleet(
+        CFG,
+        desk.worker,
+        desk.clock,
+        fleet(GROUP),
+        OwnLead(desk.worker.do(lambda store: store.next_epoch()).result(WAIT_S)),
+        lambda now, wall: (),
+        tell,
+        FleetOncall(ListPager()),
+    )
+    loop.start()
+    try:
         for round_ in range(ROUNDS):
             answered.clear()
             _, offers = samples(desk, f"r{round_}", THREADS)
@@ -242,6 +213,8 @@ def test_every_wish_is_answered_though_a_commit_was_held_and_no_tick_is_due(desk
             with told:
                 all_of_them = {f"n{n}" for n in range(GROUP)}
                 assert told.wait_for(lambda: all_of_them <= answered, WAIT_S), f"round {round_}"  # noqa: B023
+    finally:
+        loop.stop()
 
 
 def test_on_the_wire_neither_a_greeting_nor_a_wish_waits_for_a_timer(

@@ -18,8 +18,6 @@ from gpuwarden.policy.fleet.fold import FleetMemory, Heard, Joined, Left, fold
 from gpuwarden.policy.fleet.freeze import Thaw, thawed
 
 TICK_S = 1.0
-GATHER_S = 0.2
-"""Who comes and goes is looked at together with others who do: five thousand come at once."""
 COMMIT_S = 5.0
 """How long a permit may take to be on disk; then nobody hears of it."""
 CHANGES_MAX = 100_000
@@ -63,7 +61,6 @@ class Fleet:
         self._heard: dict[str, Heard] = {}
         self._thaws: dict[str, Thaw] = {}
         self._is_urgent = False
-        """A node waits for an answer, or a person."""
         self._is_stopping = False
         self._published = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="gpuwarden-fleet", daemon=True)
@@ -100,9 +97,6 @@ class Fleet:
                 return
             else:
                 self._changes.append(arrival)
-                if len(self._changes) == 1:
-                    self._wake.notify()
-                return
             self._is_urgent = True
             self._wake.notify()
 
@@ -132,9 +126,7 @@ class Fleet:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._changes or self._is_pressing(), TICK_S)
-                if self._changes:
-                    self._wake.wait_for(self._is_pressing, GATHER_S)
+                self._wake.wait_for(lambda: self._is_urgent or self._is_stopping, TICK_S)
                 if self._is_stopping:
                     return
                 arrivals = (*self._changes, *self._heard.values())
@@ -144,9 +136,6 @@ class Fleet:
             except Exception as error:  # noqa: BLE001  the boundary: the next tick sees the same again
                 self.failures += 1
                 get_log().error("fleet_tick_failed", reason=repr(error))
-
-    def _is_pressing(self) -> bool:
-        return self._is_urgent or self._is_stopping
 
     def tick(self, arrivals: tuple[Joined | Left | Heard, ...]) -> FleetDecision:
         """One pass."""
