@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from fleet_disk import disk_beside
 from fleet_doors import doors
 
 from gpuwarden.adapters.pki.names import read_credentials
@@ -87,23 +88,29 @@ async def permits(said: argparse.Namespace) -> dict[str, Any]:
     await asyncio.sleep(2.0)  # the fleet has seen a sample of each
     waits: list[float] = []
     refused = 0
-    for number in range(said.count):
-        stream = streams[number % len(streams)]
-        ask = pb.PermitAsk(id=f"ask-{number}", kind="cordon", subject="GPU-0", age_s=1.0)
-        begun = time.monotonic()
-        await stream.send(pb.AttendRequest(batch=pb.Batch(asks=[ask])))
-        while True:
-            directive = (await stream.next()).directive
-            if any(each.ask == ask.id for each in directive.permits):
-                waits.append(time.monotonic() - begun)
-                break
-            if any(each.ask == ask.id for each in directive.refusals):
-                refused += 1
-                break
-        await asyncio.sleep(PERMIT_EVERY_S)
+    with disk_beside(said.folder) as syncs:
+        for number in range(said.count):
+            wait_s = await _leave(streams[number % len(streams)], number)
+            waits += [] if wait_s is None else [wait_s]
+            refused += wait_s is None
+            await asyncio.sleep(PERMIT_EVERY_S)
     for stream in streams:
         await stream.close()
-    return {"permits": len(waits), "refused": refused, **_spread("permit", waits)}
+    spread = {**_spread("permit", waits), **_spread("disk_sync", syncs)}
+    return {"permits": len(waits), "refused": refused, **spread}
+
+
+async def _leave(stream: Stream, number: int) -> float | None:
+    """How long one wish took; None: it was refused."""
+    ask = pb.PermitAsk(id=f"ask-{number}", kind="cordon", subject="GPU-0", age_s=1.0)
+    begun = time.monotonic()
+    await stream.send(pb.AttendRequest(batch=pb.Batch(asks=[ask])))
+    while True:
+        directive = (await stream.next()).directive
+        if any(each.ask == ask.id for each in directive.permits):
+            return time.monotonic() - begun
+        if any(each.ask == ask.id for each in directive.refusals):
+            return None
 
 
 async def storm(said: argparse.Namespace) -> dict[str, Any]:

@@ -85,6 +85,21 @@ def test_while_the_disk_takes_nothing_events_wait_and_are_not_lost(tmp_path: Pat
     assert (kept.fault, [p for _, p in kept.take(0, 9, 99)]) == ("", [b"0", b"1", b"2"])
 
 
+def test_whether_the_disk_takes_anything_again_is_tried_without_an_event(tmp_path: Path) -> None:
+    kept = spool(tmp_path)
+    kept._db.execute("PRAGMA query_only=1")
+    assert not kept.is_new_order("o1")
+    kept._db.execute("PRAGMA query_only=0")
+    refuse = "BEFORE UPDATE ON meta BEGIN SELECT RAISE(FAIL, 'no room'); END"
+    kept._db.execute(f"CREATE TEMP TRIGGER full {refuse}")
+    kept.flush()
+    assert kept.fault == "no room"
+    kept._db.execute("DROP TRIGGER full")
+    kept.flush()
+    assert kept.fault == ""
+    assert numbers(kept) == []
+
+
 def test_what_waits_for_the_disk_is_bounded(tmp_path: Path) -> None:
     kept = spool(tmp_path)
     kept._db.execute("PRAGMA query_only=1")

@@ -80,9 +80,9 @@ class DiskSpool:
             self._flush()
 
     def flush(self) -> None:
-        """Try again what the disk did not take."""
+        """Try again what the disk did not take, and whether it takes anything."""
         with self._lock:
-            if self._waiting:
+            if self._waiting or self.fault:
                 self._flush()
 
     def _flush(self) -> None:
@@ -91,6 +91,8 @@ class DiskSpool:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT INTO event (payload) VALUES (?)", [(e,) for e in waiting])
             freed = self._make_room(self._bytes + sum(map(len, waiting)))
+            if not waiting:  # something has to be written to know
+                self._put_dropped(self.dropped)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
@@ -116,11 +118,12 @@ class DiskSpool:
                 break
             freed, count, last = freed + length, count + 1, sequence
         self._db.execute("DELETE FROM event WHERE sequence <= ?", (last,))
-        self._db.execute(
-            "UPDATE meta SET value=? WHERE name='dropped'", (str(self.dropped + count),)
-        )
+        self._put_dropped(self.dropped + count)
         self.dropped += count
         return freed
+
+    def _put_dropped(self, count: int) -> None:
+        self._db.execute("UPDATE meta SET value=? WHERE name='dropped'", (str(count),))
 
     def take(self, after: int, count: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """The next in order, at least one where there is one."""
