@@ -69,8 +69,11 @@ class ContainerStage:
         members: Sequence[Member],
         address: str,
         token: str,
+        *,
+        slowness: float = 1.0,
     ) -> None:
-        """``members``: everybody who may be started."""
+        """``members``: everybody who may be started. ``slowness``: so many times longer Docker may take."""
+        self._ready_s = READY_WITHIN_S * slowness
         self._host = host
         self._control = control
         self._token = token
@@ -78,7 +81,7 @@ class ContainerStage:
         self._opened_wall = time.time()
         self._images: list[str] = []
         self._made: dict[str, Container] = {}
-        self._docker = docker.DockerClient(base_url=address, timeout=CALL_TIMEOUT_S)
+        self._docker = docker.DockerClient(base_url=address, timeout=CALL_TIMEOUT_S * slowness)
         try:
             self._import(members)
         except BaseException:
@@ -127,7 +130,7 @@ class ContainerStage:
             container.start()
             container.reload()
         pid = int(container.attrs["State"]["Pid"])
-        end = time.monotonic() + READY_WITHIN_S
+        end = time.monotonic() + self._ready_s
         while time.monotonic() < end:
             held = self._held(str(container.id), member.device)
             life = life_of(pid)
@@ -143,7 +146,7 @@ class ContainerStage:
                     pids=frozenset({pid, *held}),
                 )
             time.sleep(POLL_S)
-        raise Unavailable(f"{member.name} did not get its memory within {READY_WITHIN_S} s")
+        raise Unavailable(f"{member.name} did not get its memory within {self._ready_s:g} s")
 
     def launch(self, member: Member) -> None:
         """Start a container and do not wait."""

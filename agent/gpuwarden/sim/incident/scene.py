@@ -164,7 +164,9 @@ class Scene:
             return PlainStage(self._host, self._folder)
         token = secrets.token_hex(4)
         members = (*self.cast.members, self.cast.passing)
-        return ContainerStage(self._host, self._control, members, self._docker, token)
+        return ContainerStage(
+            self._host, self._control, members, self._docker, token, slowness=self._slowness
+        )
 
     @property
     def environ(self) -> dict[str, str]:
