@@ -81,7 +81,9 @@ class ContainerStage:
         self._opened_wall = time.time()
         self._images: list[str] = []
         self._made: dict[str, Container] = {}
-        self._docker = docker.DockerClient(base_url=address, timeout=CALL_TIMEOUT_S * slowness)
+        self._docker = docker.DockerClient(
+            base_url=address, timeout=round(CALL_TIMEOUT_S * slowness)
+        )
         try:
             self._import(members)
         except BaseException:
