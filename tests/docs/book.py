@@ -19,7 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-_FENCE = re.compile(r"```(\S*)[ ]?(.*)\Z")  # ```console package scripts/install-test.d/life.py:install
+_FENCE = re.compile(
+    r"```(\S*)[ ]?(.*)\Z"
+)  # ```console package scripts/install-test.d/life.py:install
 _NOTE = re.compile(r"<!-- (\w+): (.*) -->\Z")  # <!-- tenant: report-batch hog --size 6GiB -->
 _STATUS = re.compile(r"\s+# exit code (\d+)\Z")  # $ gpuwarden status  # exit code 1
 

@@ -195,7 +195,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait(20)
 
 
-def repeatedly(place: Place, command: str, wanted: object, within_s: float) -> tuple[str, list[str]]:
+def repeatedly(
+    place: Place, command: str, wanted: object, within_s: float
+) -> tuple[str, list[str]]:
     """Runs a command that only looks until ``wanted`` finds nothing to say, or the time is over."""
     assert callable(wanted)
     end = CLOCK.now() + within_s
