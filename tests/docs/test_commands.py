@@ -62,9 +62,8 @@ def test_what_needs_the_package_is_run_by_whom_the_page_names(page: Path) -> Non
         program, _, rest = step.command.partition(" ")
         verb = next((word for word in rest.split() if not word.startswith("-")), "")
         program = program.replace("sudo", "")
-        assert program in text and (program == "dpkg" or verb in text), (
-            f"{page.name}:{step.line}: {file} does not run {step.command}"
-        )
+        is_run = program in text and (program == "dpkg" or verb in text)
+        assert is_run, f"{page.name}:{step.line}: {file} does not run {step.command}"
 
 
 def _fault(step: Step, status: int, lines: list[str]) -> str:

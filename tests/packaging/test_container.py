@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+import gpuwarden
 from gpuwarden.config import Config
 from gpuwarden.config_files import load
 
@@ -43,13 +44,12 @@ def test_nothing_is_fetched_but_the_base() -> None:
 
 
 def test_it_copies_what_the_package_script_makes() -> None:
-    version = re.search(r'version = "([^"]+)"', (ROOT / "pyproject.toml").read_text()) or [None, ""]
     arguments = dict(rest.split("=") for word, rest in recipe() if word == "ARG")
-    assert arguments["VERSION"] == version[1]
+    assert arguments["VERSION"] == gpuwarden.__version__
     ((source, _),) = [rest.split() for word, rest in recipe() if word == "COPY"]
     assert source == "dist/gpuwarden_${VERSION}_amd64.deb"
     assert "!dist/gpuwarden_*_amd64.deb" in (FOLDER / "Containerfile.dockerignore").read_text()
-    assert service()["image"] == f"gpuwarden:{version[1]}"
+    assert service()["image"] == f"gpuwarden:{gpuwarden.__version__}"
 
 
 def test_observing_has_the_rights_of_the_unit() -> None:
@@ -109,7 +109,6 @@ def test_the_image_is_built_and_answers(tmp_path: Path) -> None:
         _docker(
             *("build", "--build-arg", f"BASE={base}", "--tag", image),
             *("--file", str(FOLDER / "Containerfile"), str(ROOT)),
-            env=None,
         )
         said = _docker("run", "--rm", "--network", "none", image, "check-config")
         assert said.stdout.startswith("ok: ")
