@@ -75,7 +75,8 @@ LAYERS: dict[str, Layer] = {
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
-    "log": Layer(own=frozenset({"errors"})),
+    "log": Layer(own=frozenset({"errors", "log_journal"})),
+    "log_journal": Layer(own=NOTHING, third=NOTHING),  # a part of log
     "ports": Layer(
         own=frozenset({"model", "ports_host", "ports_oncall", "ports_operator"}), third=NOTHING
     ),

@@ -37,6 +37,8 @@ VERBS: Mapping[str, str] = {
     "check-config": "gpuwarden.commands.config:check_config",
     "config": "gpuwarden.commands.config:config",
     "doctor": "gpuwarden.commands.doctor:doctor",
+    "enable-enforcement": "gpuwarden.commands.enforcement:enable_enforcement",
+    "support-bundle": "gpuwarden.commands.bundle:support_bundle",
     "replay": "gpuwarden.commands.replay:replay",
     "simulate": "gpuwarden.sim.commands:simulate",
     "debug": "gpuwarden.commands.debug:debug",

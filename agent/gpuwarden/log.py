@@ -1,10 +1,11 @@
-"""The log: fixed snake_case events with key-values, one line an event, to stderr.
+"""The log: fixed snake_case events with key-values, one line an event, to stderr, or to the journal where that is it.
 
 This is the only module that imports structlog. structlog loads rich where it finds it, for coloured
 tracebacks; the daemon logs one plain line an event and must not carry 10 MiB of tables for that.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from enum import Enum
@@ -48,6 +49,24 @@ def configure_log(
     form: Literal["console", "json"], *, level: int = _INFO, stream: TextIO | None = None
 ) -> None:
     """Set the log up; ``level`` as in ``logging`` (20: info). Call once, at start."""
+    tamed: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _on_one_line,
+    ]
+    if form == "console" and stream is None and "JOURNAL_STREAM" in os.environ:
+        from gpuwarden import log_journal
+
+        if log_journal.is_stderr(os.environ):
+            journal = log_journal.Journal()
+            structlog.configure(
+                processors=[*tamed],
+                wrapper_class=structlog.make_filtering_bound_logger(level),
+                logger_factory=lambda *_: journal,
+                cache_logger_on_first_use=True,
+            )
+            return
     renderer: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=True)
         if form == "json"
@@ -56,13 +75,7 @@ def configure_log(
         )
     )
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _on_one_line,
-            renderer,
-        ],
+        processors=[*tamed, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
         cache_logger_on_first_use=stream is None,

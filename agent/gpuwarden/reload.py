@@ -19,6 +19,9 @@ from gpuwarden.node.journal import FileJournal
 if TYPE_CHECKING:
     from gpuwarden.adapters.policy_keeper import PolicyKeeper
 
+NOTE_MAX_CHARS = 150
+"""Of the one line that the service manager shows: the rest is for what the agent sees."""
+
 
 @dataclass(slots=True)
 class Reloader:
@@ -78,8 +81,8 @@ class Reloader:
         log.info("config_reloaded", mode=fresh.agent.mode)
         if self.waiting:
             log.warning("config_waits_for_restart", settings=self.waiting)
-        restart = f"; waits for a restart: {', '.join(self.waiting)}" if self.waiting else ""
-        self.notify.reloaded(f"config reloaded: {fresh.agent.mode}{restart}")
+        restart = f"waits for a restart: {', '.join(self.waiting)}" if self.waiting else ""
+        self.notify.reloaded(restart)
         return fresh
 
     def _keep_the_old(self, layer: PolicyLayer | None, error: ConfigError) -> Config | None:
@@ -87,7 +90,9 @@ class Reloader:
         self.rejected += 1
         self.is_ok, self.error = False, "; ".join(error.faults)[:1000]
         get_log().error("config_rejected", faults=error.faults)
-        self.notify.reloaded(f"config rejected, the old one stays: {error.faults[0]}")
+        self.notify.reloaded(
+            f"config rejected, the old one stays: {error.faults[0]}"[:NOTE_MAX_CHARS]
+        )
         if self.policy is None or layer is None:
             return None
         if not layer.is_safe_set:

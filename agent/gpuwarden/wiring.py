@@ -170,7 +170,7 @@ def run_agent(
     if parts.fleet is not None:
         parts.fleet.start()
     get_log().info("agent_started", mode=cfg.agent.mode, version=gpuwarden.__version__)
-    parts.notify.ready(f"{cfg.agent.mode}: started")
+    parts.notify.starting(f"{cfg.agent.mode}: the first look")
     give_back_start_up_memory()
     try:
         live(parts.node, clock, wakeups, reloader)

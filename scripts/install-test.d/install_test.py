@@ -9,16 +9,17 @@ import tempfile
 from pathlib import Path
 
 import roots
-from debs import debs
+from debs import Debs, debs, found
 from life import Life
 from place import Container
+from rpm_life import RpmLife
 from steps import Failed, Steps
 from vm import PACKAGES, Vm
 from vm_life import VmLife
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = ("bullseye", "bookworm", "trixie")
-TIERS = ("fast", "vm")
+TIERS = ("fast", "rpm", "vm")
 
 
 def fast(steps: Steps, dist: Path, suites: list[str]) -> None:
@@ -32,6 +33,18 @@ def fast(steps: Steps, dist: Path, suites: list[str]) -> None:
                     place = Container(suite, root, (dist, Path(name)))
                 stack.callback(place.close)
                 Life(place, steps, built).run(is_bare=True)
+
+
+def rpm(steps: Steps, dist: Path) -> None:
+    package = found(dist, "gpuwarden-[0-9]*.x86_64.rpm")
+    none = Debs(agent=package, aggregator=package, older=package, newer=package)
+    with contextlib.suppress(Failed), contextlib.ExitStack() as stack:
+        with steps.step("rpm", "its root file system"):
+            root = roots.root("bookworm", roots.WITH_RPM)
+        with steps.step("rpm", "boot"):
+            place = Container("rpm", root, (dist,))
+        stack.callback(place.close)
+        RpmLife(place, steps, none).walk(package)
 
 
 def vm(steps: Steps, dist: Path) -> None:
@@ -58,6 +71,8 @@ def main() -> int:
     try:
         if options.tier in ("fast", "all"):
             fast(steps, options.dist.resolve(), options.root or list(SUITES))
+        if options.tier in ("rpm", "fast", "all"):
+            rpm(steps, options.dist.resolve())
         if options.tier in ("vm", "all"):
             vm(steps, options.dist.resolve())
     finally:

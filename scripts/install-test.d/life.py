@@ -186,6 +186,7 @@ class Life:
             self.place.name, "upgrade: one restart, jobs, settings and ledger stay"
         ) as notes:
             pid, jobs, starts = self._pid(), self._jobs(), self._starts()
+            reloads = self._reloads()
             ledger = self._do(f"find {STATE} -type f | sort | head -1")
             first = self._do(f"head -c 200 {ledger} | od -c | head -3")
             self._install(self.debs.newer)
@@ -196,6 +197,7 @@ class Life:
             self._until("it answers", lambda: self._ask("status"))
             must(self._jobs() == jobs, "a job is not what it was")
             must(self._starts() == starts + 1, f"{self._starts() - starts} starts instead of one")
+            must(self._reloads() == reloads, "systemd was reloaded though no unit changed")
             must(MARK in self._do(f"cat {CONFIG}"), "the admin's edit is gone")
             must(
                 first == self._do(f"head -c 200 {ledger} | od -c | head -3"),
@@ -205,6 +207,11 @@ class Life:
 
     def _starts(self) -> int:
         said = self._do(f"journalctl --no-pager -o cat -u {UNIT} | grep -c '^Started ' || :")
+        return int(said or 0)
+
+    def _reloads(self) -> int:
+        """How often systemd was told to read its units again: that takes GPUs from containers on some hosts."""
+        said = self._do("journalctl --no-pager -o cat _PID=1 | grep -c '^Reloading' || :")
         return int(said or 0)
 
     def upgrade_with_bad_config(self) -> None:
@@ -256,9 +263,6 @@ class Life:
             self.place.name, "remove: stopped, settings and state stay, jobs run on"
         ):
             jobs = self._jobs()
-            self._do(
-                "cp -r /usr/lib/gpuwarden /srv/kept"
-            )  # the jobs' own program goes with the package
             self._do("DEBIAN_FRONTEND=noninteractive dpkg --remove gpuwarden 2>&1", 120)
             must(not self._is_active(), "it runs")
             must(self.place.do("command -v gpuwarden").status != 0, "its command is there")
@@ -271,8 +275,8 @@ class Life:
         ) as notes:
             self._do("DEBIAN_FRONTEND=noninteractive dpkg --purge gpuwarden 2>&1", 120)
             left = self._do(
-                "find / -xdev -path /proc -prune -o -path /srv -prune -o -path /sys -prune -o"
-                " -iname '*gpuwarden*' -print 2>/dev/null | grep -v -e ^/run/systemd -e ^/tmp/ -e ^/run/gpuwarden- || :"
+                "find / -xdev -path /proc -prune -o -path /var/tmp -prune -o -path /sys -prune -o"
+                " -iname '*gpuwarden*' -print 2>/dev/null | grep -v -e ^/run/systemd -e ^/tmp/ -e ^/dev/shm/ || :"
             )
             must(not left, f"left: {left}")
             notes.append(self._do("getent group gpuwarden || echo no group"))

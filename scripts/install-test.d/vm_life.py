@@ -66,10 +66,12 @@ class VmLife(Life):
             self.place.name, f"{what}: within the bounds times {STRETCH:g}"
         ) as notes:
             said = self.place.do(
-                f"gpuwarden simulate incident --json {option} 2>/dev/null", self._within(60)
+                f"gpuwarden simulate incident --json --slow-host {STRETCH:g} {option} 2>&1",
+                self._within(60),
             )
+            begin = said.out.find("{")
             try:
-                told: dict[str, Any] = json.loads(said.out)
+                told: dict[str, Any] = json.JSONDecoder().raw_decode(said.out[begin:])[0]
             except ValueError:
                 told = {}
             must(told.get("real_containers"), f"no answer of real containers: {said.out[-300:]}")

@@ -26,21 +26,30 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
 def test_a_life(manager: tuple[str, socket.socket]) -> None:
     name, end = manager
     notify = SdNotify({"NOTIFY_SOCKET": name})
-    notify.ready("observe: started")
-    assert end.recv(4096).decode() == (f"READY=1\nSTATUS=observe: started\nMAINPID={os.getpid()}")
-    notify.pet("2 devices")
-    assert end.recv(4096) == b"WATCHDOG=1\nSTATUS=2 devices"
-    notify.pet("2 devices")
+    notify.starting("observe: the first look")
+    assert end.recv(4096) == b"STATUS=observe: the first look"
+    notify.pet("2 GPUs")  # ready is who has finished a tick
+    ready = f"READY=1\nWATCHDOG=1\nMAINPID={os.getpid()}\nSTATUS="
+    assert end.recv(4096).decode() == f"{ready}2 GPUs"
+    notify.pet("2 GPUs")
     assert end.recv(4096) == b"WATCHDOG=1"
+    notify.pet("3 GPUs")
+    assert end.recv(4096) == b"WATCHDOG=1\nSTATUS=3 GPUs"
     notify.reloading()
     said = end.recv(4096).decode().split("\n")
     assert said[0] == "RELOADING=1"
     assert said[1].partition("=")[0] == "MONOTONIC_USEC"
     assert said[1].partition("=")[2].isdigit()
     notify.reloaded("config rejected")
-    assert end.recv(4096) == b"READY=1\nSTATUS=config rejected"
-    notify.pet("2 devices")
-    assert end.recv(4096) == b"WATCHDOG=1\nSTATUS=2 devices"
+    notify.pet("3 GPUs")
+    assert end.recv(4096).decode() == f"{ready}config rejected; 3 GPUs"
+    notify.pet("3 GPUs")
+    assert end.recv(4096) == b"WATCHDOG=1"  # the note stands
+    notify.reloading()
+    end.recv(4096)
+    notify.reloaded()
+    notify.pet("3 GPUs")
+    assert end.recv(4096).decode() == f"{ready}3 GPUs"
     notify.stopping()
     assert end.recv(4096) == b"STOPPING=1"
     notify.close()
@@ -50,6 +59,8 @@ def test_a_life(manager: tuple[str, socket.socket]) -> None:
 def test_a_status_cannot_say_anything_else(manager: tuple[str, socket.socket]) -> None:
     name, end = manager
     notify = SdNotify({"NOTIFY_SOCKET": name})
+    notify.pet("")
+    end.recv(65536)
     notify.pet("bad\nSTOPPING=1\x00" + "x" * 1000)
     lines = end.recv(65536).decode().split("\n")
     assert lines[0] == "WATCHDOG=1"
@@ -77,7 +88,7 @@ def test_a_manager_that_does_not_read_is_not_waited_for(
 )  # fmt: skip
 def test_without_a_manager_nothing_happens(environ: dict[str, str]) -> None:
     notify = SdNotify(environ)
-    notify.ready("")
+    notify.starting("")
     notify.pet("")
     notify.stopping()
     notify.close()

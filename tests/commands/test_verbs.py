@@ -243,7 +243,7 @@ def test_doctor_goes_on_with_a_bad_configuration() -> None:
     said = json.loads(run("doctor", "-c", str(path), "--socket", AWAY, "--json").output)["checks"]
     assert said[0]["result"] == "failed"
     assert "(and 3 more)" in said[0]["seen"]
-    assert len(said) == 13
+    assert {"clock", "unit", "agent", "cgroup rights", "libraries"} <= {c["name"] for c in said}
 
 
 def test_doctor_minds_who_may_change_the_configuration(tmp_path: Path) -> None:

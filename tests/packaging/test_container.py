@@ -59,8 +59,8 @@ def test_observing_has_the_rights_of_the_unit() -> None:
 
 
 def test_the_readme_names_the_rights_of_enforcement() -> None:
-    extra = (ROOT / "systemd" / "50-enforcement.conf").read_text(encoding="utf-8")
-    names = re.findall(r"CAP_(\w+)", extra)
+    extra = (ROOT / "agent/gpuwarden/data/50-enforcement.conf").read_text(encoding="utf-8")
+    names = re.findall(r"^CapabilityBoundingSet=CAP_(\w+)", extra, flags=re.MULTILINE)
     assert names
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in text for name in names)

@@ -280,3 +280,14 @@ class TestCast:
         protected = [e for e in config.tenant if e.tenant_class is TenantClass.PROTECTED]
         assert len(protected) == 2
         assert (len(config.tenant) == 5) == (docker is None)
+
+
+def test_an_emulated_host_is_granted_more_time_and_nothing_else() -> None:
+    slow = bounds_for(Variant(slowness=5.0), real_containers=True)
+    plain = bounds_for(Variant(), real_containers=True)
+    assert slow.noticed_s == 5 * plain.noticed_s
+    assert (slow.wrong_victims, slow.ended) == (plain.wrong_victims, plain.ended)
+    assert (
+        bounds_for(Variant(slowness=5.0, is_persistent=True), real_containers=False).slo_back_s
+        is None
+    )

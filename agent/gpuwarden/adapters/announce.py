@@ -26,6 +26,7 @@ class AnnouncedStatus:
         self._log = log
         self._outcomes: list[Outcome] = []
         self._gaps: frozenset[tuple[str, str, str]] = frozenset()
+        self._gpus: int | None = None
 
     def publish(
         self,
@@ -41,6 +42,7 @@ class AnnouncedStatus:
                 _EVENTS[note.kind],
                 incident=note.incident,
                 text=note.text,
+                rule=note.rule or None,
                 tenant=note.tenant,
                 device=note.device,
             )
@@ -48,6 +50,8 @@ class AnnouncedStatus:
             self._log.warning(
                 "action_ordered",
                 action=action.id,
+                incident=action.incident,
+                tenant=action.target.tenant if action.target is not None else None,
                 kind=action.kind.value,
                 target=action.target.name if action.target is not None else None,
                 device=action.device,
@@ -57,12 +61,15 @@ class AnnouncedStatus:
             self._log.warning(
                 "action_withheld",
                 incident=held.incident,
+                tenant=held.tenant,
+                device=held.device,
                 kind=held.kind.value,
                 budget=held.budget,
                 detail=held.detail,
             )
         self._say_outcomes()
         self._say_gaps(snapshot.gaps)
+        self._say_gpus(snapshot)
         self._board.publish(snapshot, decision, outcomes, incidents)
 
     def _say_gaps(self, gaps: Sequence[Gap]) -> None:
@@ -81,6 +88,23 @@ class AnnouncedStatus:
         for source, subject, kind in sorted(self._gaps - now):
             self._log.info("gap_closed", source=source, subject=subject, kind=kind)
         self._gaps = now
+
+    def _say_gpus(self, snapshot: Snapshot) -> None:
+        """Once that there is none, and once how many there are when that changes. Before the driver has said
+        either, nothing."""
+        gpus = sum(1 for device in snapshot.devices if device.parent is None)
+        why = [g.detail for g in snapshot.gaps if (g.source, g.subject) == ("nvml", "driver")]
+        if gpus == self._gpus or not (gpus or why or snapshot.driver is not None):
+            return
+        if gpus:
+            self._log.info("gpus_found", count=gpus)
+        else:
+            self._log.warning(
+                "no_gpus",
+                why="; ".join(why) or "the driver lists none",
+                next="looked for again at least once a minute; nothing is guarded until then",
+            )
+        self._gpus = gpus
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
         """Keep outcomes for the log until the tick is published: its orders stand above them."""

@@ -31,6 +31,8 @@ def add_agent(page: Page, view: View, *, now: float) -> None:
             )
         )
         page.gauge("driver_info", "The driver.", 1, driver)
+    gpus = sum(1 for device in view.snapshot.devices if device.parent is None)
+    page.gauge("gpus", "GPUs that are known, seen or not; 0: no driver, or none here.", gpus)
     page.gauge("agent_start_timestamp_seconds", "When it started.", agent.started_wall)
     page.gauge("tick_age_seconds", _DOC_AGE, max(0.0, now - view.at))
     page.gauge("tick_timestamp_seconds", "When that tick was.", view.snapshot.wall)

@@ -19,8 +19,9 @@ from gpuwarden.adapters.pki.names import (
     AGGREGATOR_NAME,
 )
 from gpuwarden.adapters.pki.signing import verified
+from gpuwarden.adapters.sdnotify import SdNotify
 from gpuwarden.adapters.secrets import Secrets
-from gpuwarden.aggregator import doors
+from gpuwarden.aggregator import doors, pulse
 from gpuwarden.aggregator.asking import Asking
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.company import Company, join_company
@@ -48,6 +49,7 @@ from gpuwarden.model.fleet import FleetClaim, Identity, Permit, Role
 from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
 from gpuwarden.policy.fleet.permits import counted_s
 from gpuwarden.policy.fleet.rights import AT_THE_AGGREGATOR
+from gpuwarden.ports import Watchdog
 
 EXIT_OK, EXIT_PROBLEM = 0, 1
 STOP_S = 3.0
@@ -140,13 +142,22 @@ async def _until_told(cfg: AggregatorConfig, clock: Clock) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     gc.set_threshold(GC_AFTER)
     sys.setswitchinterval(SWITCH_S)
-    await serve(build(cfg, clock), stop)
+    notify = SdNotify(os.environ)
+    notify.starting("opening the store")
+    try:
+        await serve(build(cfg, clock), stop, watchdog=notify)
+    finally:
+        notify.stopping()
+        notify.close()
 
 
 async def serve(
-    parts: Parts, stop: asyncio.Event, started: Callable[[list[int]], None] = lambda ports: None
+    parts: Parts,
+    stop: asyncio.Event,
+    started: Callable[[list[int]], None] = lambda ports: None,
+    watchdog: Watchdog | None = None,
 ) -> None:
-    """Serve until ``stop``; ``started`` is told the ports that were bound."""
+    """Serve until ``stop``; ``started`` is told the ports that were bound, ``watchdog`` that it lives."""
     loop = asyncio.get_running_loop()
     parts.ingest.attach(loop)
     await asyncio.to_thread(parts.company.start)
@@ -165,6 +176,9 @@ async def serve(
         loop.create_task(parts.expiry.keep()),
         loop.create_task(parts.policies.keep()),
     ]
+    if watchdog is not None:
+        alive = pulse.keep(parts.committer, lambda: parts.fleet.view, watchdog)
+        chores.append(loop.create_task(alive))
     lead = parts.company.lead()
     listen = parts.cfg.aggregator.listen
     get_log().info("aggregator_started", listen=listen, epoch=lead.epoch, leads=lead.is_ours)

@@ -156,7 +156,7 @@ def check_driver(library: str | None) -> Check:
             name="driver",
             result=Result.FAILED,
             seen=plain(str(answer["missing"])),
-            fix="install the driver's library (Debian: libnvidia-ml1), or name it in nvml.library",
+            fix="apt install libnvidia-ml1 (RHEL: dnf install nvidia-driver-NVML), or name it in nvml.library",
         )
     if answer["code"] != 0:
         seen, fix = _DRIVER_FIXES.get(
@@ -264,8 +264,7 @@ def check_device_loss(info: Mapping[str, Any] | str, roots: Roots) -> Check:
     nodes = sorted(node.name for node in roots.dev.glob("nvidia[0-9]*"))
     if not nodes:
         return Check(name=name, result=Result.OK, seen="not exposed: no NVIDIA device nodes")
-    linked = list((roots.dev / "char").glob(f"{_NVIDIA_MAJOR}:*"))
-    if len(linked) >= len(nodes):
+    if not is_exposed(roots):
         return Check(
             name=name, result=Result.OK, seen="cgroup driver systemd; /dev/char names the GPUs"
         )
@@ -277,6 +276,13 @@ def check_device_loss(info: Mapping[str, Any] | str, roots: Roots) -> Check:
         fix="nvidia-ctk system create-dev-char-symlinks --create-all (and at boot, by a udev rule), "
         "or Docker's cgroupfs driver; gpuwarden itself throttles through cgroup files only",
     )
+
+
+def is_exposed(roots: Roots) -> bool:
+    """Whether there are NVIDIA devices that systemd would not know by their numbers."""
+    nodes = list(roots.dev.glob("nvidia[0-9]*"))
+    linked = list((roots.dev / "char").glob(f"{_NVIDIA_MAJOR}:*"))
+    return len(linked) < len(nodes)
 
 
 def check_pidfd() -> Check:

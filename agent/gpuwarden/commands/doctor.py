@@ -7,10 +7,22 @@ from pathlib import Path
 import click
 
 from gpuwarden.adapters.node_client import NodeClient
+from gpuwarden.adapters.nvidia_host import NvidiaHost
 from gpuwarden.clock import SystemClock
-from gpuwarden.commands.checks import Check, Result, check_all, others_may_write
+from gpuwarden.commands.checks import Check, Result, Roots, check_all, others_may_write
+from gpuwarden.commands.checks_fleet import check_fleet
+from gpuwarden.commands.checks_host import (
+    check_clock,
+    check_group_rights,
+    check_libraries,
+    check_scopes,
+    check_versions,
+)
 from gpuwarden.commands.checks_oncall import check_oncall
 from gpuwarden.commands.checks_pods import check_pods
+from gpuwarden.commands.checks_runtimes import check_runtimes
+from gpuwarden.commands.checks_sinks import check_sinks
+from gpuwarden.commands.checks_unit import check_enforcement, check_unit, unit_state
 from gpuwarden.commands.config import file_option
 from gpuwarden.commands.output import EXIT_PROBLEM, Cell, Column, Out, Styled, answers, end
 from gpuwarden.commands.panes import problems
@@ -32,14 +44,11 @@ _STYLES = {
 @asks_agent
 @answers
 def doctor(connect: Callable[[], NodeClient], out: Out, path: Path | None) -> None:
-    """Check driver, cgroups, Docker, pods, kernel log, disk, configuration and agent.
+    """Check driver, cgroups, runtimes, kernel log, clock, disk, fleet, sinks, unit, configuration and agent.
 
-    Changes nothing. Exit code 1 when a check failed.
+    Changes nothing, pages nobody, and needs no running agent. Exit code 1 when a check failed.
     """
-    config_check, config = _config(path)
-    checks = [config_check, *check_all(config), check_pods(config.cri)]
-    checks += [*check_oncall(config.oncall), _agent(connect)]
-    told(checks, out)
+    told(examine(connect, path), out)
 
 
 def told(checks: list[Check], out: Out) -> None:
@@ -60,6 +69,29 @@ def told(checks: list[Check], out: Out) -> None:
         out.show([out.table(columns, rows)])
     if any(check.result is Result.FAILED for check in checks):
         end(EXIT_PROBLEM)
+
+
+def examine(connect: Callable[[], NodeClient], path: Path | None) -> list[Check]:
+    """Everything there is to look at, what others depend on first."""
+    clock, roots = SystemClock(), Roots()
+    began = clock.wall() - clock.now()
+    config_check, config = _config(path)
+    checks = [config_check, *check_all(config, roots)]
+    checks += [
+        check_versions(NvidiaHost(str(config.health.root), config.nvml.library)),
+        check_group_rights(roots),
+        check_scopes(roots),
+        check_pods(config.cri),
+        *check_runtimes(config),
+        *check_oncall(config.oncall),
+        *check_sinks(config.oncall),
+        *check_fleet(config.fleet, clock.wall()),
+        check_libraries(),
+    ]
+    state = unit_state() if roots.systemd.is_dir() else {}
+    checks += [check_unit(roots, state), check_enforcement(roots, config.agent.mode, state)]
+    moved_s = clock.wall() - clock.now() - began
+    return [*checks, check_clock(moved_s=moved_s), _agent(connect)]
 
 
 def _config(path: Path | None) -> tuple[Check, Config]:
@@ -100,7 +132,7 @@ def _agent(connect: Callable[[], NodeClient]) -> Check:
         return Check(
             name="agent",
             result=Result.FAILED,
-            seen=str(error),
+            seen=f"it does not answer (all other checks were made without it): {error}",
             fix="systemctl start gpuwarden-agent, or gpuwarden agent in the foreground to see why not",
         )
     found = problems(view, SystemClock().now())

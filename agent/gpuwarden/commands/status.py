@@ -37,7 +37,11 @@ def status(connect: Callable[[], NodeClient], out: Out, watch_s: float | None) -
 
 def picture(view: View, out: Out, now: float) -> list[Part]:
     """The whole of it, longest part last."""
-    parts = [*panes.header(view, now), "", panes.gpu_table(view, out)]
+    parts = [*panes.header(view, now), ""]
+    if view.snapshot.devices:
+        parts.append(panes.gpu_table(view, out))
+    else:
+        parts.append("no GPUs are seen; they are looked for again at least once a minute")
     if view.snapshot.services:
         parts += ["", panes.service_table(view, out)]
     if view.findings:

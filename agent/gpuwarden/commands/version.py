@@ -2,6 +2,7 @@
 
 import platform
 from importlib import metadata
+from typing import Any
 
 import click
 
@@ -27,16 +28,10 @@ PARTS = (
 @answers
 def version(out: Out) -> None:
     """The version, and those of what it runs on."""
-    parts = {name: _version(name) for name in PARTS}
     if out.is_json:
-        out.data(
-            {
-                "gpuwarden": gpuwarden.__version__,
-                "python": platform.python_version(),
-                "parts": parts,
-            }
-        )
+        out.data(versions())
         return
+    parts: dict[str, str | None] = versions()["parts"]
     rows = [[name, found or "not installed"] for name, found in parts.items()]
     out.show(
         [
@@ -44,6 +39,15 @@ def version(out: Out) -> None:
             out.table((Column(""), Column("")), rows),
         ]
     )
+
+
+def versions() -> dict[str, Any]:
+    """Ours, Python's, and by name those of the parts; None: not installed."""
+    return {
+        "gpuwarden": gpuwarden.__version__,
+        "python": platform.python_version(),
+        "parts": {name: _version(name) for name in PARTS},
+    }
 
 
 def _version(name: str) -> str | None:

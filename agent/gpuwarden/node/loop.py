@@ -6,13 +6,15 @@ from dataclasses import replace
 from gpuwarden.clock import Clock
 from gpuwarden.config import Config
 from gpuwarden.errors import Unavailable
-from gpuwarden.model.action import Action, Outcome, Result
+from gpuwarden.model.action import Action, Outcome, Result, Withheld
 from gpuwarden.model.decision import Decision, Incident
 from gpuwarden.model.ids import IncidentId
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.snapshot import Snapshot
 from gpuwarden.node.act import Actor
 from gpuwarden.node.observe import Observer
+from gpuwarden.node.status import still_withheld
+from gpuwarden.node.summary import summary
 from gpuwarden.policy import archive, upkeep
 from gpuwarden.policy.archive import Archive
 from gpuwarden.policy.decide import decide
@@ -52,6 +54,7 @@ class Node:
         self._unkept: dict[IncidentId, Incident] = {}
         self._open_actions = {a.id: a for a in again}
         self._again = tuple(again)
+        self._held: tuple[Withheld, ...] = ()
 
     def adopt(self, cfg: Config) -> None:
         """Use a new configuration from the next tick on."""
@@ -91,7 +94,8 @@ class Node:
         }
         self.ports.status.publish(snapshot, self.last, outcomes, self.archive.incidents)
         self.ports.kernel_log.settle()
-        self.ports.watchdog.pet(_summary(self.cfg, snapshot, decision))
+        self._held = still_withheld(self._held, decision)
+        self.ports.watchdog.pet(summary(self.cfg, snapshot, decision, self._held))
         return self.last
 
     def _follow(self, incidents: Sequence[Incident], *, is_all: bool = False) -> None:
@@ -192,13 +196,3 @@ class Node:
             self.lose_journal(now, error)
         else:
             self._keep(tuple(self._unkept.values()))
-
-
-def _summary(cfg: Config, snapshot: Snapshot, decision: Decision) -> str:
-    """One line for the service manager's status."""
-    evictions = sum(1 for a in decision.memory.cases.values())
-    blind = sum(1 for d in snapshot.devices if d.sight.value != "ok")
-    return (
-        f"{cfg.agent.mode}: {len(snapshot.devices)} devices ({blind} not seen), "
-        f"{len(snapshot.tenants)} tenants, {len(decision.findings)} findings, {evictions} cases"
-    )

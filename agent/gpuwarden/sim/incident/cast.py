@@ -42,6 +42,8 @@ class Variant:
     """The device stays locked up after the offender is gone."""
     allows_restart: bool = False
     """The operator lets the agent restart the protected service on another device."""
+    slowness: float = 1.0
+    """So many times more the scene waits, and is granted: of a host that is emulated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,13 @@ EXPLAIN_LINES = 120
     is_flag=True,
     help="The operator lets the agent restart the protected service on a healthy device.",
 )
+@click.option(
+    "--slow-host",
+    "slowness",
+    type=click.FloatRange(1, 20),
+    default=1.0,
+    help="An emulated machine: wait, and allow, so many times longer than is promised.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True)
 @click.option("--count", type=click.IntRange(1, 1000), default=1, help="Seeds from SEED on.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON object instead of tables.")
@@ -63,6 +70,7 @@ def incident(
     no_grace: bool,
     lockup: str,
     allow_protected_restart: bool,
+    slowness: float,
     seed: int,
     count: int,
     is_json: bool,
@@ -77,6 +85,7 @@ def incident(
         has_no_grace=no_grace,
         is_persistent=lockup == "persistent",
         allows_restart=allow_protected_restart,
+        slowness=slowness,
     )
     address, reason = docker_at(is_wanted=not no_docker)
     if address is None and not no_docker:

@@ -89,6 +89,7 @@ class Scene:
         """``more_settings``: further tables of the agent's configuration."""
         self._stack = contextlib.ExitStack()
         self._docker = docker
+        self._slowness = variant.slowness
         self._more_settings = more_settings
         self._folder = Path(tempfile.mkdtemp(prefix="gpuwarden-incident-"))
         self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
@@ -189,7 +190,7 @@ class Scene:
         if cast.variant.is_persistent:
             moved = self._until_resorted([p for p in players if _is_protected(p)])
         else:
-            self._watch.wait_for(_is_calm, CALM_S)
+            self._watch.wait_for(_is_calm, CALM_S * self._slowness)
         self._pause(SETTLE_S)
         return self._collect(players, offender, service, names, moved)
 
@@ -205,14 +206,14 @@ class Scene:
             healthy = any(s.health == pb.HEALTH_GREEN for s in view.snapshot.services)
             return healthy and len(names) == len(players)
 
-        end = time.monotonic() + AGENT_READY_S
+        end = time.monotonic() + AGENT_READY_S * self._slowness
         while time.monotonic() < end:
             self._daemon.check()
             if self._watch.wait_for(knows, 0.5) is not None:
                 return names
         missing = [p.member.name for p in players if p.place not in names] or ["a healthy service"]
         raise Unavailable(
-            f"the agent did not see {', '.join(missing)} within {AGENT_READY_S:g} s"
+            f"the agent did not see {', '.join(missing)} within {AGENT_READY_S * self._slowness:g} s"
             f" ({self._watch.error or 'connected'}); its log ends: {self._daemon.tail()}"
         )
 
@@ -236,7 +237,7 @@ class Scene:
             settled = time.monotonic() - mine.empty_at > SETTLE_S
             return settled and (persistent or not spans or spans[-1][1] is not None)
 
-        self._poll(is_over, INCIDENT_S)
+        self._poll(is_over, INCIDENT_S * self._slowness)
 
     def _until_resorted(self, protected: list[Player]) -> dict[str, int]:
         """Wait for what follows when the device stays locked: new places for who is protected, or a
@@ -255,7 +256,7 @@ class Scene:
             is_well = bool(spans) and spans[-1][1] is not None
             return paged and is_well and len(moved) == len(protected)
 
-        self._poll(is_resorted, LAST_RESORT_S)
+        self._poll(is_resorted, LAST_RESORT_S * self._slowness)
         return moved
 
     def _new_place(self, player: Player) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpuwarden.sim.incident.cast import Variant
 
@@ -46,7 +46,14 @@ TIMES = ("noticed_s", "decided_s", "bytes_back_s", "slo_back_s", "cause_written_
 
 
 def bounds_for(variant: Variant, *, real_containers: bool) -> Bounds:
-    """The promise for what was asked. The cause has to be on paper before the bytes are due back."""
+    """The promise for what was asked, times the slowness that was said of the host."""
+    bounds = _promised(variant, real_containers=real_containers)
+    times = {name: getattr(bounds, name) for name in TIMES}
+    return replace(bounds, **{k: v and v * variant.slowness for k, v in times.items()})
+
+
+def _promised(variant: Variant, *, real_containers: bool) -> Bounds:
+    """The cause has to be on paper before the bytes are due back."""
     back = 3.0 if variant.is_stubborn else 2.0
     if variant.has_no_grace:
         back = 0.5  # KILL at once: whether TERM would be obeyed does not matter
