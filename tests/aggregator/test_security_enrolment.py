@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -25,6 +26,7 @@ from gpuwarden.adapters.pki.names import (
 from gpuwarden.aggregator.join import parts_of
 from gpuwarden.aggregator.store import first_broken
 from gpuwarden.clock import SystemClock
+from gpuwarden.commands.enroll import enroll
 from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.fleet import Identity, Role
 from gpuwarden.wire.v1 import fleet_pb2 as pb
@@ -300,3 +302,17 @@ def test_a_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
 def test_what_is_no_invitation(join: str) -> None:
     with pytest.raises(Refused, match="invite"):
         parts_of(join)
+
+
+def test_the_verb_puts_the_identity_where_the_configuration_has_it(
+    centre: Centre, tmp_path: Path
+) -> None:
+    join: str = centre.query().Invite(pb.InviteRequest(node="n1", ttl_s=60.0)).join
+    (tmp_path / "agent.toml").write_text(f'[fleet]\nidentity_dir = "{tmp_path}/of-its-own"\n')
+    done = CliRunner().invoke(
+        enroll,
+        ["--aggregator", centre.door, "--node", "n1", "-c", str(tmp_path / "agent.toml")],
+        input=join,
+    )
+    assert done.exit_code == 0, done.output
+    assert read_credentials(tmp_path / "of-its-own").identity.name == "n1"

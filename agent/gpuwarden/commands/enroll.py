@@ -7,10 +7,10 @@ from typing import TextIO
 
 import click
 
+from gpuwarden.commands.config import file_option, read_settings
 from gpuwarden.commands.output import Out, answers
 from gpuwarden.commands.words import clock
 
-DEFAULT_DIR = Path("/var/lib/gpuwarden/fleet")
 JOIN_MAX_BYTES = 8 * 1024
 
 
@@ -33,10 +33,10 @@ JOIN_MAX_BYTES = 8 * 1024
     "--dir",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_DIR,
-    show_default=True,
-    help="Where key and certificate are to lie (fleet.identity_dir).",
+    default=None,
+    help="Where key and certificate are to lie [fleet.identity_dir of the agent's configuration].",
 )
+@file_option
 @click.option("--renew", is_flag=True, help="A new certificate under the one that lies there.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(1, 600), default=30.0)
 @answers
@@ -45,7 +45,8 @@ def enroll(
     address: str,
     join_file: TextIO,
     node: str | None,
-    folder: Path,
+    folder: Path | None,
+    path: Path | None,
     renew: bool,
     timeout_s: float,
 ) -> None:
@@ -58,6 +59,8 @@ def enroll(
     from gpuwarden.adapters.pki import joining
     from gpuwarden.aggregator.join import parts_of
 
+    if folder is None:
+        folder = read_settings(path, is_aggregators=False).config.fleet.identity_dir
     if renew:
         fresh = joining.renew(address, folder, timeout_s)
     else:
