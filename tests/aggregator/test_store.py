@@ -219,6 +219,15 @@ def test_what_is_old_goes_and_what_is_open_stays(store: Store) -> None:
     assert put(store, entry(told(2), told(3))) == {("n1", "log"): 3}  # and still counts once
 
 
+def test_what_was_closed_long_ago_by_a_clock_that_is_behind_stays_as_long_as_it_was_heard_of(
+    store: Store,
+) -> None:
+    put(store, entry(told(1, "behind", opened=1.0, closed_wall=2.0)))
+    with store.transaction():
+        store.prune(WALL - 1)
+    assert found(store) == ["behind"]
+
+
 def test_a_copy_is_whole(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "x.sqlite")
     put(store, entry(told(1)))

@@ -43,6 +43,11 @@ def kept_permit(text: str, age_s: float, left_s: float | None = None) -> KeptPer
     return KeptPermit(permit=Permit(**said), age_s=age_s, left_s=left_s)
 
 
+OLD_INCIDENT = (
+    "closed_wall < {} AND NOT EXISTS "
+    "(SELECT 1 FROM event WHERE event.node = incident.node AND event.key = incident.id)"
+)
+"""By the node's clock, which may be months behind: so only once nothing that was heard of it is young."""
 OUT_OF_USE = "SELECT node FROM state WHERE cordoned > 0 AND cordoned >= devices"
 
 

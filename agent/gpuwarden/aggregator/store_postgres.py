@@ -284,15 +284,14 @@ class PostgresStore(store_oncall.OncallRows):
         return store_denials.every(self._rows)
 
     def prune(self, before_wall: float) -> None:
-        for table, column in (
-            ("event", "heard_wall"),
-            ("incident", "closed_wall"),
-            ("certificate", "not_after_wall"),
-            ("token", "expires_wall"),
-            ("page", "heard_wall"),
+        for table, is_old in (
+            ("event", "heard_wall < %s"),
+            ("incident", rows.OLD_INCIDENT.format("%s")),
+            ("certificate", "not_after_wall < %s"),
+            ("token", "expires_wall < %s"),
+            ("page", "heard_wall < %s"),
         ):
-            query = f"DELETE FROM {table} WHERE {column} < %s"
-            self._db.execute(query, (before_wall,))
+            self._db.execute(f"DELETE FROM {table} WHERE {is_old}", (before_wall,))
 
     def greetings(self) -> list[Greeting]:
         found = self._rows("SELECT greeting FROM node ORDER BY node")

@@ -249,7 +249,8 @@ class SqliteStore(store_oncall.OncallRows):
 
     def prune(self, before_wall: float) -> None:
         self._db.execute("DELETE FROM event WHERE heard_wall < ?", (before_wall,))
-        self._db.execute("DELETE FROM incident WHERE closed_wall < ?", (before_wall,))
+        old = rows.OLD_INCIDENT.format("?")
+        self._db.execute(f"DELETE FROM incident WHERE {old}", (before_wall,))
         self._db.execute("DELETE FROM certificate WHERE not_after_wall < ?", (before_wall,))
         self._db.execute("DELETE FROM token WHERE expires_wall < ?", (before_wall,))
         self._db.execute("DELETE FROM page WHERE heard_wall < ?", (before_wall,))
