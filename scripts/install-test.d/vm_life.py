@@ -40,8 +40,7 @@ class VmLife(Life):
         self.controllers()
         self.install()
         self.rest_without_driver()
-        self.incident("incident", "")
-        self.incident("incident, the offender ignores TERM", "--stubborn")
+        self.incident()
         self.devices()
         self.kernel_line()
         self.hang()
@@ -61,12 +60,12 @@ class VmLife(Life):
             must("Version: 2" in self._do("docker info 2>/dev/null"), "Docker is not on cgroup v2")
             notes.append(found)
 
-    def incident(self, what: str, option: str) -> None:
+    def incident(self) -> None:
         with self.steps.step(
-            self.place.name, f"{what}: within the bounds times {STRETCH:g}"
+            self.place.name, f"the incident: within the bounds times {STRETCH:g}"
         ) as notes:
             said = self.place.do(
-                f"gpuwarden simulate incident --json --slow-host {STRETCH:g} {option} 2>&1",
+                f"gpuwarden simulate incident --json --slow-host {STRETCH:g} 2>&1",
                 self._within(60),
             )
             begin = said.out.find("{")
@@ -77,7 +76,7 @@ class VmLife(Life):
             must(told.get("real_containers"), f"no answer of real containers: {said.out[-300:]}")
             must(told.get("wrong_victims") == 0, f"wrong victims: {told.get('wrong_victims')}")
             for key, bound in BOUNDS.items():
-                limit = (3.0 if option and key == "bytes_back_s" else bound) * STRETCH
+                limit = bound * STRETCH
                 seen = told.get(key)
                 notes.append(f"{key} {seen}")
                 must(seen is not None and seen <= limit, f"{key} is {seen}, {limit:g} at most")
