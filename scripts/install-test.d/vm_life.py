@@ -42,11 +42,11 @@ class VmLife(Life):
         self.rest_without_driver()
         self.incident()
         self.devices()
-        self.kernel_line()
-        self.hang()
         self.enforce()
         self.limits()
         self.cut_short()
+        self.kernel_line()
+        self.hang()
         self.upgrade()
         self.remove()
         self.purge()
@@ -109,7 +109,10 @@ class VmLife(Life):
             said = self.place.do("gpuwarden enable-enforcement --yes 2>&1", self._within(30))
             must(said.status == 0, said.out[-300:])
             self._do(f"systemctl restart {UNIT}")
-            self._until("it enforces", lambda: "enforce" in self._do("gpuwarden status"))
+            self._until(
+                "it enforces",
+                lambda: "enforce" in self.place.do("gpuwarden status", 60 * self.place.slow).out,
+            )
             folder = self._do("dirname $(gpuwarden simulate build | head -1)")
             self._do(f"tar -C {folder} -c workload | docker import - workload:test >/dev/null", 120)
             notes.append(said.out.strip().splitlines()[-1][:70] if said.out.strip() else "")
