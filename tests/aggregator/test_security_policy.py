@@ -169,6 +169,7 @@ def test_what_a_node_refuses_is_listed_and_halts_the_roll_out(centre: Centre) ->
     refusal = pb.PolicyRefusal(version=1, why="not valid here", wall=1.7e9)
     line.batch(policy=pb.PolicyReport(refusals=[refusal]))
     eventually(lambda: policies(centre).policies[0].state == "halted", "the halt")
+    eventually(lambda: policies(centre).drifted[0].state == "refused", "what the node said of it")
     said = policies(centre)
     assert "not valid here" in said.policies[0].why
     assert (said.drifted[0].state, said.drifted[0].why) == ("refused", "not valid here")
