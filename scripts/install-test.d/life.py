@@ -185,6 +185,7 @@ class Life:
         with self.steps.step(
             self.place.name, "upgrade: one restart, jobs, settings and ledger stay"
         ) as notes:
+            self._do(f"grep -q '{MARK}' {CONFIG} || echo '{MARK}' >>{CONFIG}")
             pid, jobs, starts = self._pid(), self._jobs(), self._starts()
             reloads = self._reloads()
             ledger = self._do(f"find {STATE} -type f | sort | head -1")
