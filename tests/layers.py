@@ -13,6 +13,8 @@ PURE_STDLIB = frozenset(
     [
         "__future__",
         "abc",
+        "base64",
+        "binascii",
         "bisect",
         "collections",
         "copy",
@@ -59,13 +61,20 @@ LAYERS: dict[str, Layer] = {
     "commands": Layer(own=ALL),  # the verbs: the CLI in more than one file
     "wiring": Layer(own=ALL),
     "reload": Layer(own=ALL),  # a part of wiring
+    "wiring_disk": Layer(own=ALL),  # a part of wiring
     "fleet_wiring": Layer(own=ALL),  # a part of wiring
     "fleet_entry": Layer(own=ALL),  # a part of wiring
+    "services_wiring": Layer(own=ALL),  # a part of wiring
+    "wiring_sources": Layer(own=ALL),  # a part of wiring
     "node.wiring": Layer(own=ALL),
     "aggregator.wiring": Layer(own=ALL),
+    "aggregator.opening": Layer(own=ALL),  # a part of wiring
     "aggregator.own": Layer(own=ALL),  # a part of wiring
+    "aggregator.reloading": Layer(own=ALL),  # a part of wiring
     "aggregator.company": Layer(own=ALL),  # a part of wiring
     "aggregator.doors": Layer(own=ALL),  # a part of wiring
+    "aggregator.rollout_parts": Layer(own=ALL),  # a part of wiring
+    "aggregator.drift_follow": Layer(own=ALL),  # a part of wiring
     "aggregator.paging": Layer(own=ALL),  # a part of wiring
     "aggregator.copies": Layer(own=ALL),  # a part of wiring
     "aggregator.expiry": Layer(own=ALL),  # a part of wiring
@@ -75,12 +84,14 @@ LAYERS: dict[str, Layer] = {
     "model": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "errors": Layer(own=NOTHING, third=NOTHING, is_pure=True),
     "clock": Layer(own=NOTHING, third=NOTHING),
+    "interpreter": Layer(own=NOTHING, third=NOTHING),
     "log": Layer(own=frozenset({"errors", "log_journal"})),
     "log_journal": Layer(own=NOTHING, third=NOTHING),  # a part of log
     "ports": Layer(
         own=frozenset({"model", "ports_host", "ports_oncall", "ports_operator"}), third=NOTHING
     ),
     "ports_fleet": Layer(own=frozenset({"model"}), third=NOTHING),
+    "ports_evaluation": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_operator": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_host": Layer(own=frozenset({"model"}), third=NOTHING),
     "ports_oncall": Layer(own=frozenset({"model", "config_oncall"}), third=NOTHING),
@@ -93,23 +104,37 @@ LAYERS: dict[str, Layer] = {
                 "config_addresses",
                 "config_cordon",
                 "config_fleet",
+                "config_guardrails",
                 "config_health",
                 "config_oncall",
                 "config_placement",
+                "config_rollback",
                 "config_rules",
                 "config_services",
             }
         )
     ),
+    "config_rollback": Layer(own=frozenset({"config_types"})),
+    "config_ramp": Layer(own=frozenset({"config_types"})),
+    "config_retrain": Layer(own=frozenset({"config_types", "config_addresses", "config_oncall"})),
     "config_fleet": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_aggregator": Layer(
-        own=frozenset({"config_types", "config_addresses", "config_oncall"})
+        own=frozenset(
+            {
+                *("config_types", "config_addresses", "config_oncall"),
+                *("config_drift", "config_evaluation", "config_guardrails", "config_ramp"),
+                "config_retrain",
+            }
+        )
     ),
+    "config_drift": Layer(own=frozenset({"config_types"})),
+    "config_evaluation": Layer(own=frozenset({"config_types", "config_guardrails"})),
     "config_cordon": Layer(own=frozenset({"config_types"})),
     "config_oncall": Layer(own=frozenset({"config_types", "config_addresses"})),
     "config_placement": Layer(own=frozenset({"config_types"})),
     "config_rules": Layer(own=NOTHING),
-    "config_services": Layer(own=frozenset({"config_types", "config_addresses"})),
+    "config_guardrails": Layer(own=frozenset({"config_types", "evaluate.fast", "model"})),
+    "config_services": Layer(own=frozenset({"config_types", "config_addresses", "evaluate.fast"})),
     "config_health": Layer(own=frozenset({"config_types"})),
     "config_addresses": Layer(own=frozenset({"config_types"})),
     "config_types": Layer(own=frozenset({"model", "errors"})),
@@ -155,6 +180,7 @@ LAYERS: dict[str, Layer] = {
                 "model",
                 "config",
                 "config_aggregator",
+                "config_ramp",
                 "config_types",
                 "policy",
                 "evaluate",
@@ -165,7 +191,14 @@ LAYERS: dict[str, Layer] = {
         is_pure=True,
     ),
     "evaluate": Layer(
-        own=frozenset({"model", "evaluate.fast"}), third=NUMERIC | SKETCHES, is_pure=True
+        own=frozenset({"model", "evaluate.fast", "evaluate.quality.sampling"}),
+        third=NUMERIC | SKETCHES,
+        is_pure=True,
+    ),
+    # What a node needs to pick predictions for people: nothing but the standard library.
+    "evaluate.quality.sampling": Layer(own=NOTHING, third=NOTHING, is_pure=True),
+    "evaluate.quality.picking": Layer(
+        own=frozenset({"evaluate.quality.sampling"}), third=NOTHING, is_pure=True
     ),
     "evaluate.fast": Layer(own=frozenset({"model"}), third=frozenset({"ddsketch"}), is_pure=True),
     "wire": Layer(own=frozenset({"model", "errors"})),
@@ -173,6 +206,10 @@ LAYERS: dict[str, Layer] = {
     "adapters": Layer(
         own=frozenset(
             {
+                "ports_evaluation",
+                "evaluate.fast",
+                "evaluate.quality.picking",
+                "evaluate.quality.sampling",
                 "ports",
                 "ports_fleet",
                 "ports_host",
@@ -182,12 +219,15 @@ LAYERS: dict[str, Layer] = {
                 "config",
                 "config_cordon",
                 "config_fleet",
+                "config_rollback",
                 "config_services",
                 "config_types",
                 "config_oncall",
+                "config_retrain",
                 "wire",
                 "errors",
                 "clock",
+                "interpreter",
                 "log",
             }
         )
@@ -196,6 +236,9 @@ LAYERS: dict[str, Layer] = {
         own=frozenset(
             {
                 "sim.fleet",  # its verb is one of simulate's
+                "sim.rollout",  # likewise
+                "sim.orientation",  # so is this
+                "sim.drift",  # and this
                 "ports",
                 "ports_host",
                 "model",
@@ -205,15 +248,22 @@ LAYERS: dict[str, Layer] = {
                 "wire",
                 "errors",
                 "clock",
+                "interpreter",
                 "log",
             }
         )
     ),
+    # Generated images through the whole check: files, reader, judge.
+    "sim.orientation": Layer(own=ALL, third=frozenset({"click", "numpy", "pydicom", "rich"})),
     # Nodes of a simulated fleet are the agent's own parts on worlds in memory.
     "sim.fleet": Layer(own=ALL),
+    "sim.rollout": Layer(own=ALL),  # plays the aggregator's own parts
+    "sim.drift": Layer(own=ALL),  # likewise, and holds the agent's beside them
     "node": Layer(
         own=frozenset(
             {
+                "ports_evaluation",
+                "evaluate.fast",
                 "policy",
                 "ports",
                 "ports_oncall",
@@ -233,6 +283,10 @@ LAYERS: dict[str, Layer] = {
     "aggregator": Layer(
         own=frozenset(
             {
+                "ports_evaluation",
+                "evaluate.fast",
+                "evaluate",
+                "evaluate.quality.sampling",
                 "policy",
                 "policy.fleet",
                 "ports",
@@ -241,7 +295,12 @@ LAYERS: dict[str, Layer] = {
                 "wire",
                 "config",
                 "config_aggregator",
+                "config_drift",
+                "config_evaluation",
+                "config_guardrails",
                 "config_policy",
+                "config_ramp",
+                "config_retrain",
                 "config_types",
                 "errors",
                 "clock",

@@ -210,6 +210,7 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "kmsg": _kmsg,
     "kubernetes": _kubernetes,
     "lxc": _lxc,
+    "nginx": lambda: _programs("nginx", package="nginx-light"),
     "packages": _packages,
     "podman": lambda: _pings("podman", "PODMAN_HOST"),
     "postgres": _postgres,

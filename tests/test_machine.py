@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import subprocess
 import sys
@@ -115,11 +116,13 @@ def test_nothing_it_writes_is_seen_here() -> None:
 def test_second_machine_boots_beside_it_and_its_end_takes_all_along() -> None:
     """With the plug pulled, not even a unit that hears no TERM lives on, nor anything of its groups."""
     name = f"t{os.getpid()}"
+    lower = subprocess.Popen(["sleep", "1000"])  # a pid before that of its systemd
     booted = subprocess.Popen(
         [MACHINE, "boot", name], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     try:
         until("it is up", lambda: is_up(name))
+        join(name, lower.pid)  # as a child of systemd is where pids begin anew
         assert machine("run", name, "cat", "/proc/sys/kernel/hostname") == f"{name}\n"
         assert "x y" in machine("run", name, "-E", "WORD=x y", "printenv", "WORD")
         machine("run", name, "sh", "-c", "exit 7", code=7)
@@ -138,9 +141,20 @@ def test_second_machine_boots_beside_it_and_its_end_takes_all_along() -> None:
         booted.kill()  # where it had not got so far as to have a group
         booted.wait(CALL_TIMEOUT_S)
         machine("stop", name)
+        lower.kill()
+        lower.wait(CALL_TIMEOUT_S)
     assert of_it(f": {name};") == of_it(f"--machine={name}") == []
     assert "does not run" in machine("enter", name, "true", code=1)
     machine("stop", name)
+
+
+def join(name: str, pid: int) -> None:
+    """A process becomes one of the group in which the machine's systemd is."""
+    clone = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    group = f"/sys/fs/cgroup/gpuwarden-{clone}-{name}/payload/init.scope/cgroup.procs"
+    script = f"mount -t cgroup2 cgroup2 /sys/fs/cgroup && echo {pid} >{group}"
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    subprocess.run(command, timeout=CALL_TIMEOUT_S, check=True)
 
 
 def is_up(name: str) -> bool:

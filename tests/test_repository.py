@@ -85,7 +85,13 @@ def test_forbidden_words_are_seen(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["requirements.lock", "requirements-dev.lock", "requirements-peers.lock"]
+    "name",
+    [
+        "requirements.lock",
+        "requirements-dev.lock",
+        "requirements-peers.lock",
+        "requirements-drift-peers.lock",
+    ],
 )
 def test_lock_pins_every_package_with_hashes_and_no_address(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
@@ -113,7 +119,8 @@ def test_locks_hold_every_dependency() -> None:
     assert runtime | wanted(settings["optional-dependencies"]["dev"]) <= names(
         "requirements-dev.lock"
     )
-    assert wanted(project()["dependency-groups"]["peers"]) <= names("requirements-peers.lock")
+    for group in ("peers", "drift-peers"):
+        assert wanted(project()["dependency-groups"][group]) <= names(f"requirements-{group}.lock")
 
 
 def test_agent_and_checks_are_locked_to_the_same_versions() -> None:

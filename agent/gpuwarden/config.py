@@ -5,9 +5,9 @@ Policy reads these values and nothing else. Loading files is ``config_files``.
 
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from gpuwarden.config_addresses import ListenAddress, UnixUrl
 from gpuwarden.config_cordon import CordonConfig
@@ -15,10 +15,14 @@ from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.config_health import HealthConfig
 from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.config_placement import PlacementConfig
+from gpuwarden.config_rollback import RollbackConfig
 from gpuwarden.config_rules import Rules
 from gpuwarden.config_services import ServiceConfig
 from gpuwarden.config_types import Bytes, Class, Ratio, Seconds, Section
 from gpuwarden.model.tenant import TenantClass
+
+if TYPE_CHECKING:
+    from gpuwarden.config_guardrails import GuardrailConfig
 
 MIB = 2**20
 GIB = 2**30
@@ -249,7 +253,8 @@ class DefaultPolicy(Section):
     memory: Bytes | None = None
     """Quota of GPU memory a device, for tenants whose label claims none."""
     memory_max: Bytes | None = None
-    """The most a label may claim; unset: ``memory``, and without that no bound."""
+    """The most a label may claim; unset: ``memory``, and without that no bound. Where ``memory`` is unset it is
+    itself the quota of tenants whose label claims none: who claims nothing must not have more than who asks."""
     tenant_class: Class = Field(default=TenantClass.LOW, alias="class")
     class_max: Class = TenantClass.NORMAL
     """The highest class a label may claim without the operator's map."""
@@ -307,7 +312,7 @@ class KmsgConfig(Section):
 AT_START = (
     *(f"agent.{key}" for key in ("state_dir", "run_dir", "metrics_listen", "log_format")),
     *("agent.metrics_processes", "agent.journal_max_bytes", "agent.operator_gids"),
-    *("nvml", "docker", "cri", "kmsg", "service", "fleet"),
+    *("nvml", "docker", "cri", "kmsg", "service", "guardrail", "fleet", "rollback"),
     *("cordon.slurm", "cordon.kubernetes", "cordon.exec"),
     *(f"sampling.{key}" for key in ("fast_deadline_s", "slow_deadline_s", "host_every_s")),
     *(f"health.{key}" for key in ("root", "surroundings_every_s", "clock_events")),
@@ -318,6 +323,28 @@ AT_START = (
 def waits_for_restart(running: "Config", wanted: "Config") -> tuple[str, ...]:
     """Which settings of ``wanted`` are not in force in an agent that was started with ``running``."""
     return tuple(path for path in AT_START if attrgetter(path)(running) != attrgetter(path)(wanted))
+
+
+def _guardrails(value: object) -> object:
+    """Entries as ``GuardrailConfig``, imported where there is one: it weighs 0.8 MiB."""
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected tables [[guardrail]]")  # noqa: TRY004  pydantic's word for a mistake
+    if not value:
+        return ()
+    from gpuwarden.config_guardrails import GuardrailConfig
+
+    entries = []
+    for number, entry in enumerate(value):
+        try:
+            entries.append(GuardrailConfig.model_validate(entry))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, (number, *first["loc"])))
+            raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+    names = [entry.name for entry in entries]
+    if len(set(names)) != len(names):
+        raise ValueError("a name stands twice")
+    return tuple(entries)
 
 
 class Config(Section):
@@ -341,7 +368,14 @@ class Config(Section):
     fleet: FleetConfig = FleetConfig()
     placement: dict[str, PlacementConfig] = Field(default_factory=dict, max_length=64)
     """By group of nodes (``fleet.group``)."""
+    rollback: RollbackConfig = RollbackConfig()
     rules: Rules = Rules()
     default: DefaultPolicy = DefaultPolicy()
     tenant: tuple[TenantPolicy, ...] = ()
     service: tuple[ServiceConfig, ...] = ()
+    if TYPE_CHECKING:
+        guardrail: tuple[GuardrailConfig, ...] = ()
+    else:
+        guardrail: Annotated[
+            tuple[Any, ...], BeforeValidator(_guardrails), Field(max_length=256)
+        ] = ()

@@ -3,10 +3,15 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gpuwarden.config_addresses import DatabaseAddress, ListenAddress, OptionalListen, PolicyKey
+from gpuwarden.config_drift import DriftConfig
+from gpuwarden.config_evaluation import EvaluationConfig
+from gpuwarden.config_guardrails import GuardrailConfig
 from gpuwarden.config_oncall import OncallConfig
+from gpuwarden.config_ramp import RampConfig
+from gpuwarden.config_retrain import RetrainConfig
 from gpuwarden.config_types import Ratio, Seconds, Section
 
 AGGREGATOR_PATH = Path("/etc/gpuwarden/aggregator.toml")
@@ -154,3 +159,20 @@ class AggregatorConfig(Section):
     oncall: OncallConfig = OncallConfig()
     """Who is told of what befalls the fleet as a whole; as at a node."""
     policy: PolicyConfig = PolicyConfig()
+    rollout: RampConfig = RampConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    retrain: tuple[RetrainConfig, ...] = Field(default=(), max_length=64)
+    """When models are to be trained again, and who is asked."""
+    drift: DriftConfig = DriftConfig()
+    guardrail: tuple[GuardrailConfig, ...] = Field(default=(), max_length=256)
+    """Red lines of services, judged on what all nodes say together; the default pack is in force without any."""
+
+    @model_validator(mode="after")
+    def _once(self) -> "AggregatorConfig":
+        names = [each.name for each in self.guardrail]
+        if len(set(names)) != len(names):
+            raise ValueError("guardrail: a name stands twice")
+        services = [each.service for each in self.retrain]
+        if len(set(services)) != len(services):
+            raise ValueError("retrain: a service stands twice")
+        return self

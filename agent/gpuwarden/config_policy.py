@@ -43,6 +43,7 @@ SETTABLE: Mapping[str, str] = {
     "oncall": _TOLD,
     "fault": MAY,
     "repair": MAY,
+    "rollback": _START,
     "repair.nvidia_smi": _RUNS,
     "repair.systemctl": _RUNS,
     "repair.services": _RUNS,
@@ -58,6 +59,7 @@ SETTABLE: Mapping[str, str] = {
     "tenant": MAY,
     "placement": MAY,
     "service": "what an agent asks over the network is said on its host",
+    "guardrail": _START,
 }
 """By dotted path, the longest that fits: empty for what may be said, else why not."""
 

@@ -27,6 +27,8 @@ class Rules(BaseModel):
     locked: Rule = Rule()
     sight: Rule = Rule()
     slo: Rule = Rule()
+    neighbour: Rule = Rule(mode="observe")
+    """Reports until the operator says ``enforce``: growth within one's quota is weak evidence against anybody."""
     limits: Rule = Rule()
     tombstone: Rule = Rule()
     labels: Rule = Rule()
@@ -55,3 +57,4 @@ class Rules(BaseModel):
     fault: Rule = Rule()
     repair: Rule = Rule()
     probe: Rule = Rule()
+    rollback: Rule = Rule()

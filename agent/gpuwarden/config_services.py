@@ -1,6 +1,6 @@
 """``[[service]]``: what a protected service promises, how it is asked whether it is well, what may be done."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -54,12 +54,52 @@ class ProbeConfig(Section):
         return self
 
 
+PLAIN_HISTOGRAM = "http_request_duration_seconds"
+_METRIC = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"
+
+
+class SeriesConfig(Section):
+    """One series of a service's page, where it is called otherwise than by servers that are known."""
+
+    name: str = Field(max_length=128, pattern=r"^([a-z_0-9]+|custom\.[A-Za-z0-9_:.]+)$")
+    """A known series, or ``custom.NAME``."""
+    metric: str = Field(max_length=200, pattern=_METRIC)
+    """Of a histogram its name without ``_bucket``."""
+    kind: Literal["count", "level", "spread"] | None = None
+    """Of a custom series."""
+    scale: float = Field(default=1.0, gt=0, le=1e12)
+    """Times this the metric has the series' unit: 0.001 of milliseconds."""
+    labels: dict[str, str] = Field(default_factory=dict, max_length=8)
+    """Only lines with these labels; values are shell patterns (``code = "5??"``)."""
+
+    @model_validator(mode="after")
+    def _known(self) -> "SeriesConfig":
+        if self.name.startswith("custom."):
+            if self.kind is None:
+                raise ValueError("expected kind: count, level or spread")
+            return self
+        # Imported where there is one to look at: most nodes have none.
+        from gpuwarden.evaluate.fast.series import KNOWN
+
+        if self.name not in KNOWN:
+            raise ValueError(f"expected custom.NAME or one of {', '.join(sorted(KNOWN))}")
+        if self.kind is not None and self.kind != KNOWN[self.name].kind:
+            raise ValueError(f"{self.name} is a {KNOWN[self.name].kind}")
+        return self
+
+
 class ServiceConfig(Section):
     """A protected service: its objective, read from its own Prometheus histogram at ``url``, and its probe."""
 
     name: str = Field(min_length=1, max_length=128)
     url: LoopbackUrl | None = None
-    histogram: str = Field(default="http_request_duration_seconds", max_length=200)
+    histogram: str = Field(default=PLAIN_HISTOGRAM, max_length=200)
+    """Of its latency. By default what vLLM, Triton, TGI, TorchServe and BentoML call it is found as well."""
+    series: tuple[SeriesConfig, ...] = Field(default=(), max_length=64)
+    confidence_min: float = Field(default=0.5, ge=0, le=1)
+    """Predictions its client tells with less confidence are low (guardrail ``low-confidence``)."""
+    review_per_min: float = Field(default=6.0, ge=0, le=6000)
+    """So many predictions a minute of each node go to the aggregator's queue for people; 0: none."""
     p99_max_s: Seconds = 0.5
     every_s: Seconds = 0.25
     window_s: Seconds = 2.0

@@ -28,7 +28,7 @@ from gpuwarden.model.tenant import HostLimits
 from gpuwarden.model.views import KernelView, ProbeView
 from gpuwarden.ports_host import Host, Senses
 from gpuwarden.ports_oncall import Pager
-from gpuwarden.ports_operator import Commands, Cordons
+from gpuwarden.ports_operator import Commands, Cordons, Versions
 
 
 class Probe(Protocol):
@@ -397,3 +397,4 @@ class Ports:
     tenant_of: Callable[[ProcessFacts], TenantId]
     """Names the tenant of a process."""
     leave: Callable[[float], Leave] = no_fleet  # what the fleet lets this node do at a time
+    versions: Versions | None = None

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from gpuwarden.model.action import Target
 from gpuwarden.model.audit import Audited
 from gpuwarden.model.command import Answer, Command
+from gpuwarden.model.ids import TenantId
 from gpuwarden.model.repair import Subject
+from gpuwarden.model.rollback import Recorded
 
 
 class Cordons(Protocol):
@@ -40,4 +43,32 @@ class Commands(Protocol):
 
     def answer(self, answers: Sequence[Answer]) -> None:
         """Tell whoever asked; those who wait no longer are passed over."""
+        ...
+
+
+class Versions(Protocol):
+    """What ran here under a service's name, with everything that it takes to start it again."""
+
+    def follow(
+        self,
+        replicas: Mapping[TenantId, str],
+        wells: Mapping[str, bool | None],
+        now: float,
+        wall: float,
+    ) -> None:
+        """Who carries which service now, and whether each service holds what it promises (None: nobody
+        knows). Recorded in the background; never blocks."""
+        ...
+
+    def known(self) -> Sequence[Recorded]:
+        """Of the services that are carried now; never blocks."""
+        ...
+
+    def roll_back(
+        self, target: Target, service: str, place: str, version: str, *, has_room: bool
+    ) -> Mapping[str, str]:
+        """Start the recorded version in the place of what runs there now and prove it well. When this returns it
+        runs; when it raises, what ran before runs on, or the words say that it does not. The same again finishes
+        what an agent that died has begun. ``has_room``: its device holds both at once. What was done, in words.
+        Blocks up to its deadline."""
         ...

@@ -15,7 +15,6 @@ from gpuwarden.adapters.cgroupfs import CgroupFs
 from gpuwarden.adapters.command_queue import CommandQueue
 from gpuwarden.adapters.cordon.make import make_cordons
 from gpuwarden.adapters.docker_client import DockerDoor
-from gpuwarden.adapters.evidence import EvidenceRoom
 from gpuwarden.adapters.host import PsutilHost
 from gpuwarden.adapters.kmsg.choose import kernel_log
 from gpuwarden.adapters.limiter import choose_limiter
@@ -23,7 +22,7 @@ from gpuwarden.adapters.limiter_audit import AuditedLimiter
 from gpuwarden.adapters.metrics_page import PageOptions
 from gpuwarden.adapters.metrics_server import MetricsServer
 from gpuwarden.adapters.node_api import NodeApi
-from gpuwarden.adapters.own_cost import OwnCost, cuda_words, give_back_start_up_memory
+from gpuwarden.adapters.own_cost import give_back_start_up_memory
 from gpuwarden.adapters.probe.parent import NvmlProbe
 from gpuwarden.adapters.procfs import ProcFs
 from gpuwarden.adapters.remedies import HostRemedies
@@ -35,6 +34,7 @@ from gpuwarden.adapters.services import ServiceWatch
 from gpuwarden.adapters.sinks.make import make_heartbeat, make_sinks
 from gpuwarden.adapters.surroundings import HostSenses
 from gpuwarden.adapters.tenancy import tenant_id
+from gpuwarden.adapters.version_keeper import VersionKeeper
 from gpuwarden.adapters.wakeups import Wakeups
 from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config import Config
@@ -42,7 +42,6 @@ from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
 from gpuwarden.fleet_entry import fleet_parts, under_policy
 from gpuwarden.log import configure_log, get_log
 from gpuwarden.model.fleet import no_fleet
-from gpuwarden.model.status import AgentInfo
 from gpuwarden.node.journal import FileJournal, Reading, read
 from gpuwarden.node.life import live
 from gpuwarden.node.loop import Node
@@ -50,15 +49,18 @@ from gpuwarden.node.notifier import Notifier, Outfit
 from gpuwarden.node.oncall_desk import OncallDesk
 from gpuwarden.node.recover import Recovered, recover, resume
 from gpuwarden.node.sent_log import SentLog
-from gpuwarden.node.status import Board, Sources
+from gpuwarden.node.status import Board
 from gpuwarden.node.steps import NoSteps
 from gpuwarden.node.workers import ThreadWorkers
 from gpuwarden.ports import KernelLog, Ports, Steps
 from gpuwarden.reload import Reloader
+from gpuwarden.wiring_disk import evidence_room, make_versions
+from gpuwarden.wiring_sources import no_sources, sources_of
 
 if TYPE_CHECKING:
     from gpuwarden.adapters.policy_keeper import PolicyKeeper
     from gpuwarden.fleet_wiring import FleetParts
+    from gpuwarden.services_wiring import ServiceParts
 
 EXIT_OK, EXIT_PROBLEM = 0, 1
 
@@ -76,6 +78,7 @@ class Parts:
     probe: NvmlProbe
     runtimes: HostRuntimes
     services: ServiceWatch
+    versions: VersionKeeper | None
     senses: HostSenses
     kernel_log: KernelLog
     workers: ThreadWorkers
@@ -86,15 +89,27 @@ class Parts:
     metrics: MetricsServer
     node: Node
     fleet: "FleetParts | None"
+    evaluation: "ServiceParts | None" = None
+
+    def evaluate(self) -> None:
+        """From now on what services say of themselves is gathered and judged."""
+        from gpuwarden.services_wiring import build_services
+
+        uplink = None if self.fleet is None else self.fleet.uplink
+        self.evaluation = build_services(self.cfg, self.board, self.services, self.clock, uplink)
 
     def close(self) -> None:
         """Readers first, then the journal, then the probe (politely)."""
+        if self.evaluation is not None:
+            self.evaluation.close()
         if self.fleet is not None:
             self.fleet.close()
         self.api.stop()
         self.commands.close()
         self.metrics.stop()
         self.services.close()
+        if self.versions is not None:
+            self.versions.close()
         self.senses.close()
         self.runtimes.close()
         self.kernel_log.close()
@@ -108,6 +123,9 @@ class Parts:
         self.probe.close()
         self.state_claim.release()
         self.claim.release()
+
+
+NO_THREADS = "no thread can be started: TasksMax of the unit, pids.max of its group or threads-max is too low"
 
 
 def run_agent(
@@ -136,6 +154,11 @@ def run_agent(
     except GpuwardenError as error:
         get_log().error("agent_cannot_start", reason=str(error))
         return EXIT_PROBLEM
+    except RuntimeError as error:
+        if "new thread" not in str(error):
+            raise
+        get_log().error("agent_cannot_start", reason=NO_THREADS)
+        return EXIT_PROBLEM
     reloader = Reloader(
         path=config_path,
         environ=environ,
@@ -148,7 +171,7 @@ def run_agent(
         loaded_wall=clock.wall(),
         policy=policy,
     )
-    parts.board.sources = _sources(parts, reloader)
+    parts.board.sources = sources_of(parts, reloader)
     wakeups = Wakeups(
         (
             parts.probe.filenos,
@@ -162,6 +185,10 @@ def run_agent(
         )
     )
     wakeups.catch_signals()
+    if cfg.service:
+        parts.evaluate()
+    else:
+        parts.services.on_carried = parts.evaluate
     parts.metrics.start()
     parts.api.start()
     if parts.fleet is not None:
@@ -207,6 +234,7 @@ def build(
     services = ServiceWatch(
         cfg.service, clock, DockerDoor(cfg.docker.host, cfg.docker.timeout_s, clock)
     )
+    versions = make_versions(cfg, clock)
     host = PsutilHost(cfg.sampling.host_every_s, cfg.agent.state_dir)
     senses = HostSenses(
         str(cfg.health.root),
@@ -224,7 +252,7 @@ def build(
         clock,
         socket.gethostname(),
     )
-    board = Board(sources=_no_sources())
+    board = Board(sources=no_sources())
     commands = CommandQueue(journal, clock)
     fleet = fleet_parts(cfg, board, commands, clock, policy)
     ports = Ports(
@@ -239,7 +267,7 @@ def build(
         kernel_log=kernel,
         journal=journal,
         pager=notifier,
-        remedies=HostRemedies(cfg.repair, clock, cfg.agent.state_dir, _evidence(cfg, clock)),
+        remedies=HostRemedies(cfg.repair, clock, cfg.agent.state_dir, evidence_room(cfg, clock)),
         cordons=make_cordons(cfg.cordon, clock, environ),
         commands=commands,
         status=AnnouncedStatus(board, get_log()),
@@ -248,6 +276,7 @@ def build(
         steps=steps or NoSteps(),
         tenant_of=tenant_id,
         leave=no_fleet if fleet is None else fleet.desk.leave,
+        versions=versions,
     )
     node = resume(
         cfg,
@@ -284,6 +313,7 @@ def build(
         probe=probe,
         runtimes=runtimes,
         services=services,
+        versions=versions,
         senses=senses,
         kernel_log=kernel,
         workers=workers,
@@ -307,17 +337,6 @@ def _outfit(cfg: Config, clock: Clock, environ: Mapping[str, str]) -> Outfit:
     )
 
 
-def _evidence(cfg: Config, clock: Clock) -> EvidenceRoom:
-    return EvidenceRoom(
-        folder=cfg.agent.state_dir / "evidence",
-        kernel_log=cfg.kmsg.path,
-        nvidia_smi=cfg.repair.nvidia_smi,
-        bug_report=cfg.repair.bug_report,
-        report_s=cfg.repair.evidence_s,
-        clock=clock,
-    )
-
-
 def _recover(cfg: Config) -> Recovered:
     reading = Reading()
     recovered = recover(read(cfg.agent.state_dir / "journal", reading))
@@ -329,72 +348,3 @@ def _recover(cfg: Config) -> Recovered:
     if reading.gaps:
         get_log().warning("journal_gaps", gaps=reading.gaps, records=reading.records)
     return recovered
-
-
-def _sources(parts: Parts, reloader: Reloader) -> Sources:
-    started = parts.clock.wall()
-    own_cost = OwnCost(parts.clock)
-
-    def agent() -> AgentInfo:
-        node = parts.node
-        fault = node.journal_fault
-        degraded = [f"{fault}: harm is withheld until it can"] if fault else []
-        if reloader.waiting:
-            settings = ", ".join(reloader.waiting)
-            degraded.append(f"the configuration has changed; a restart puts in force: {settings}")
-        degraded += [*parts.notifier.complaints, *(parts.fleet.complaints() if parts.fleet else ())]
-        return AgentInfo(
-            version=gpuwarden.__version__,
-            pid=os.getpid(),
-            mode=node.cfg.agent.mode,
-            started_wall=started,
-            boot_id=node.memory.boot_id,
-            config_ok=reloader.is_ok,
-            config_error=reloader.error,
-            config_loaded_wall=reloader.loaded_wall,
-            limiter=node.ports.limiter.name,
-            driver_version=parts.probe.driver_version,
-            nvml_version=parts.probe.nvml_version,
-            cuda_version=cuda_words(parts.probe.cuda_version),
-            journal_ok=not fault,
-            degraded=tuple(degraded),
-        )
-
-    def counters() -> Mapping[tuple[str, str], int]:
-        counts = {("errors", k): v for k, v in parts.node.observer.port_errors.items()}
-        counts["errors", "act"] = parts.node.actor.port_errors
-        counts["dropped", "commands"] = parts.commands.dropped
-        counts["dropped", "workers"] = parts.workers.dropped
-        counts["dropped", "journal"] = parts.journal.failures
-        counts["errors", "services"] = parts.services.failures
-        counts["errors", "senses"] = parts.senses.failures
-        counts["config_reloads", "accepted"] = reloader.accepted
-        counts["config_reloads", "rejected"] = reloader.rejected
-        counts.update((("api", k), v) for k, v in parts.api.counts().items())
-        counts.update((("metrics", k), v) for k, v in parts.metrics.counts().items())
-        counts.update(parts.notifier.counters())
-        counts.update(parts.probe.counters())
-        counts.update(parts.kernel_log.counters())
-        if parts.fleet is not None:
-            counts.update(parts.fleet.counters())
-        return counts
-
-    return Sources(
-        agent=lambda: reloader.told(agent()),
-        details=lambda: parts.probe.details,
-        counters=counters,
-        durations=lambda: {
-            **own_cost(),
-            **parts.probe.durations(),
-            **parts.node.durations,
-        },
-        oncall=lambda: parts.notifier.state,
-    )
-
-
-def _no_sources() -> Sources:
-    """Before the agent is whole there is nothing to tell."""
-    info = AgentInfo(
-        version=gpuwarden.__version__, pid=os.getpid(), mode="", started_wall=0.0, boot_id=""
-    )
-    return Sources(agent=lambda: info, details=dict, counters=dict, durations=dict)

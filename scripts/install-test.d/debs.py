@@ -18,6 +18,7 @@ class Debs:
     older: Path
     newer: Path
     """The agent's, with versions around the real one's."""
+    newer_aggregator: Path
 
     def at(self, folder: Path) -> Debs:
         """The same where all of them lie in one folder elsewhere."""
@@ -34,14 +35,19 @@ def found(dist: Path, pattern: str) -> Path:
     return files[0]
 
 
-def debs(dist: Path, folder: Path) -> Debs:
+def debs(dist: Path, folder: Path, *, is_agents_alone: bool = False) -> Debs:
+    """``is_agents_alone``: nobody upgrades the aggregator, and to pack it anew would take its time."""
     agent = found(dist, "gpuwarden_*_amd64.deb")
+    aggregator = found(dist, "gpuwarden-aggregator_*_amd64.deb")
     version = _field(agent, "Version")
     return Debs(
         agent=agent,
-        aggregator=found(dist, "gpuwarden-aggregator_*_amd64.deb"),
+        aggregator=aggregator,
         older=renamed(agent, f"0.0.1~{version}", folder),
         newer=renamed(agent, f"{version}+newer", folder),
+        newer_aggregator=aggregator
+        if is_agents_alone
+        else renamed(aggregator, f"{version}+newer", folder),
     )
 
 

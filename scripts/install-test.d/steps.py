@@ -75,6 +75,9 @@ class Steps:
         Console(width=None if sys.stdout.isatty() else 160).print(table)
         failed = sum(not step.is_ok for step in self.done)
         total = sum(step.seconds for step in self.done)
+        for step in self.done:
+            if not step.is_ok:
+                print(f"FAILED: {step.where}: {step.what}: {step.detail}")
         print(f"{len(self.done)} steps, {failed} failed, {total:.0f} s")
 
 

@@ -159,7 +159,10 @@ def main() -> None:
         )
     else:
         example = (tree / "etc/gpuwarden/aggregator.toml").read_text(encoding="utf-8")
-        rest = "The daemon of a fleet: it takes what nodes tell, and gives leave for harm."
+        rest = (
+            "The daemon of a fleet: it takes what nodes tell, and gives leave for harm. systemctl reload"
+            " gpuwarden-aggregator reads the configuration again; a bad one changes nothing."
+        )
         put(
             man / "man8/gpuwarden-aggregator.8.gz",
             daemon("aggregator", version, "the daemon of a fleet of GPU hosts", rest),

@@ -25,6 +25,7 @@ class FakeCri(RuntimeServiceServicer):
     """Pods and containers by id. ``calls`` is what was asked to change them.
 
     ``answers_as``: the id every status is about. ``is_deaf``: a stop is taken and does nothing.
+    ``loses_shim``: a stop fails, as where the shim dies with its container.
     ``late``: how many times a stopped container is still told to run.
     ``hangs``: cleared, nothing is answered before it is set; ``is_asked`` tells that somebody waits.
     ``padding``: bytes beside each status.
@@ -38,6 +39,7 @@ class FakeCri(RuntimeServiceServicer):
         self.answers_as = ""
         self.info: str | None = None
         self.is_deaf = False
+        self.loses_shim = False
         self.late = 0
         self.hangs = threading.Event()
         self.hangs.set()
@@ -101,6 +103,10 @@ class FakeCri(RuntimeServiceServicer):
         self.calls.append(f"stop {request.container_id} {request.timeout}")
         if not (self.is_deaf or self.late):
             self.containers[request.container_id].state = pb.CONTAINER_EXITED
+        if self.loses_shim:
+            context.abort(
+                grpc.StatusCode.UNKNOWN, "failed to stop container: ttrpc: closed: unknown"
+            )
         return pb.StopContainerResponse()
 
     def ListPodSandbox(

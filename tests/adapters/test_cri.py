@@ -102,6 +102,18 @@ def test_a_runtime_may_hear_of_the_end_a_moment_later(runtime: Cri, cri: FakeCri
     assert (cri.late, cri.calls) == (0, [f"stop {A} 0"])
 
 
+def test_a_stop_that_fails_because_it_is_over_is_done(runtime: Cri, cri: FakeCri) -> None:
+    cri.loses_shim, cri.late = True, 3
+    runtime.stop(TARGET, 0)
+    assert (cri.late, cri.calls) == (0, [f"stop {A} 0"])
+
+
+def test_a_stop_that_fails_and_does_nothing_is_told(path: str, cri: FakeCri) -> None:
+    cri.loses_shim = cri.is_deaf = True
+    with pytest.raises(Unavailable, match="StopContainer: failed to stop container: ttrpc"):
+        runtime_at(path, timeout_s=0.5).stop(TARGET, 0)
+
+
 def test_what_has_ended_is_not_stopped_again(runtime: Cri, cri: FakeCri) -> None:
     cri.containers[A].state = pb.CONTAINER_EXITED
     runtime.stop(TARGET, 0)

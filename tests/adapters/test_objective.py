@@ -5,11 +5,12 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 
-from gpuwarden.adapters.histogram import LINES_MAX, Reading, parse, percentile
 from gpuwarden.adapters.objective import Objective
+from gpuwarden.adapters.service_page import PageReading
+from gpuwarden.adapters.service_series import PageSeries
 from gpuwarden.config_services import ServiceConfig
+from gpuwarden.evaluate.fast.histogram import Cumulative
 from gpuwarden.model.snapshot import Health
 
 INF = float("inf")
@@ -17,11 +18,15 @@ CFG = ServiceConfig(name="risk", url="http://127.0.0.1:1/metrics")
 """Limit 0.5 s, enter after 0.5 s, leave after 1 s, stalled after 1 s, window 2 s."""
 
 
-def reading(at: float, fast: float, slow: float = 0.0, in_flight: float | None = 1.0) -> Reading:
+def reading(
+    at: float, fast: float, slow: float = 0.0, in_flight: float | None = 1.0
+) -> PageReading:
     """So many requests finished in 0.1 s and in 2 s since the service started."""
-    total = fast + slow
-    buckets = ((0.1, fast), (0.5, fast), (2.0, total), (INF, total))
-    return Reading(at=at, buckets=buckets, in_flight=in_flight)
+    spread = Cumulative(
+        bounds=(0.1, 0.5, 2.0, INF), counts=(fast, fast, fast + slow, fast + slow), total=None
+    )
+    levels = {} if in_flight is None else {"in_flight": in_flight}
+    return PageReading(at=at, spreads={"latency_s": spread}, levels=levels)
 
 
 class Feed:
@@ -32,6 +37,7 @@ class Feed:
         self.fast = 0.0
         self.slow = 0.0
         self.objective = Objective(CFG, self.at)
+        self.series = PageSeries("risk")
 
     def go(
         self, steps: int, *, fast: int = 0, slow: int = 0, in_flight: float | None = 1.0
@@ -42,7 +48,9 @@ class Feed:
             self.at += 0.25
             self.fast += fast
             self.slow += slow
-            self.objective.read(reading(self.at, self.fast, self.slow, in_flight))
+            window = self.series.look(reading(self.at, self.fast, self.slow, in_flight))
+            if window is not None:
+                self.objective.read(window)
             seen.append(self.objective.state.health)
         return seen
 
@@ -68,6 +76,31 @@ def test_red_after_enter_s_and_green_again_after_leave_s() -> None:
     assert set(seen[back:]) == {Health.GREEN}
     assert (back + 1) * 0.25 >= CFG.leave_s + CFG.window_s
     assert feed.objective.state.since > since
+
+
+def test_since_when_it_is_late_is_known_where_it_was_seen_to_be_well_before() -> None:
+    feed = Feed()
+    feed.go(8, fast=10)
+    assert feed.objective.state.late_since is None
+    feed.go(1, slow=10)
+    late_since = feed.at
+    feed.go(4, slow=10)
+    state = feed.objective.state
+    assert (state.health, state.late_since) == (Health.RED, late_since)
+    assert state.since > late_since
+    feed.go(24, fast=10)
+    assert feed.objective.state.late_since is None
+
+
+@pytest.mark.parametrize("is_missed", [False, True])
+def test_since_when_it_is_late_is_not_known_where_nobody_saw_it_begin(is_missed: bool) -> None:
+    feed = Feed()
+    if is_missed:
+        feed.go(8, fast=10)
+        feed.objective.miss(feed.at)
+    feed.go(6, slow=10)
+    assert feed.objective.state.health is Health.RED
+    assert feed.objective.state.late_since is None
 
 
 def test_one_slow_reading_convicts_nobody() -> None:
@@ -116,6 +149,7 @@ def test_a_red_service_that_does_not_tell_what_is_in_flight_stays_red() -> None:
 def test_a_miss_is_unknown_at_once_and_green_is_earned_again() -> None:
     feed = Feed()
     feed.go(8, fast=10)
+    feed.series.miss()
     assert feed.objective.miss(feed.at)
     assert feed.objective.state.health is Health.UNKNOWN
     assert not feed.objective.miss(feed.at)
@@ -147,65 +181,3 @@ def test_health_moves_only_on_evidence_that_has_lasted(
     changes = [at for at, (old, new) in zip(times[1:], pairwise(seen), strict=True) if new != old]
     for first, second in pairwise(changes):
         assert second - first >= min(CFG.enter_s, CFG.leave_s)
-
-
-def page(*, with_gauge: bool = True) -> str:
-    registry = CollectorRegistry()
-    latency = Histogram(
-        "http_request_duration_seconds", "d", ["path"], registry=registry, buckets=(0.1, 1)
-    )
-    latency.labels("/a").observe(0.05)
-    latency.labels("/b").observe(0.5)
-    latency.labels("/b").observe(5)
-    if with_gauge:
-        Gauge("http_requests_in_flight", "g", registry=registry).set(2)
-    Gauge("other", "x" * 1000, registry=registry).set(1)
-    return generate_latest(registry).decode()
-
-
-def test_a_page_of_the_usual_library() -> None:
-    read = parse(page(), "http_request_duration_seconds", 7.0)
-    assert read == Reading(at=7.0, buckets=((0.1, 1), (1.0, 2), (INF, 3)), in_flight=2)
-    assert read.count == 3
-    assert parse(page(with_gauge=False), "http_request_duration_seconds", 7.0) == Reading(
-        at=7.0, buckets=read.buckets, in_flight=None
-    )
-    assert parse(page(), "another_histogram", 7.0) is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        'h_bucket{le="x"} 1',
-        'h_bucket{le="1"} nan',
-        'h_bucket{le="1"} -5',
-        'h_bucket{le="1"} +Inf',
-        'h_bucket{le="nan"} 1',
-        'h_bucket{le="1" 5',
-        "h_bucket{",
-        'h_bucket{le="1"}',
-        "h_in_flight -1",
-        'h_bucket{le="1"} 1\n' * (LINES_MAX + 1),
-    ],
-)
-def test_a_hostile_page_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        parse(text, "h", 0.0)
-
-
-@given(st.text(st.characters(codec="utf-8"), max_size=200))
-def test_no_page_raises_anything_else(text: str) -> None:
-    for each in (text, f"h_bucket{text}", f'h_bucket{{le="{text}"}} 1', f"h_in_flight {text}"):
-        try:
-            parse(each, "h", 0.0)
-        except ValueError:
-            continue
-
-
-def test_percentile_is_that_of_what_came_between() -> None:
-    before = reading(0, fast=1000)
-    after = reading(2, fast=1099, slow=1)
-    assert percentile(before, after, 0.5) == pytest.approx(0.05, abs=0.01)
-    assert percentile(before, after, 0.999) == pytest.approx(1.85, abs=0.1)
-    assert percentile(before, before, 0.99) is None
-    assert percentile(after, before, 0.99) is None

@@ -428,9 +428,11 @@ def test_facts_of_a_device_that_is_not_seen_are_withdrawn(host: SimHost) -> None
         view = seat.until_seen(3)
         device = device_at(view, 0).id
         seat.until(lambda _: device in seat.probe.details)
+        told = seat.probe.details
         host.control("lose", device=0)
         seat.until(lambda v: device_at(v, 0).sight is Sight.LOST)
         assert device not in seat.probe.details
+        assert device in told  # others still read what they were given
 
 
 def test_closing_leaves_no_child(host: SimHost) -> None:

@@ -19,6 +19,7 @@ from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.model.fleet import Identity, Role
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1 import node_pb2 as node
+from gpuwarden.wire.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetQueryServiceStub, FleetServiceStub
 
 WAIT_S = 20.0
@@ -98,6 +99,9 @@ class Centre:
     def query(self, role: Role = Role.ADMIN) -> Any:
         return FleetQueryServiceStub(self.channel(self.credentials(role, "somebody")))
 
+    def evaluation(self, role: Role = Role.OPERATOR) -> Any:
+        return EvaluationServiceStub(self.channel(self.credentials(role, "somebody")))
+
     def line(self, name: str, **hello: Any) -> Line:
         """A node's stream that has said hello."""
         return Line(self.channel(self.credentials(Role.NODE, name)), name, **hello)
@@ -116,6 +120,7 @@ class Line:
         threading.Thread(target=self._read, daemon=True).start()
         self.directives: list[pb.Directive] = []
         self.events_upto = -1
+        self.windows_upto = self.reviews_upto = 0
         self.details = ""
 
     def _requests(self) -> Iterator[pb.AttendRequest]:
@@ -147,6 +152,8 @@ class Line:
             self.directives.append(response.directive)
         if response.HasField("ack"):
             self.events_upto = response.ack.events_upto
+            self.windows_upto = response.ack.windows_upto
+            self.reviews_upto = response.ack.reviews_upto
         return response
 
     def until_acked(self, events_upto: int) -> None:

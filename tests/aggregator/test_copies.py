@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from gpuwarden.aggregator import copies, store_sqlite, store_sqlite_schema
+from gpuwarden.aggregator.opening import open_store
 from gpuwarden.aggregator.store import EPOCHS_PER_RESTORE, Entry, Spent, Store, first_broken
 from gpuwarden.aggregator.store_postgres import PostgresStore
 from gpuwarden.aggregator.store_postgres_schema import SCRIPTS
 from gpuwarden.aggregator.store_sqlite import SqliteStore
-from gpuwarden.aggregator.wiring import open_store
 from gpuwarden.cli import main
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import Refused, Unavailable
@@ -170,6 +171,24 @@ def test_what_was_there_before_is_kept(tmp_path: Path) -> None:
     store = open_store(one, {})
     assert len(store.audit_lines(0, 9)) == 2
     store.close()
+
+
+@pytest.mark.root
+def test_what_root_restores_is_the_aggregators_users(tmp_path: Path) -> None:
+    """Under systemd it has a user of its own, and root restores."""
+    one = cfg(tmp_path / "one")
+    store = open_store(one, {})
+    filled(store)
+    store.close()
+    copies.backup(one, {}, tmp_path / "copy")
+    folder = one.aggregator.state_dir
+    for each in folder.iterdir():
+        each.unlink()
+    os.chown(folder, 12345, 12346)
+    copies.restore(one, {}, tmp_path / "copy", wall=WALL, who="root")
+    owners = {each.name: (each.stat().st_uid, each.stat().st_gid) for each in folder.iterdir()}
+    assert owners
+    assert set(owners.values()) == {(12345, 12346)}, owners
 
 
 @pytest.mark.postgres

@@ -41,7 +41,7 @@ def started(count: int) -> tuple[Fleet, SimClock, Told]:
         clock,
         fleet(count),
         OwnLead(1),
-        lambda now, wall: (),
+        lambda wall: (),
         told.append,
         FleetOncall(ListPager()),
     )

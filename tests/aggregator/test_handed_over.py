@@ -19,10 +19,11 @@ from gpuwarden.clock import SystemClock
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.model.ids import IncidentId
-from gpuwarden.model.oncall import Page
+from gpuwarden.model.oncall import Book, Matcher, Page, Reason
 from gpuwarden.node.notifier import Notifier, Outfit
 from gpuwarden.node.page_desk import PageDesk
 from gpuwarden.node.sent_log import SentLog
+from gpuwarden.policy.notify import people
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1 import node_pb2 as node_pb
 from tests.adapters.receiver import Receiver, answer
@@ -292,3 +293,38 @@ def test_a_certificate_that_is_not_renewed_is_told(tmp_path: Path) -> None:
         said = far.requests[0].json()
         assert said["severity"] == "warning"
         assert "1 node has not renewed their certificate (0 run out): n1" in said["summary"]
+
+
+def test_what_is_silenced_on_its_node_after_it_was_told_is_not_told_again_by_the_centre(
+    tmp_path: Path,
+) -> None:
+    with fleet(tmp_path) as (centre, far, here, near):
+        here.page()
+        far.wait(1)
+        notifier = centre.parts.paging.reign.notifier
+        assert notifier is not None
+        until_wall = SystemClock().wall() + 3600
+        here.notifier.change(lambda _cfg, book, wall: silenced(book, wall, until_wall))
+        eventually(lambda: _held(centre) is Reason.SILENCED, "the centre holds it back")
+        (silence,) = notifier.book.silences.values()
+        assert silence.author == "n1"
+        assert silence.reason.endswith("of kim: we know")
+        assert silence.until_wall == until_wall
+        here.notifier.change(lambda _cfg, book, _wall: replace(book, silences={}))
+        eventually(lambda: _held(centre) is None, "it counts again")
+        assert notifier.book.silences == {}
+        assert len(far.requests) == 1
+        assert near.requests == []
+
+
+def silenced(book: Book, wall: float, until_wall: float) -> Book:
+    matcher = Matcher(incident=IncidentId("inc-1"))
+    fresh, _ = people.silenced(
+        book, matcher, author="kim", reason="we know", wall=wall, until_wall=until_wall
+    )
+    return fresh
+
+
+def _held(centre: Centre) -> Reason | None:
+    notifier = centre.parts.paging.reign.notifier
+    return None if notifier is None else notifier.book.entries[IncidentId("n1/inc-1")].held

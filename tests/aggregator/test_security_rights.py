@@ -13,7 +13,14 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from gpuwarden.model.fleet import Identity, Role
 from gpuwarden.policy.fleet.rights import AT_A_NODE, AT_THE_AGGREGATOR, may
-from gpuwarden.wire.v1 import fleet_pb2, node_pb2, policy_pb2
+from gpuwarden.wire.v1 import (
+    drift_pb2,
+    evaluation_pb2,
+    fleet_pb2,
+    node_pb2,
+    policy_pb2,
+    rollout_pb2,
+)
 from tests.aggregator.centre import Centre
 
 LOOK, ACT = {"viewer", "operator", "admin"}, {"operator", "admin"}
@@ -34,6 +41,26 @@ EXPECTED: dict[str, set[str]] = {
     "PolicyService/PublishPolicy": {"admin"},
     "PolicyService/RollBackPolicy": ACT,
     "PolicyService/SteerRollout": ACT,
+    "RolloutService/RollBack": ACT,
+    "RolloutService/Rollouts": LOOK,
+    "RolloutService/StartRollout": ACT,
+    "RolloutService/SteerRamp": ACT,
+    "RolloutService/CreateExperiment": ACT,
+    "RolloutService/Experiments": LOOK,
+    "RolloutService/FreezeShares": ACT,
+    "RolloutService/ReleaseExperiment": {"admin"},
+    "RolloutService/TrafficShares": LOOK,
+    "RolloutService/SetShares": ACT,
+    "EvaluationService/Services": LOOK,
+    "EvaluationService/ServiceStatus": LOOK,
+    "EvaluationService/ServiceReport": LOOK,
+    "EvaluationService/Gate": LOOK,
+    "EvaluationService/WatchServices": LOOK,
+    "EvaluationService/SubmitLabels": ACT,
+    "DriftService/ServiceDrift": LOOK,
+    "DriftService/Profiles": LOOK,
+    "DriftService/PutProfile": ACT,
+    "DriftService/DropProfile": ACT,
 }
 """Written out once more, by hand: a slip in the table is seen."""
 PREFIX = "/gpuwarden.wire.v1."
@@ -52,7 +79,11 @@ def methods(*services: ServiceDescriptor) -> set[str]:
 def test_every_method_has_its_row() -> None:
     services = fleet_pb2.DESCRIPTOR.services_by_name
     policies = policy_pb2.DESCRIPTOR.services_by_name["PolicyService"]
-    served = methods(services["FleetService"], services["FleetQueryService"], policies)
+    evaluation = evaluation_pb2.DESCRIPTOR.services_by_name["EvaluationService"]
+    rollouts = rollout_pb2.DESCRIPTOR.services_by_name["RolloutService"]
+    fleet = (services["FleetService"], services["FleetQueryService"])
+    drift = drift_pb2.DESCRIPTOR.services_by_name["DriftService"]
+    served = methods(*fleet, policies, rollouts, evaluation, drift)
     assert {name for name in AT_THE_AGGREGATOR if name.startswith(PREFIX)} == served
     own = methods(node_pb2.DESCRIPTOR.services_by_name["NodeService"])
     assert own - AT_A_NODE.keys() == {f"{PREFIX}NodeService/Command"}
@@ -83,7 +114,7 @@ def test_the_server_does_as_the_table_says(centre: Centre, role: Role) -> None:
 
 def _code(channel: grpc.Channel, method: str) -> grpc.StatusCode:
     """How a call with an empty request ends; a stream is left after its first answer."""
-    is_stream = method.endswith(("Attend", "WatchFleet"))
+    is_stream = method.endswith(("Attend", "WatchFleet", "WatchServices"))
     make: Any = channel.stream_stream if method.endswith("Attend") else channel.unary_stream
     try:
         if not is_stream:

@@ -410,3 +410,16 @@ def test_who_stops_waiting_does_not_stop_the_rest(store: Store) -> None:
     worker.do(lambda s: s.audit(WALL, "alice", "c", "")).result(10)
     assert [line.what for line in store.audit_lines(0, 9)] == ["b", "c"]
     worker.stop()
+
+
+@pytest.mark.parametrize("kind", [SqliteStore, PostgresStore])
+def test_no_two_parts_of_a_store_call_different_things_by_one_name(kind: type) -> None:
+    """A store is made of parts; of two with one name the first would be asked for the second's work."""
+    owners: dict[str, list[str]] = {}
+    for part in kind.__mro__[1:-1]:
+        for name, thing in vars(part).items():
+            if callable(thing) and not name.startswith("__"):
+                owners.setdefault(name, []).append(part.__name__)
+    said_by_the_store = set(vars(kind))
+    doubled = {n: o for n, o in owners.items() if len(o) > 1 and n not in said_by_the_store}
+    assert doubled == {}

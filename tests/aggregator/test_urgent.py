@@ -198,7 +198,7 @@ def test_every_wish_is_answered_though_a_commit_was_held_and_no_tick_is_due(desk
         desk.clock,
         fleet(GROUP),
         OwnLead(desk.worker.do(lambda store: store.next_epoch()).result(WAIT_S)),
-        lambda now, wall: (),
+        lambda wall: (),
         tell,
         FleetOncall(ListPager()),
     )

@@ -28,6 +28,7 @@ from gpuwarden.node.journal import FileJournal
 from tests import sample_view
 from tests.adapters.node_socket import run_folder, serving
 from tests.adapters.view_board import Board
+from tests.aggregator.centre import Centre
 from tests.commands.cli_run import AWAY, run
 
 WORD = "PLANTED"
@@ -88,8 +89,10 @@ command = ["/bin/true", "{WORD}argument",
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(given))
     monkeypatch.setattr(bundle_parts, "ENVIRONMENT_FILE", tmp_path / "default")
     (tmp_path / "default").write_text(f"# {WORD}comment\nHTTPS_PROXY=http://u:{WORD}@p:1\n")
-    monkeypatch.setattr(bundle_parts, "_said", tool)
-    monkeypatch.setattr(bundle_parts, "_page", lambda listen: f'x{{secret="{WORD}label"}} 1\n')
+    monkeypatch.setattr(bundle_parts, "said", tool)
+    monkeypatch.setattr(
+        bundle_parts, "metrics_page", lambda listen: f'x{{secret="{WORD}label"}} 1\n'
+    )
     return tmp_path
 
 
@@ -245,3 +248,45 @@ def test_environment_names_only() -> None:
     assert environment_names("A=1\nexport B='x y'\n#C=2\n") == f"A={HIDDEN}\nB={HIDDEN}\n"
     said = hide_environment('Environment=A=1 "B=x y"\nType=notify')
     assert said == f"Environment=A={HIDDEN} B={HIDDEN}\nType=notify"
+
+
+# --- of an aggregator ---
+
+
+def test_an_aggregators_bundle_holds_its_fleet_and_no_secret(tmp_path: Path) -> None:
+    with Centre(tmp_path / "state", aggregator={"metrics_listen": "none"}) as centre:
+        config = tmp_path / "aggregator.toml"
+        (tmp_path / "aggregator.d").mkdir()
+        (tmp_path / "aggregator.d" / "50.toml").write_text(
+            f'[[oncall.webhook]]\nurl = "file:{tmp_path}/hook"\n'
+        )
+        (tmp_path / "hook").write_text(f"https://hooks.example/page/{WORD}/x\n")
+        (tmp_path / "credentials").mkdir()
+        (tmp_path / "credentials" / "pd").write_text(f"{WORD}-key\n")
+        config.write_text(
+            f'[aggregator]\nlisten = "{centre.address}"\nmetrics_listen = "none"\n'
+            f'state_dir = "{tmp_path}/state"\n# token = "{WORD}comment"\n'
+        )
+        line = centre.line("gpu-1")
+        line.next()
+        done = run("aggregator", "support-bundle", "-c", str(config), str(tmp_path / "b.tar.gz"))
+        assert done.exit_code == 0, done.output
+        key = next((tmp_path / "state" / "pki").rglob("*key*")).read_text().splitlines()[1]
+    files = inside(tmp_path / "b.tar.gz")
+    assert {"config/aggregator.toml", "config/aggregator.d/50.toml", "doctor.json"} <= files.keys()
+    assert "nodes.json" in files, files["manifest.json"]
+    assert "gpu-1" in files["nodes.json"]
+    assert json.loads(files["status.json"])["status"]["version"]
+    everything = "\n".join(files.values())
+    assert WORD not in everything
+    assert key not in everything
+
+
+def test_an_aggregator_that_is_down_has_a_bundle_all_the_same(tmp_path: Path) -> None:
+    config = tmp_path / "aggregator.toml"
+    config.write_text(f'[aggregator]\nlisten = "127.0.0.1:1"\nstate_dir = "{tmp_path}/none"\n')
+    done = run("aggregator", "support-bundle", "-c", str(config), str(tmp_path / "b.tar.gz"))
+    assert done.exit_code == 0, done.output
+    files = inside(tmp_path / "b.tar.gz")
+    assert "status.json" in json.loads(files["manifest.json"])["missing"]
+    assert "aggregator" in files["doctor.json"]

@@ -336,14 +336,27 @@ def test_docker_answers_are_not_trusted(
 
 
 def test_the_driver_that_is_not_there() -> None:
-    check = checks.check_driver("/nonexistent/libnvidia-ml.so.1")
+    check = checks.check_driver("/nonexistent/libnvidia-ml.so.1", 2)
     assert check.result is Result.FAILED
+    assert "(the PCI bus holds 2 GPUs)" in check.seen
     assert "cannot open shared object file" in check.seen
     assert "nvml.library" in check.fix
 
 
+@pytest.mark.parametrize(
+    ("gpus", "result"), [(0, Result.WARNING), (None, Result.FAILED), (1, Result.FAILED)]
+)
+def test_a_host_without_gpus_is_told_so_and_is_not_ill(
+    monkeypatch: pytest.MonkeyPatch, gpus: int | None, result: Result
+) -> None:
+    monkeypatch.setattr(checks, "_DRIVER_LIBRARY", "libnvidia-ml.so.absent")
+    check = checks.check_driver(None, gpus)
+    assert check.result is result
+    assert ("no GPUs: " in check.seen) is (gpus == 0)
+
+
 def test_a_library_that_is_no_driver() -> None:
-    check = checks.check_driver("libc.so.6")
+    check = checks.check_driver("libc.so.6", 0)
     assert check.result is Result.FAILED
     assert "its first call ended the process" in check.seen
 

@@ -106,7 +106,7 @@ def fault_of(words: list[str]) -> str:
         if isinstance(here, click.Group) and not word.startswith("-"):
             below = here.get_command(context, word)
             if below is None:
-                return "" if here.name == "aggregator" else f"no verb {word}"
+                return "" if here.invoke_without_command else f"no verb {word}"
             here = below
         elif word.startswith("-") and word not in ("-h", "--help", "--version"):
             names = {o for p in here.params for o in (*p.opts, *p.secondary_opts)}

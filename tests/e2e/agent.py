@@ -117,6 +117,8 @@ class Agent:
         self.configure(config)
         self._env = dict(os.environ if env is None else env)
         self._before = tuple(before)
+        self.code = ROOT / "agent"
+        """Of which the next start is; another version's may lie elsewhere."""
         self._process: subprocess.Popen[bytes] | None = None
         self._children: set[int] = set()
         self._log = folder / "agent.log"
@@ -138,7 +140,7 @@ class Agent:
 
     def launch(self) -> None:
         """Starts it; it may end by itself."""
-        environment = {**self._env, "PYTHONPATH": str(ROOT / "agent")}
+        environment = {**self._env, "PYTHONPATH": str(self.code)}
         command = [*self._before, sys.executable, "-m", "gpuwarden", "agent"]
         command += ["-c", str(self.path), "--log-format", "json"]
         with self._log.open("ab") as log:

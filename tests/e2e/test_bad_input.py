@@ -42,6 +42,19 @@ def evict_one(host: SimHost, agent: Agent) -> None:
     agent.until_closed(before + 1)
 
 
+# --- what a process needs ---
+
+NO_ROOM_FOR_A_STACK = ("prlimit", "--stack=70368744177664:unlimited")
+"""A stack of 64 TiB for each thread, which no machine has room for: none but the first can be started."""
+
+
+def test_without_threads_it_ends_and_says_what_to_raise(make_agent: MakeAgent) -> None:
+    agent = make_agent(before=NO_ROOM_FOR_A_STACK)
+    agent.launch()
+    assert agent.ended() == 1
+    assert "no thread can be started: TasksMax of the unit" in agent.log()
+
+
 # --- configuration ---
 
 

@@ -77,7 +77,7 @@ class Aggregator:
     def __init__(self, folder: Path, database: str) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.folder = folder
-        folder.mkdir()
+        folder.mkdir(parents=True)
         self._config = folder / "aggregator.toml"
         self._config.write_text(
             f'[aggregator]\nlisten = "{self.address}"\nmetrics_listen = "none"\nenrol_listen = "127.0.0.1:{free_port()}"\n'

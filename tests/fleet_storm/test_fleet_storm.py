@@ -1,4 +1,4 @@
-"""Reliability case 39: the aggregator dies, and every node comes back at once, without the jitter that agents have."""
+"""Reliability cases 4 and 39: every node comes back at once, without the jitter that agents have."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ from gpuwarden.model.fleet import Identity, Role
 from gpuwarden.sim.incident.daemon import free_port, with_our_code
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetQueryServiceStub
-from tests.aggregator.centre import sample
+from tests.aggregator.centre import event, incident, sample
 
 BACK_S = 60.0
 """Within this all have to be back."""
+RECOVERY_S = 600.0
+"""Within this all have to have told what they kept: ten minutes, for 5,000 nodes."""
+KEPT = 30
+"""Events of one node's four hours alone: ten incidents that opened, advanced and came to rest."""
 METHOD = "/gpuwarden.wire.v1.FleetService/Attend"
 OPTIONS = (
     ("grpc.ssl_target_name_override", AGGREGATOR_NAME),
@@ -156,3 +160,54 @@ def test_case_39_all_come_back_at_once_and_nobody_is_lost(tmp_path: Path, count:
         assert asyncio.run(all_back(them, count)) == {pb.NODE_STATE_HEALTHY: count}
         used_s = cpu_s(pid) - before_s
         sys.stdout.write(f"{count} nodes back for {used_s:.1f} CPU-s of the aggregator\n")
+
+
+async def tells(them: Fleet, name: str) -> None:
+    """A node that comes back with what it has kept, and stays until all of it is acknowledged."""
+    channel: Any = them.channel(them.nodes[name])  # the stubs are of the synchronous kind
+    call = channel.stream_stream(METHOD)()
+    hello = pb.Hello(schema_version=1, node=name, boot_id="b", log_id="l")
+    await call.write(pb.AttendRequest(hello=hello).SerializeToString())
+    kept = [event(n + 1, incident(f"inc-{n // 3}", summary=f"word {n % 3}")) for n in range(KEPT)]
+    for first in range(0, KEPT, 10):
+        batch = pb.Batch(events=kept[first : first + 10])
+        await call.write(pb.AttendRequest(batch=batch).SerializeToString())
+    newest = pb.Batch(samples=[sample()])  # of four hours of samples one is left
+    await call.write(pb.AttendRequest(batch=newest).SerializeToString())
+    while pb.AttendResponse.FromString(await call.read()).ack.events_upto < KEPT:
+        pass
+    call.cancel()
+    await channel.close(None)
+
+
+async def all_told(them: Fleet) -> int:
+    """How many incidents are open at the centre once everybody was acknowledged."""
+    await asyncio.wait_for(asyncio.gather(*(tells(them, name) for name in them.nodes)), RECOVERY_S)
+    async with them.channel(them.admin) as channel:
+        stub: Any = FleetQueryServiceStub(channel)
+        return int((await stub.Status(pb.StatusRequest(), timeout=BACK_S)).incidents_open)
+
+
+@pytest.mark.serial
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("count", [200, pytest.param(5000, marks=pytest.mark.slow)])
+def test_case_4_all_come_back_with_what_four_hours_left(tmp_path: Path, count: int) -> None:
+    them = fleet(tmp_path, count)
+    clock = SystemClock()
+    with aggregator(them):
+        asyncio.run(asyncio.wait_for(all_back(them, count), RECOVERY_S))
+    begun = clock.now()
+    with aggregator(them) as pid:
+        assert asyncio.run(all_told(them)) == count * KEPT // 3
+        took_s = clock.now() - begun
+        sys.stdout.write(f"{count * KEPT} events in {took_s:.0f} s, {cpu_s(pid):.1f} CPU-s\n")
+    with aggregator(them):  # what was acknowledged is there in its next life, and nothing twice
+        assert asyncio.run(asyncio.wait_for(open_ones(them), BACK_S)) == count * KEPT // 3
+
+
+async def open_ones(them: Fleet) -> int:
+    async with them.channel(them.admin) as channel:
+        stub: Any = FleetQueryServiceStub(channel)
+        while not (said := await stub.Status(pb.StatusRequest(), timeout=BACK_S)).incidents_open:
+            await asyncio.sleep(0.2)
+        return int(said.incidents_open)

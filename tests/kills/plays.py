@@ -13,9 +13,11 @@ from typing import Any
 from gpuwarden.adapters import kernel_lines
 from gpuwarden.model.action import Kind
 from gpuwarden.model.command import Verb
+from gpuwarden.model.rollback import Recorded
 from gpuwarden.sim.node.allowance import Allowance
 from gpuwarden.sim.node.containers import Container
 from gpuwarden.sim.node.process import Habit
+from gpuwarden.sim.node.versions import LABEL
 from gpuwarden.sim.scenario import at, card
 from gpuwarden.sim.world import World
 
@@ -369,7 +371,7 @@ def _latecomer(world: World) -> None:
     world.container("latecomer", quota_mib=8_192, habits=(late,), restart="no", gpus=("0",))
 
 
-def insist(world: World, since: float, verb: Verb) -> None:
+def insist(world: World, since: float, verb: Verb, subject: str = "0") -> None:
     """Ask until there is an answer: an agent that dies of the question has not heard it."""
     before: list[int] = []
 
@@ -377,7 +379,7 @@ def insist(world: World, since: float, verb: Verb) -> None:
         before.append(len(world.commands.answers))
         if before[-1] == before[0]:
             if world.agent is not None:
-                world.commands.say(verb, "0")
+                world.commands.say(verb, subject)
             at(world, world.clock.now() - world.began + 1.5, ask)
 
     at(world, since, ask)
@@ -426,6 +428,20 @@ def service_not_cured() -> World:
     return world
 
 
+def rolled_back() -> World:
+    """An operator wants the version before the present one; it is started in its place."""
+    world = _node()
+    serve = _serve(world)
+    serve.labels[LABEL] = "v2"
+    for version, good_wall in (("v1", 1.0), ("v2", None)):
+        world.docker.versions.recorded.append(
+            Recorded(service="serve", place="serve", version=version, good_wall=good_wall)
+        )
+    _bystander(world)
+    insist(world, 4.0, Verb.ROLL_BACK, "serve@@")
+    return world
+
+
 K = Kind
 EVICTION = frozenset({K.WARN, K.TERM})
 PLAYS: tuple[Play, ...] = (
@@ -467,6 +483,7 @@ PLAYS: tuple[Play, ...] = (
     Play(stage=client_of_mps, orders=EVICTION | {K.DETACH, K.RESTART_OFF}, until_s=30),
     Play(stage=reserve_made_good, orders=frozenset({K.FREEZE, K.THAW, K.TERM}), until_s=30),
     Play(stage=out_of_use_by_word, orders=frozenset({K.CORDON, K.STOP, K.UNCORDON}), until_s=40),
+    Play(stage=rolled_back, orders=frozenset({K.ROLL_BACK}), until_s=24),
     Play(stage=service_restarted, orders=frozenset({K.RESTART_TENANT}), until_s=24),
     Play(stage=service_not_cured, orders=frozenset({K.RESTART_TENANT, K.PAGE}), until_s=34),
     Play(stage=reset, orders=frozenset({K.CORDON, K.PAGE, K.RESET_GPU, K.UNCORDON}), until_s=40),

@@ -20,13 +20,14 @@ CLAIMS = {
     "tenant killed": "kill",
     "tenant ended on request": "term",
     "service restarted": "restart-tenant",
+    "service rolled back": "roll-back",
     "tenant throttled": "throttle",
     PASSED: "",
 }
 """What an incident may say of its end, the strongest first, and the effect that makes it true."""
 REMEDIES = ("restart-services", "reset-gpu", "reload-driver", "reboot")
 OF_SOMEBODY = frozenset({"quota", "tombstone", "reserve"})
-ALLOWED = frozenset({"relocate", "restart-tenant"})
+ALLOWED = frozenset({"relocate", "restart-tenant", "roll-back"})
 SLACK_S = 0.3
 """From when a hold has to end until the tick that ends it."""
 
@@ -96,7 +97,7 @@ def _harmed(world: World) -> dict[str, list[str]]:
     names = {e.tenant: _name(world, e.tenant) for e in world.ledger.entries if e.tenant}
     hit = {names[e.tenant] for e in world.ledger.of("term", "kill", "stop") if e.tenant}
     ends = Counter(names[e.tenant] for e in world.ledger.of("exit") if e.tenant)
-    moved = Counter(names[e.tenant] for e in world.ledger.of("relocate") if e.tenant)
+    moved = Counter(names[e.tenant] for e in world.ledger.of("relocate", "roll-back") if e.tenant)
     return {
         "hit": sorted(hit),
         "ends": sorted(f"{name} x{count}" for name, count in ends.items()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.faults import FAULTS
 from tests.mutants.mutant import MODEL, NODE, POLICY, Mutant
+from tests.mutants.neighbours import NEIGHBOURS
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -313,6 +314,7 @@ MUTANTS: tuple[Mutant, ...] = (
         old="reading.at is not None and reading.at >= care.since",
         new="True",
     ),
+    *NEIGHBOURS,
 )
 
 

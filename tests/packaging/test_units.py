@@ -78,3 +78,20 @@ def test_nothing_that_systemd_247_does_not_know(unit: Path) -> None:
     newer = {"RestartSteps", "RestartMaxDelaySec", "OpenFile", "MemoryZSwapMax", "RestartMode"}
     assert newer.isdisjoint(used)
     assert used["Type"][0] in ("notify", "simple", "oneshot")  # notify-reload is of 253
+
+
+def test_case_47_it_is_started_again_and_given_up_after_five_in_ten_minutes() -> None:
+    """What ends it (memory, threads) under systemd: scripts/install-test.d/scarce.py."""
+    unit = settings(ROOT / "systemd" / "gpuwarden-agent.service")
+    assert unit["Restart"] == ["always"]
+    assert int(unit["StartLimitBurst"][0]) <= 5
+    assert (
+        "StartLimitAction" not in unit
+    )  # given up stays given up: people are told, the host lives on
+    assert float(unit["RestartSec"][0]) * 5 < float(unit["StartLimitIntervalSec"][0])
+
+
+@pytest.mark.parametrize("daemon", ["agent", "aggregator"])
+def test_a_reload_is_a_signal(daemon: str) -> None:
+    unit = settings(ROOT / "systemd" / f"gpuwarden-{daemon}.service")
+    assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]

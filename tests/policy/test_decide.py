@@ -72,7 +72,7 @@ def test_a_rule_that_is_off_claims_nothing() -> None:
 
 def test_every_rule_has_a_mode_of_its_own() -> None:
     rules = set(type(config().rules).model_fields)
-    named = {name for name, _ in RULES} - {"health"} | set(NAMES) | {"fault", "repair"}
+    named = {name for name, _ in RULES} - {"health"} | set(NAMES) | {"fault", "repair", "rollback"}
     assert named == rules
 
 

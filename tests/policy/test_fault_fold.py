@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from gpuwarden.model.repair import NODE, Fault, FaultClass, Sign
 from gpuwarden.policy.fault import fold
 from tests.policy.builders import (
@@ -148,6 +150,27 @@ def test_a_condition_of_the_same_class_keeps_an_event_up_and_is_counted_once() -
     assert (fault.root.code, fault.count) == ("xid 74", 2)
     assert fault.followers == (("nvlink-crc", 1),)
     assert fault.last_at == NOW + 49, "it is not over while that stands"
+
+
+def link(cls: FaultClass = FaultClass.LINK, **rest: Any) -> Sign:
+    return fault_sign("xid 74", scope="link", action="reset_gpu", cls=cls, **rest)
+
+
+@pytest.mark.parametrize("cls", [FaultClass.LINK, FaultClass.HANG])
+def test_a_wish_that_was_polled_first_has_its_reason_in_the_line_that_follows(
+    cls: FaultClass,
+) -> None:
+    wish = fault_sign("recovery 1", scope="gpu", cls=FaultClass.HANG, at=NOW)
+    fault = only(folded(wish, link(cls, at=NOW + 0.1), at=NOW + 0.2))
+    assert (fault.root.code, fault.root.scope, fault.recovery) == ("xid 74", "link", 1)
+    assert fault.followers == (("recovery 1", 1),)
+    assert fault.first_at == NOW
+
+
+def test_a_wish_stands_above_what_only_follows_or_is_an_application_s() -> None:
+    wish = fault_sign("recovery 2", scope="gpu", at=NOW)
+    for sign in (torn(at=NOW + 0.1), app(at=NOW + 0.1)):
+        assert only(folded(wish, sign, at=NOW + 0.2)).root.code == "recovery 2"
 
 
 def test_the_recovery_number_belongs_to_the_fault_that_stands() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.sim.node.ledger import Entry
@@ -163,6 +164,49 @@ class Evidence:
                 return True
             if event.pid is not None and self.play.named[event.at, event.pid] == tenant:
                 return True
+        return False
+
+    def is_neighbour(self, tenant: TenantId, device: DeviceId, when: float) -> bool:
+        """Whether a protected service there had turned red lately, and before it did the tenant alone had really
+        grown: by what the processes held, moment by moment, not by what any list said."""
+        window = self.play.world.config().quota.growth_window_s
+        red = [
+            at
+            for at, d in self.play.chronicle.turned_red
+            if d == device and when - window - SLACK_S <= at <= when + 1e-9
+        ]
+        return any(self._did(tenant, device, at, when, window) for at in red)
+
+    def _did(
+        self, tenant: TenantId, device: DeviceId, red_at: float, when: float, window: float
+    ) -> bool:
+        chronicle, every = self.play.chronicle, self.play.world.config().sampling.list_every_s
+        begun = red_at - window
+        known = self.known(device, when)
+        seen = [x.at for x in known if x.at >= begun - 2 * every]
+        pairs = list(pairwise(seen))
+        is_watched = bool(seen) and seen[0] <= begun and chronicle.agent_ran(begun, when)
+        if not is_watched or any(late - early > 2 * every for early, late in pairs):
+            return False
+        # What a list before the window shows is the nearest that anybody could know of how it began.
+        if chronicle.grew_by_itself(tenant, device, begun - every, red_at) < 4 * NOISE:
+            return False
+        looks = [at for at in seen if at >= begun]
+        rivals: set[TenantId | None] = {None}
+        rivals |= chronicle.others(tenant, device, begun, when)
+        return not any(self._rose(who, device, looks) for who in rivals) and not any(
+            self.convicts(who, device, when) for who in rivals if who is not None
+        )
+
+    def _rose(self, who: TenantId | None, device: DeviceId, looks: list[float]) -> bool:
+        """Whether somebody held more than noise more at one moment at which the driver was asked than at an
+        earlier one."""
+        lowest: int | None = None
+        for at in looks:
+            held = self.play.chronicle.total(who, device, at)
+            if lowest is not None and held - lowest >= NOISE:
+                return True
+            lowest = held if lowest is None else min(lowest, held)
         return False
 
     def _growers(self, device: DeviceId, when: float) -> set[TenantId]:

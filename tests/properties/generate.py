@@ -7,19 +7,25 @@ from random import Random
 from gpuwarden.sim.world import World
 from tests.properties.inhabitants import Inhabitants
 from tests.properties.play import RULES, SETTINGS, Play
+from tests.properties.reddening import WINDOW_S, Calm, Reddening
 from tests.properties.troubles import Troubles
 from tests.simulated.agent import HeapJournal
+
+CALM_EVERY = 6
+"""Every so manieth world is one in which nobody is over a quota."""
 
 
 def _modes(seed: int, mode: str) -> tuple[frozenset[str], dict[str, dict[str, str]]]:
     """Which rules may act, and the settings that say so: now and then one differs from the node."""
     dice = Random(seed * 31 + 7)
     acting = set(RULES) if mode == "enforce" else set()
+    said = {"neighbour": {"mode": mode}}  # by default it only observes
     if dice.random() < 0.85:
-        return frozenset(acting), {}
+        return frozenset(acting), said
     other = dice.choice(["quota", "reserve"])
     acting ^= {other}
-    return frozenset(acting), {other: {"mode": "enforce" if other in acting else "observe"}}
+    said[other] = {"mode": "enforce" if other in acting else "observe"}
+    return frozenset(acting), said
 
 
 def generate(seed: int) -> Play:
@@ -30,6 +36,7 @@ def generate(seed: int) -> Play:
     enforces, rules = _modes(seed, mode)
     settings = {
         **SETTINGS,
+        "quota": {**SETTINGS["quota"], "growth_window_s": WINDOW_S},
         "agent": {"mode": mode},
         "rules": rules,
         "reserve": {"bytes": reserve, "evict_within_quota": dice.random() < 0.8},
@@ -51,7 +58,10 @@ def generate(seed: int) -> Play:
     )
     world.restart_after_s = dice.uniform(0.2, 1.5)
     play = Play(seed, world, HeapJournal(world.ledger), enforces)
-    inhabitants = Inhabitants(dice, play, list(world.cards.cards))
+    is_calm = seed % CALM_EVERY == CALM_EVERY - 1
+    inhabitants = (Calm if is_calm else Inhabitants)(dice, play, list(world.cards.cards))
     inhabitants.write()
     Troubles(dice, play, inhabitants.places).write()
+    if is_calm or seed % 3 == 0:
+        Reddening(play).write()
     return play

@@ -324,6 +324,13 @@ class Oracle:
             and mine.is_accused(flight.tenant, d, when)
             and any(x == d and abs(at - when) <= 1.0 for at, x in self.harmed)
         ]
+        accused += [
+            d
+            for d in devices
+            if "neighbour" in acting and mine.is_neighbour(flight.tenant, d, self._meant_at(flight))
+        ]
+        if accused and not blamed and not chosen:
+            self.shown.add("accused")
         if not blamed and not chosen and not accused:
             self.wrong.append(f"wrong victim: {flight} allowed {allowance}")
             return
@@ -332,6 +339,17 @@ class Oracle:
         youngest = min(mine.age_s(d, when) for d in {*blamed, *chosen, *accused})
         if youngest > self.play.world.config().sampling.harm_age_s + 1e-6:
             self.wrong.append(f"on stale data ({youngest:.2f} s): {flight}")
+
+    def _meant_at(self, flight: Flight) -> float:
+        """When it was first meant, in the journal's words: an agent that died of it goes on with it later, when the
+        proof is not to be had again."""
+        since = self._left_alone_at(flight)
+        meant = [
+            line.at
+            for line in self.play.world.ledger.of("intent", tenant=flight.tenant)
+            if line.text in LADDER and since <= line.at <= flight.decided
+        ]
+        return min(meant, default=flight.decided)
 
     def _is_held(self, flight: Flight, allowance: Allowance) -> bool:
         """A stop (of an owner that came back after three evictions): the one end that no size decides."""

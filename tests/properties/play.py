@@ -9,10 +9,11 @@ from typing import Any
 
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.sim.world import World
+from tests.properties.chronicle import Chronicle
 from tests.simulated.agent import HeapJournal
 
 MIB = 2**20
-RULES = ("quota", "reserve", "tombstone", "locked", "fault", "repair")
+RULES = ("quota", "reserve", "tombstone", "locked", "fault", "repair", "neighbour")
 """The rules whose mode the oracle knows of."""
 LIFE_S = 9.0
 """How long things go on happening; then the world is left in peace."""
@@ -44,6 +45,7 @@ class Play:
     journal: HeapJournal
     enforces: frozenset[str]
     """Which of ``RULES`` may act; the others only observe."""
+    chronicle: Chronicle = field(init=False)
     features: set[str] = field(default_factory=set)
     restarts: dict[str, str] = field(default_factory=dict)
     """Container id -> the restart policy its owner gave it."""
@@ -57,6 +59,10 @@ class Play:
     """When the agent was stopped (SIGSTOP)."""
     quiet: list[Callable[[], object]] = field(default_factory=list)
     """What ends when the world is left in peace."""
+
+    def __post_init__(self) -> None:
+        self.chronicle = Chronicle(self.world)
+        self.world.on_step = self.chronicle.note
 
 
 class Author:

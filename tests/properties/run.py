@@ -28,7 +28,7 @@ FEATURES = (
     "crash",
 )
 """What at least 3 % of the worlds must show (300 of 10,000)."""
-SHARPER = ("stale sample of an offender", "crash under an eviction", "success claimed")
+SHARPER = ("stale sample of an offender", "crash under an eviction", "success claimed", "accused")
 """Told beside it: the worlds in which a check had something to find."""
 SHARE = 0.03
 

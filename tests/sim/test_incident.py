@@ -22,7 +22,7 @@ from typing import Any
 import docker
 import pytest
 
-from gpuwarden.sim.incident.cast import Role, Variant
+from gpuwarden.sim.incident.cast import Role, Trigger, Variant
 from gpuwarden.sim.incident.containers import MARK
 from gpuwarden.sim.incident.daemon import with_our_code
 from gpuwarden.sim.incident.judge import as_json, judge, victims
@@ -49,6 +49,26 @@ def failures(evidence: Evidence) -> list[str]:
 def plain() -> Iterator[Evidence]:
     with Scene(1, Variant(), docker=None, keep=None) as scene:
         yield scene.play()
+
+
+@pytest.fixture(scope="module")
+def by_latency() -> Iterator[Evidence]:
+    with Scene(2, Variant(trigger=Trigger.SLO), docker=None, keep=None) as scene:
+        yield scene.play()
+
+
+class TestLatencyAlone:
+    """Nobody is over a quota and nothing is broken: only the service's own histogram tells."""
+
+    def test_the_neighbour_is_named_and_evicted_and_no_version_is_rolled_back(
+        self, by_latency: Evidence
+    ) -> None:
+        assert failures(by_latency) == []
+        run = as_json(by_latency)
+        assert run["offender"]["name"] in run["verdict"]
+        assert (run["ended"], run["rollbacks"], run["locked_up_s"]) == ("evicted", 0, None)
+        assert run["offender"]["peak_bytes"] <= run["offender"]["quota_bytes"]
+        assert not by_latency.xids
 
 
 class TestPlainProcesses:

@@ -171,6 +171,11 @@ class TestLatency:
         assert red_spans(looks, 0.3) == [(1.0, 1.6)]
         assert red_spans(looks[:26], 0.3) == [(1.0, None)]
 
+    def test_on_a_host_so_slow_that_looks_are_far_apart_it_comes_back_too(self) -> None:
+        """In an emulated machine a look takes longer than the window: then it is the window."""
+        looks = [sample(t * 0.8, 16 * t, oldest_s=0.9 if t in (3, 4) else 0.1) for t in range(9)]
+        assert red_spans(looks, 0.3) == [(3 * 0.8, 5 * 0.8)]
+
     def test_the_page_of_the_service(self) -> None:
         page = (
             'http_request_duration_seconds_bucket{le="0.3"} 119\n'
@@ -221,7 +226,7 @@ class TestCause:
 
 
 class TestCast:
-    def draw(self, seed: int, **variant: bool) -> Any:
+    def draw(self, seed: int, **variant: Any) -> Any:
         return draw(seed, Variant(**variant), go_file="/run/sim/go", service_port=9000)
 
     def test_a_seed_is_a_scene(self) -> None:

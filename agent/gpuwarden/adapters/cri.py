@@ -86,9 +86,11 @@ class Cri:
             if answer is None or not is_up(answer.status.state):
                 return
             self._compare(pid_of(answer.info), path)
-            calls.stop_containers([found.container_id], self._grace_of(target, grace_s))
+            calls.stop_containers(
+                [found.container_id], self._grace_of(target, grace_s), HEARD_WITHIN_S
+            )
             container_id = found.container_id
-            if not calls.comes_true(lambda: _has_ended(calls, container_id), HEARD_WITHIN_S):
+            if not calls.comes_true(lambda: calls.has_ended(container_id), HEARD_WITHIN_S):
                 raise Unavailable("the CRI took the stop but the container still runs")
 
     def restart(self, target: Target, grace_s: float) -> None:
@@ -102,7 +104,7 @@ class Cri:
         if found.pod is None or found.pod.state != pb.SANDBOX_READY:
             return
         ids = [one.id for one in calls.containers_of(found.pod.id)]
-        calls.stop_containers(ids, self._grace_of(target, grace_s))
+        calls.stop_containers(ids, self._grace_of(target, grace_s), HEARD_WITHIN_S)
         calls.stop_sandbox(found.pod.id)
         pod_id = found.pod.id
         if not calls.comes_true(lambda: _is_over(calls, pod_id), HEARD_WITHIN_S):
@@ -181,11 +183,6 @@ def _container(calls: CriCalls, container_id: str) -> _Found | None:
         return _Found(pod=calls.sandbox(container.pod_sandbox_id), container_id=container_id)
     pod = calls.sandbox(container_id)
     return _Found(pod=pod, container_id=None) if pod is not None else None
-
-
-def _has_ended(calls: CriCalls, container_id: str) -> bool:
-    left = calls.container(container_id)
-    return left is None or not is_up(left.state)
 
 
 def _is_over(calls: CriCalls, sandbox_id: str) -> bool:

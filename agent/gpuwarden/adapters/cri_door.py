@@ -5,6 +5,7 @@ a bound on replies, our errors. No ``crictl`` is needed: the agent speaks the ku
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -27,6 +28,13 @@ KNOWN_ENDPOINTS = (
 MAX_REPLY_BYTES = 16 * 2**20
 """The kubelet's own bound: what is larger has never run a pod."""
 _POLL_S = 0.05
+_NO_ANSWER = frozenset(
+    {
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.UNAVAILABLE,
+    }
+)
+"""Of a runtime that has said nothing of the container itself."""
 _UID_LABEL = "io.kubernetes.pod.uid"
 
 
@@ -70,7 +78,9 @@ class CriDoor:
         )
         try:
             until = self._clock.now() + self._timeout_s + extra_s
-            yield CriCalls(RuntimeServiceStub(channel), self.path, self._clock, until)
+            yield CriCalls(
+                RuntimeServiceStub(channel), self.path, self._clock, until, self._timeout_s
+            )
         finally:
             channel.close()
 
@@ -84,7 +94,9 @@ def doors(cfg: CriConfig, clock: Clock) -> Sequence[CriDoor]:
 class CriCalls:
     """What the agent asks of a CRI, until a deadline. What is not there is ``None`` or absent."""
 
-    def __init__(self, stub: Any, path: str, clock: Clock, until: float) -> None:
+    def __init__(self, stub: Any, path: str, clock: Clock, until: float, timeout_s: float) -> None:
+        """``timeout_s``: of a call by itself, beside what it is asked to wait for."""
+        self._timeout_s = timeout_s
         self._stub = stub
         self._path = path
         self._clock = clock
@@ -134,18 +146,34 @@ class CriCalls:
             raise Unavailable(f"the CRI at {self._path} answered about another pod")
         return answer if isinstance(answer, pb.PodSandboxStatusResponse) else None
 
-    def stop_containers(self, container_ids: Sequence[str], grace_s: int) -> None:
-        """Stop all of them side by side; each has ended, or was not there, when this returns."""
+    def stop_containers(self, container_ids: Sequence[str], grace_s: int, heard_s: float) -> None:
+        """Stop all of them side by side; each has ended, or was not there, when this returns. One that dies while it is
+        being stopped may take its shim along, and the stop fails though nothing stands any more: so a failure
+        counts only where the container is still up after ``heard_s``."""
         requests = [
             pb.StopContainerRequest(container_id=one, timeout=grace_s) for one in container_ids
         ]
-        begun = [self._stub.StopContainer.future(one, timeout=self._left_s()) for one in requests]
-        for call in begun:
+        # What is frozen is killed and given no grace: nobody waits for its stop as long as a grace would have been.
+        within_s = min(self._left_s(), grace_s + self._timeout_s)
+        begun = [self._stub.StopContainer.future(one, timeout=within_s) for one in requests]
+        for container_id, call in zip(container_ids, begun, strict=True):
             try:
                 call.result()
             except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.NOT_FOUND:
+                if error.code() is grpc.StatusCode.NOT_FOUND:
+                    continue
+                if error.code() in _NO_ANSWER or not self._ends(container_id, heard_s):
                     raise self._translated("StopContainer", error) from error
+
+    def _ends(self, container_id: str, within_s: float) -> bool:
+        try:
+            return self.comes_true(partial(self.has_ended, container_id), within_s)
+        except Unavailable:
+            return False
+
+    def has_ended(self, container_id: str) -> bool:
+        left = self.container(container_id)
+        return left is None or not is_up(left.state)
 
     def stop_sandbox(self, sandbox_id: str) -> None:
         self._known("StopPodSandbox", pb.StopPodSandboxRequest(pod_sandbox_id=sandbox_id))

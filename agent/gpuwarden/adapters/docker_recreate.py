@@ -30,16 +30,37 @@ def body_of(raw: Mapping[str, Any], device: DeviceId, index: int) -> dict[str, A
     """
     config = dict(table(raw, "Config"))
     host = dict(table(raw, "HostConfig"))
-    container_id = text(raw, "Id") or ""
     if host.get("AutoRemove") is True:
         raise Unsupported("it is removed when it stops (--rm), so it could not be put back")
     if not _pin(config, host, device, index):
         raise Unsupported("nothing in its configuration names the device it gets")
+    return _body(raw, config, host, text(raw, "Id") or "", restart_policy(raw) or "no")
+
+
+def body_again(
+    raw: Mapping[str, Any], image: str, replaces: Mapping[str, Any], policy: str
+) -> dict[str, Any]:
+    """The same for the container that ``raw`` was, as it was, from ``image``; it takes over from ``replaces``,
+    whose restart policy was ``policy``."""
+    config, host = dict(table(raw, "Config")), dict(table(raw, "HostConfig"))
+    config["Image"] = image
+    host["AutoRemove"] = False
+    return _body(raw, config, host, text(replaces, "Id") or "", policy)
+
+
+def _body(
+    raw: Mapping[str, Any],
+    config: dict[str, Any],
+    host: dict[str, Any],
+    replaces: str,
+    policy: str,
+) -> dict[str, Any]:
+    container_id = text(raw, "Id") or ""
     if text(config, "Hostname") == container_id[:12]:
         config.pop("Hostname")
     config.pop("MacAddress", None)
     labels = dict(table(config, "Labels"))
-    config["Labels"] = {**labels, REPLACES: container_id, RESTART: restart_policy(raw) or "no"}
+    config["Labels"] = {**labels, REPLACES: replaces, RESTART: policy}
     host["Binds"] = [*texts(host, "Binds"), *_unnamed_volumes(raw, host)]
     host.pop("ContainerIDFile", None)
     networks = _networks(raw, host, container_id)

@@ -140,6 +140,10 @@ class FleetClient(AbstractContextManager["FleetClient"]):
         """Let it in again; ``Refused`` when it is not kept out."""
         self._said(self._stub.Allow, pb.AllowRequest(node=node))
 
+    def forget(self, node: str, reason: str) -> None:
+        """It is none of the fleet's any more; ``Refused`` while it is connected."""
+        self._said(self._stub.Forget, pb.ForgetRequest(node=node, reason=reason))
+
     def thaw(self, group: str, for_s: float, reason: str) -> float:
         """For how many seconds permits are given; ``Refused`` when the group is not frozen."""
         request = pb.ThawRequest(group=group, for_s=for_s, reason=reason)

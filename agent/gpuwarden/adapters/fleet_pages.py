@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from gpuwarden.adapters.exposition import Page, label, labels
+from gpuwarden.adapters.service_pages import of_services
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.finding import Severity
+from gpuwarden.model.fitness import ServicesView
 from gpuwarden.model.fleet import FleetView, NodeStanding, NodeState
 
 STALE_S = 30.0
@@ -23,7 +25,9 @@ class FleetPages:
         counters: Callable[[], Mapping[str, int]],
         now: Callable[[], float],
         version: str,
+        services: Callable[[], ServicesView] | None = None,
     ) -> None:
+        self._services = services
         self._view = view
         self._counters = counters
         self._now = now
@@ -34,6 +38,8 @@ class FleetPages:
         page.gauge("aggregator_info", "Always 1.", 1.0, labels((("version", self._version),)))
         _of_nodes(page, view)
         _of_the_whole(page, view, self._now())
+        if self._services is not None:
+            of_services(page, self._services())
         for name, count in sorted(self._counters().items()):
             page.family(
                 f"aggregator_{name}_total" if name != "streams" else "aggregator_streams",

@@ -24,7 +24,7 @@ _HEAD_MAX_BYTES = 8 * 1024
 _DRAIN_MAX_BYTES = 64 * 1024
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "Content-Type: application/json\r\nCache-Control: no-store\r\n"
-_READY = "/ready/"
+_READY, _FIT = "/ready/", "/fit/"
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -83,16 +83,18 @@ class HttpServer:
         limits: HttpLimits | None = None,
         is_local: Callable[[str], bool] | None = None,
         documents: Mapping[str, Callable[[], bytes]] | None = None,
+        fit: Callable[[str], tuple[int, bytes]] | None = None,
         setting: str = "agent.metrics_listen",
     ) -> None:
         """Bind and listen; ``Unavailable`` with what to do when that fails.
 
         Readers whose address ``is_local`` (loopback, unless said otherwise) never get gzip. ``documents``:
-        further pages by their path, each of JSON. ``setting``: what to change when the address cannot be had.
+        further pages by their path, each of JSON. ``fit``: of /fit/NAME, the status and JSON. ``setting``: what to change when the address cannot be had.
         """
         self._is_local = is_local or _is_loopback
         self._pages = pages
         self._documents = documents or {}
+        self._fit = fit
         self._clock = clock
         self._limits = limits or HttpLimits()
         self._listener = _bound(address, setting)
@@ -231,6 +233,9 @@ class HttpServer:
                 return 200, f"{self._pages.health()}\n".encode(), plain
             if (document := self._documents.get(target)) is not None:
                 return 200, document(), _JSON
+            if self._fit is not None and target.startswith(_FIT):
+                status, line = self._fit(unquote(target[len(_FIT) :]))
+                return status, line, _JSON
             if target.startswith(_READY):
                 return self._fitness(unquote(target[len(_READY) :]))
         except GpuwardenError as error:
@@ -238,7 +243,8 @@ class HttpServer:
         except Exception as error:  # noqa: BLE001  the boundary: one bad page ends one request
             self._counts["failed"] += 1
             return 500, f"internal error: {type(error).__name__}\n".encode(), plain
-        paths = ", ".join(("/metrics", "/healthz", *self._documents))
+        fit = () if self._fit is None else (f"{_FIT}SERVICE",)
+        paths = ", ".join(("/metrics", "/healthz", *self._documents, *fit))
         return 404, f"{paths} or /ready/NAME\n".encode(), plain
 
     def _fitness(self, name: str) -> tuple[int, bytes, str]:

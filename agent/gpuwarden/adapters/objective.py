@@ -1,14 +1,37 @@
-"""Judges one service's objective from readings of its histogram: enters and leaves red slowly."""
+"""A service's own objective: the default fast guardrail, judged from readings of its page several times a second."""
 
+import math
 from collections import deque
 from dataclasses import replace
 
-from gpuwarden.adapters.histogram import Reading, percentile
 from gpuwarden.config_services import ServiceConfig
+from gpuwarden.evaluate.fast.guardrail import Memory, judge
+from gpuwarden.model.evaluation import Cohort, Colour, Verdict, Window
+from gpuwarden.model.guardrail import Guardrail, Idle, Then
 from gpuwarden.model.snapshot import Health, ServiceState
 
-QUANTILE = 0.99
-_READINGS_MAX = 256
+_WINDOWS_MAX = 1024
+_HEALTH = {Colour.GREEN: Health.GREEN, Colour.RED: Health.RED, Colour.UNKNOWN: Health.UNKNOWN}
+
+
+def objective_of(cfg: ServiceConfig) -> Guardrail:
+    """The guardrail of a ``[[service]]``."""
+    return Guardrail(
+        name="objective",
+        expression="p99(latency_s)",
+        limit=cfg.p99_max_s,
+        over_s=cfg.window_s,
+        enter_s=cfg.enter_s,
+        leave_s=cfg.leave_s,
+        stall_s=cfg.stall_s,
+        idle=Idle.KEEP,
+        hold_red_s=0.0,
+        severity="error",
+        then=Then.PAGE,
+        services=(cfg.name,),
+        is_fast=True,
+        unit="s",
+    )
 
 
 class Objective:
@@ -29,54 +52,58 @@ class Objective:
             since=now,
             limit_s=cfg.p99_max_s,
         )
-        self._readings: deque[Reading] = deque(maxlen=_READINGS_MAX)
-        self._moved_at = now
-        self._leaning: Health | None = None
-        self._leaning_since = now
-        self._was_judged = False
+        self.verdict: Verdict | None = None
+        """Its times are monotonic, as those of the windows."""
+        self._spec = objective_of(cfg)
+        self._cohort = Cohort(service=cfg.name)
+        self._memory = Memory(colour=Colour.UNKNOWN, since=now)
+        self._windows: deque[Window] = deque(maxlen=_WINDOWS_MAX)
+        self._was_well = False
+        self._late_since: float | None = None
 
-    def read(self, reading: Reading) -> bool:
-        """Judge by a new reading; whether the health changed."""
-        last = self._readings[-1] if self._readings else None
-        if last is not None and reading.count < last.count:
-            self._readings.clear()  # the service restarted
-        if last is None or reading.count != last.count:
-            self._moved_at = reading.at
-        self._readings.append(reading)
-        while len(self._readings) > 2 and reading.at - self._readings[1].at > self.cfg.window_s:
-            self._readings.popleft()
-        p99_s = percentile(self._readings[0], reading, QUANTILE)
-        quiet_s = reading.at - self._moved_at
-        if reading.in_flight and quiet_s > self.cfg.stall_s:
-            return self._lean(Health.RED, reading.at, None, self.cfg.enter_s)
-        if p99_s is not None:
-            if p99_s > self.cfg.p99_max_s:
-                return self._lean(Health.RED, reading.at, p99_s, self.cfg.enter_s)
-            return self._lean(Health.GREEN, reading.at, p99_s, self.cfg.leave_s)
-        if reading.in_flight == 0 and self.state.health is Health.RED:
-            return self._lean(Health.UNKNOWN, reading.at, None, self.cfg.leave_s)
-        self._leaning = None
-        self.state = replace(self.state, at=reading.at, p99_s=None)
+    def read(self, window: Window) -> bool:
+        """Judge with what has come since the last look; whether the health changed."""
+        at = window.begin_wall + window.length_s
+        self._windows.append(window)
+        reach_s = max(self.cfg.window_s, self.cfg.stall_s) + 1.0
+        while len(self._windows) > 1 and self._windows[0].begin_wall < at - reach_s:
+            self._windows.popleft()
+        self._memory, verdict = judge(self._spec, self._memory, self._cohort, self._windows, at)
+        return self._become(verdict, at)
+
+    def begin(self, at: float) -> bool:
+        """The first look: nothing has come yet."""
+        self.state = replace(self.state, at=at)
         return False
 
     def miss(self, at: float) -> bool:
         """It could not be read; whether the health changed."""
-        self._readings.clear()
-        self._leaning = None
-        return self._become(Health.UNKNOWN, at, None)
+        self._windows.clear()
+        self._memory, verdict = judge(self._spec, self._memory, self._cohort, (), at)
+        return self._become(verdict, at)
 
-    def _lean(self, way: Health, at: float, p99_s: float | None, hold_s: float) -> bool:
-        if self._leaning is not way:
-            self._leaning, self._leaning_since = way, at
-        is_first = way is Health.GREEN and not self._was_judged
-        if way is self.state.health or is_first or at - self._leaning_since >= hold_s:
-            return self._become(way, at, p99_s)
-        self.state = replace(self.state, at=at, p99_s=p99_s)
-        return False
+    def _mind(self, value: float | None, at: float) -> None:
+        """Since when it has been late, where it was seen not to be before. Of a service that is idle nothing is new;
+        what could not be read was not seen."""
+        if value is None:
+            if self._memory.colour is Colour.UNKNOWN:
+                self._was_well, self._late_since = False, None
+        elif value <= self.cfg.p99_max_s:
+            self._was_well, self._late_since = True, None
+        elif self._was_well:
+            self._was_well, self._late_since = False, at
 
-    def _become(self, health: Health, at: float, p99_s: float | None) -> bool:
-        is_news = self.state.health is not health
-        since = at if is_news else self.state.since
-        self.state = replace(self.state, health=health, since=since, p99_s=p99_s, at=at)
-        self._was_judged = self._was_judged or health is not Health.UNKNOWN
+    def _become(self, verdict: Verdict, at: float) -> bool:
+        health, value = _HEALTH[self._memory.colour], verdict.value
+        is_news = health is not self.state.health
+        self._mind(value, at)
+        self.verdict = verdict
+        self.state = replace(
+            self.state,
+            health=health,
+            since=at if is_news else self.state.since,
+            p99_s=value if value is not None and math.isfinite(value) else None,
+            at=at,
+            late_since=self._late_since,
+        )
         return is_news

@@ -31,6 +31,9 @@ class RunClaim:
             os.fchmod(self._lock, 0o600)
             self._take_lock()
             _make_private(self.inner_dir, 0o700)
+            _make_private(
+                self.run_dir / "observe", 0o755
+            )  # there for containers to mount, whoever starts first
             for path in (self.socket_path, self.inner_dir / SOCKET_NAME):
                 _clear_dead_socket(path)
         except BaseException:

@@ -9,14 +9,12 @@ import contextlib
 import os
 import selectors
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gpuwarden.adapters.container_looks import ContainerLooks, Look
 from gpuwarden.adapters.docker_client import DockerDoor
-from gpuwarden.adapters.histogram import parse
-from gpuwarden.adapters.objective import Objective
 from gpuwarden.adapters.scrape import Scrape
 from gpuwarden.adapters.service_probe import ProbeState
 from gpuwarden.clock import Clock
@@ -26,8 +24,10 @@ from gpuwarden.model.ids import TenantId
 from gpuwarden.model.service import ProbeReading
 from gpuwarden.model.snapshot import Health, ServiceState
 
-TIMEOUT_S = 1.0
-EVERY_MIN_S = 0.05
+if TYPE_CHECKING:
+    from gpuwarden.adapters.objective_page import ObjectivePage
+    from gpuwarden.ports_evaluation import WindowDesk
+
 FRESH_S = 2.0
 """Longest time for which a verdict stands without a new reading, when the window is shorter."""
 
@@ -47,29 +47,6 @@ class Asked(Protocol):
         ...
 
     def missed(self, why: str, at: float) -> bool: ...
-
-
-class ObjectivePage:
-    """The metrics page of a service."""
-
-    timeout_s = TIMEOUT_S
-
-    def __init__(self, objective: Objective, url: str) -> None:
-        self.objective = objective
-        self.every_s = max(objective.cfg.every_s, EVERY_MIN_S)
-        self._url = url
-
-    def begin(self, deadline: float) -> Scrape:
-        return Scrape(self._url, deadline)
-
-    def answered(self, page: str, at: float) -> bool:
-        reading = parse(page, self.objective.cfg.histogram, at)
-        if reading is None:
-            raise Unavailable(f"no histogram {self.objective.cfg.histogram} on its page")
-        return self.objective.read(reading)
-
-    def missed(self, why: str, at: float) -> bool:
-        return self.objective.miss(at)
 
 
 class ProbePage:
@@ -110,6 +87,16 @@ class _Watched:
     scrape: Scrape | None = None
 
 
+def _objectives(configs: Sequence[ServiceConfig], now: float) -> "list[ObjectivePage]":
+    """Imported where there is one: the judge and what it reads weigh 2 MiB."""
+    asked = [cfg for cfg in configs if cfg.url is not None]
+    if not asked:
+        return []
+    from gpuwarden.adapters.objective_page import ObjectivePage
+
+    return [ObjectivePage(cfg, now) for cfg in asked]
+
+
 class ServiceWatch:
     """The ``Services`` port. Without services it has no thread."""
 
@@ -119,9 +106,7 @@ class ServiceWatch:
         """``door``: Docker, for probes that need its word."""
         now = clock.now()
         self._clock = clock
-        self._objectives = [
-            ObjectivePage(Objective(cfg, now), cfg.url) for cfg in configs if cfg.url is not None
-        ]
+        self._objectives = _objectives(configs, now)
         self._probes = {
             cfg.name: ProbeState(cfg.name, cfg.probe, now)
             for cfg in configs
@@ -135,6 +120,8 @@ class ServiceWatch:
         pages: list[Asked] = [*self._objectives, *self._pages.values()]
         self._watched = [_Watched(page=page, due=now) for page in pages]
         self._tenants: dict[str, TenantId] = {}
+        self.on_carried: Callable[[], None] | None = None
+        """Called once, when there first is a tenant that carries a service."""
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.failures = 0
@@ -167,9 +154,17 @@ class ServiceWatch:
             for name, probe in self._probes.items()
         ]
 
+    def tell(self, desk: "WindowDesk") -> None:
+        """From now on what is read of the services' pages goes there too."""
+        for page in self._objectives:
+            page.desk = desk
+
     def watch(self, tenants: Mapping[TenantId, str]) -> None:
         """Which tenant carries which service name."""
         self._tenants = {service: tenant for tenant, service in tenants.items()}
+        if tenants and self.on_carried is not None:
+            begin, self.on_carried = self.on_carried, None
+            begin()
         if self._looks is not None:
             self._looks.follow(self._tenants)
 

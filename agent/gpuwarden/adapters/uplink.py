@@ -4,7 +4,6 @@ Events wait on disk and never for samples; samples wait in memory, and the oldes
 acknowledged is sent again. Reconnects wait a random time up to a bound that doubles (full jitter).
 """
 
-import contextlib
 import random
 import threading
 import zlib
@@ -18,14 +17,15 @@ import grpc
 from gpuwarden.adapters.pki.files import OwnCertificate
 from gpuwarden.adapters.pki.names import AGGREGATOR_NAME
 from gpuwarden.adapters.uplink_news import News, fitted
+from gpuwarden.adapters.uplink_session import Session
 from gpuwarden.adapters.view_source import ViewSource
 from gpuwarden.clock import Clock
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable
 from gpuwarden.log import get_log
 from gpuwarden.model.oncall import HandOver
-from gpuwarden.model.policy import PolicyReport
 from gpuwarden.model.status import View
+from gpuwarden.ports_evaluation import ReviewSource, WindowSource
 from gpuwarden.ports_fleet import FleetDesk, PageEar, PolicyDesk, Spool
 from gpuwarden.wire import convert_fleet_node as convert
 from gpuwarden.wire.convert_policy import to_policy_report
@@ -36,6 +36,7 @@ LOOK_S = 0.1
 RING = 64
 MESSAGE_BYTES = 160 * 1024
 EVENTS_A_MESSAGE = 64
+WINDOWS_A_MESSAGE = 64
 ASK_AGAIN_S = 5.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 1.0, 60.0
 SETTLED_S = 30.0
@@ -91,6 +92,9 @@ class Uplink:
             threading.Thread(target=self._scribe, name="gpuwarden-news", daemon=True),
             threading.Thread(target=self._attend, name="gpuwarden-uplink", daemon=True),
         ]
+        self.windows: WindowSource | None = None
+        """What services say of themselves, once somebody gathers it."""
+        self.reviews: ReviewSource | None = None
         self.samples_dropped = 0
         self.connects = 0
         self.failures = 0
@@ -150,10 +154,10 @@ class Uplink:
             self._keep(convert.to_sample(view, 0, len(asks)))
         before, self._wanted = self._wanted, frozenset(ask.id for ask in asks)
         if events or not self._wanted <= before:
-            self._stir()
+            self.stir()
 
-    def _stir(self) -> None:
-        """There is something to send, or perhaps room for it."""
+    def stir(self) -> None:
+        """Any thread: there is something to send, or perhaps room for it."""
         with self._wake:
             self._has_events = True
             self._wake.notify_all()
@@ -164,13 +168,13 @@ class Uplink:
                 order, is_done, said, incident, self._clock.now(), self._clock.wall()
             )
             self._spool.append(fitted(event).SerializeToString())
-            self._stir()
+            self.stir()
 
     def hand_over(self, word: HandOver) -> None:
         """Any thread: a word about a page, at once."""
         event = convert.to_hand_over(word, self._clock.now(), self._clock.wall())
         self._spool.append(fitted(event).SerializeToString())
-        self._stir()
+        self.stir()
 
     def _keep(self, sample: pb.Sample) -> None:
         with self._wake:
@@ -238,6 +242,8 @@ class Uplink:
         )
         with grpc.secure_channel(address, credentials, options) as channel:
             session = self._session = Session(address)
+            if self.reviews is not None:
+                self.reviews.begin()
             call: Any = FleetServiceStub(channel).Attend(self._outgoing(session))
             session.call = call
             try:
@@ -250,7 +256,7 @@ class Uplink:
                 with self._wake:
                     self._wake.notify_all()
 
-    def _take(self, session: "Session", response: pb.AttendResponse) -> None:
+    def _take(self, session: Session, response: pb.AttendResponse) -> None:
         if response.HasField("ack"):
             ack = response.ack
             if ack.log_id == self._spool.log_id:
@@ -261,9 +267,13 @@ class Uplink:
                     get_log().info("uplink_up", at=session.address, events_upto=ack.events_upto)
                 self._let_go(ack.refused)  # before what is acknowledged takes them along
                 self._spool.acknowledge(ack.events_upto)
+                if self.windows is not None and ack.windows_upto:
+                    self.windows.acknowledge(ack.windows_upto)
+                if self.reviews is not None and ack.reviews_upto:
+                    self.reviews.acknowledge(ack.reviews_upto)
                 with self._wake:
                     session.acked(ack.events_upto, ack.window)
-                self._stir()
+                self.stir()
         if response.HasField("directive"):
             self._heed(response.directive)
 
@@ -279,6 +289,8 @@ class Uplink:
             get_log().error("directive_refused", reason=str(refused))
             return
         self._spool.see_epoch(epoch)
+        if self.reviews is not None and directive.sampling:
+            self.reviews.heed(directive.sampling, now)
         self._desk.receive(permits, denials, is_required=directive.is_permit_required)
         if self._pages is not None:
             self._pages.heed(directive.takes_pages, *convert.from_page_words(directive.pages))
@@ -288,7 +300,7 @@ class Uplink:
             if self._spool.is_new_order(order.id):
                 self._desk.order(order)
 
-    def _outgoing(self, session: "Session") -> Iterator[pb.AttendRequest]:
+    def _outgoing(self, session: Session) -> Iterator[pb.AttendRequest]:
         """What gRPC sends, taken by a thread of its own."""
         greeting = self._desk.greeting(self._spool.log_id, self._spool.epoch())
         told = None if self._policy is None else self._policy.report()
@@ -306,11 +318,14 @@ class Uplink:
             with self._wake:
                 self._wake.wait_for(lambda: session.is_over or self._has_events, 1.0)
 
-    def _next_batch(self, session: "Session") -> pb.Batch | None:
+    def _next_batch(self, session: Session) -> pb.Batch | None:
         """What is to be sent now: events as far as the window allows, samples and wishes in their time."""
         now = self._clock.now()
         batch = pb.Batch(events_dropped=self._spool.dropped, samples_dropped=self.samples_dropped)
         size = self._put_events(session, batch)
+        size += self._put_windows(session, batch, MESSAGE_BYTES - size)
+        if self.reviews is not None:
+            size += self.reviews.fill(batch, MESSAGE_BYTES - size, now)
         if self._is_batch_due(now, session.batched_at):
             session.batched_at = now
             session.samples_sent = self._put_samples(
@@ -326,9 +341,25 @@ class Uplink:
             session.told = policy
             batch.policy.CopyFrom(to_policy_report(policy))
         is_worth_it = batch.events or batch.samples or batch.asks or batch.HasField("policy")
-        return batch if is_worth_it else None
+        return batch if is_worth_it or batch.windows or batch.verdicts or batch.reviews else None
 
-    def _put_events(self, session: "Session", batch: pb.Batch) -> int:
+    def _put_windows(self, session: Session, batch: pb.Batch, max_bytes: int) -> int:
+        """Verdicts first, for they are few and somebody may wait; windows as far as they fit. How many bytes."""
+        if self.windows is None:
+            return 0
+        size = 0
+        session.verdicts_told, verdicts = self.windows.verdicts(session.verdicts_told)
+        for payload in verdicts:
+            batch.verdicts.add().ParseFromString(payload)
+            size += len(payload)
+        found = self.windows.take(session.windows_sent, WINDOWS_A_MESSAGE, max_bytes - size)
+        for number, payload in found:
+            batch.windows.add().ParseFromString(payload)
+            session.windows_sent = number
+            size += len(payload)
+        return size
+
+    def _put_events(self, session: Session, batch: pb.Batch) -> int:
         with self._wake:
             room = session.room()
             self._has_events = False
@@ -363,38 +394,3 @@ class Uplink:
                 sample.sequence = sequence
                 batch.samples.append(sample)
         return sequence
-
-
-class Session:
-    """One stream's account. Guarded by the uplink's lock."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.sent = 0
-        self.upto = 0
-        self.window = 1
-        self.is_acked = False
-        self.is_over = False
-        self.batched_at = 0.0
-        self.samples_sent = 0
-        self.asked: frozenset[str] = frozenset()
-        self.asked_at = float("-inf")
-        self.told: PolicyReport | None = None
-        """What the aggregator knows of this node's policy."""
-        self.call: Any = None
-
-    def acked(self, upto: int, window: int) -> None:
-        if not self.is_acked:
-            self.sent = upto
-        self.is_acked = True
-        self.upto, self.window = max(self.upto, upto), max(1, window)
-
-    def room(self) -> int:
-        """How many events may be sent before more are acknowledged."""
-        return self.window - (self.sent - self.upto)
-
-    def end(self) -> None:
-        self.is_over = True
-        if self.call is not None:
-            with contextlib.suppress(Exception):
-                self.call.cancel()

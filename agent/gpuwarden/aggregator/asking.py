@@ -35,7 +35,7 @@ class Asking:
     """Keeps a channel a node, the most recently used ones. The event loop's thread only."""
 
     def __init__(self, cfg: AskConfig, open_channel: Open) -> None:
-        self._cfg = cfg
+        self.cfg = cfg
         self._open = open_channel
         self._channels: OrderedDict[tuple[str, str], grpc.aio.Channel] = OrderedDict()
         self._room = asyncio.Semaphore(cfg.parallel)
@@ -49,7 +49,7 @@ class Asking:
         deadline_s: float,
     ) -> list[Answered]:
         """What each says, in the order of ``standings``; all within ``deadline_s`` (0: the usual)."""
-        within_s = min(QUESTION_MAX_S, deadline_s) if deadline_s > 0 else self._cfg.deadline_s
+        within_s = min(QUESTION_MAX_S, deadline_s) if deadline_s > 0 else self.cfg.deadline_s
         end = asyncio.get_running_loop().time() + within_s
         return list(await asyncio.gather(*(self._one(each, question, end) for each in standings)))
 

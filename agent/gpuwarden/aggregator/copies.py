@@ -1,5 +1,6 @@
 """Copies of the store: made beside a running aggregator, restored while none runs. A part of wiring."""
 
+import os
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,6 +68,16 @@ def _put(path: Path, target: Path, wall: float, who: str) -> Path | None:
                     old.rename(before.with_name(f"{before.name}{suffix}"))
         fresh.rename(target)
         fresh.with_name(f"{fresh.name}.lock").unlink(missing_ok=True)
+        _give(target)
     except (OSError, sqlite3.Error) as error:
         raise Unavailable(f"{target}: {error}") from error
     return before if had else None
+
+
+def _give(target: Path) -> None:
+    """Root restores, and the aggregator may be another user: whoever owns the folder has to be able to write."""
+    folder = target.parent.stat()
+    for each in (target, target.with_name(f"{target.name}.lock")):
+        status = each.lstat()
+        if status.st_uid != folder.st_uid and os.geteuid() == 0:
+            os.lchown(each, folder.st_uid, folder.st_gid)

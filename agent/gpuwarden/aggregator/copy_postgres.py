@@ -24,7 +24,20 @@ from gpuwarden.errors import Refused, Unavailable
 WHAT = "gpuwarden aggregator, PostgreSQL"
 KEPT = (
     *("epoch", "reign", "node", "state", "log", "event", "incident", "permit", "token"),
-    *("certificate", "orders", "audit", "policy", "denial", "oncall", "page"),
+    *(
+        "certificate",
+        "orders",
+        "audit",
+        "policy",
+        "denial",
+        "oncall",
+        "page",
+        "document",
+        "service_window",
+        "prediction",
+        "review",
+        "review_label",
+    ),
 )
 PASSING = ("presence", "aggregator", "refusal", "authority")
 END_OF_ROWS = b"\\.\n"

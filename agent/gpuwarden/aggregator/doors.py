@@ -8,22 +8,30 @@ import grpc
 import grpc.aio
 
 import gpuwarden
+from gpuwarden.adapters import service_pages
 from gpuwarden.adapters.fleet_pages import FleetPages
 from gpuwarden.adapters.metrics_http import HttpServer
 from gpuwarden.adapters.pki.names import Credentials, identity_of
+from gpuwarden.adapters.share_pages import Documents
 from gpuwarden.aggregator.asking import ANSWER_MAX_BYTES
+from gpuwarden.aggregator.drift_service import DriftDesk
+from gpuwarden.aggregator.evaluation_service import EvaluationDesk
 from gpuwarden.aggregator.frames import add_to_server
 from gpuwarden.aggregator.policy_service import PolicyDesk
+from gpuwarden.aggregator.rollout_service import RolloutDesk
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import Unavailable
 from gpuwarden.model.fleet import Identity
 from gpuwarden.wire.fleet_check import MESSAGE_MAX_BYTES
-from gpuwarden.wire.v1 import fleet_pb2, policy_pb2
+from gpuwarden.wire.v1 import drift_pb2, evaluation_pb2, fleet_pb2, policy_pb2, rollout_pb2
+from gpuwarden.wire.v1.drift_pb2_grpc import add_DriftServiceServicer_to_server
+from gpuwarden.wire.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
 from gpuwarden.wire.v1.fleet_pb2_grpc import (
     add_EnrolmentServiceServicer_to_server,
     add_FleetQueryServiceServicer_to_server,
 )
 from gpuwarden.wire.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
+from gpuwarden.wire.v1.rollout_pb2_grpc import add_RolloutServiceServicer_to_server
 
 if TYPE_CHECKING:
     from gpuwarden.aggregator.wiring import Parts
@@ -95,11 +103,20 @@ def servers(parts: "Parts") -> tuple[list[Any], list[int]]:
     who = partial(caller, parts.cfg.aggregator.trust_domain)
     service = PolicyDesk(parts.policies, parts.ingest, parts.clock, who)
     add_PolicyServiceServicer_to_server(service, server)
+    ramps = RolloutDesk(parts.rollouts.rollouts, parts.committer, parts.clock, who)
+    add_RolloutServiceServicer_to_server(ramps, server)
+    evaluation = EvaluationDesk(parts.evaluation, parts.committer, parts.clock, who)
+    add_EvaluationServiceServicer_to_server(evaluation, server)
+    drift = DriftDesk(
+        parts.evaluation.drifts, parts.evaluation.services, parts.committer, parts.clock, who
+    )
+    add_DriftServiceServicer_to_server(drift, server)
     well = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs leave it out
     health_pb2_grpc.add_HealthServicer_to_server(well, server)
     services = fleet_pb2.DESCRIPTOR.services_by_name.values()
     names = [each.full_name for each in services if each.name != "EnrolmentService"]
-    names += [each.full_name for each in policy_pb2.DESCRIPTOR.services_by_name.values()]
+    for module in (policy_pb2, evaluation_pb2, rollout_pb2, drift_pb2):
+        names += [each.full_name for each in module.DESCRIPTOR.services_by_name.values()]
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
     port = _bind(server, centre.listen, own.serving(is_mutual=True))
     if centre.enrol_listen is None:
@@ -111,19 +128,24 @@ def servers(parts: "Parts") -> tuple[list[Any], list[int]]:
 
 
 def pages(parts: "Parts") -> HttpServer | None:
-    """For Prometheus: /metrics and /sd."""
+    """For Prometheus: /metrics and /sd; for load balancers: /fit/SERVICE."""
     listen = parts.cfg.aggregator.metrics_listen
     if listen is None:
         return None
     made = FleetPages(
-        lambda: parts.fleet.view, parts.counters, parts.clock.now, gpuwarden.__version__
+        lambda: parts.fleet.view,
+        parts.counters,
+        parts.clock.now,
+        gpuwarden.__version__,
+        lambda: parts.evaluation.services.view,
     )
-    documents = {"/sd": made.targets}
+    documents = Documents({"/sd": made.targets}, parts.rollouts.pages.document)
     return HttpServer(
         listen,
         made,
         clock=parts.clock,
         documents=documents,
+        fit=lambda name: service_pages.fit(parts.evaluation.services.view, name),
         setting="aggregator.metrics_listen",
     )
 

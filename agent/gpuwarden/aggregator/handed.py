@@ -20,7 +20,7 @@ from gpuwarden.log import get_log
 from gpuwarden.model.decision import Incident
 from gpuwarden.model.fleet import FleetView
 from gpuwarden.model.ids import IncidentId
-from gpuwarden.model.oncall import Ack, Entry, HandOver, Page
+from gpuwarden.model.oncall import Ack, Book, Entry, HandOver, Page
 from gpuwarden.node.notifier import Notifier
 from gpuwarden.policy.notify import fold, people, posts
 from gpuwarden.wire.convert_fleet import from_hand_over
@@ -49,7 +49,7 @@ class Handed:
         view: Callable[[], FleetView],
         ingest: Ingest,
     ) -> None:
-        self._cfg = cfg
+        self.cfg = cfg
         self._store = store
         self._committer = committer
         self._clock = clock
@@ -144,6 +144,7 @@ class Handed:
         incident = _incident(kept, key)
         if word.own:
             return self._own(notifier, kept, key, entry)
+        self._quiet(notifier, key, word)
         is_new = entry is None or word.page not in entry.pages
         is_over = incident is not None and incident.closed_wall is not None
         if is_new and is_mass:
@@ -153,7 +154,7 @@ class Handed:
             return OVER
         if is_new:
             waited_s = self._clock.wall() - kept.heard_wall
-            if entry is None and 0 <= waited_s < self._cfg.gather_s:
+            if entry is None and 0 <= waited_s < self.cfg.gather_s:
                 return ""
             self._send(notifier, word, key, kept.node, incident)
             return ""
@@ -170,6 +171,15 @@ class Handed:
             return TWICE
         notifier.change(lambda _cfg, book, _wall: fold.withdrawn(book, key))
         return OWN
+
+    def _quiet(self, notifier: Notifier, key: IncidentId, word: HandOver) -> None:
+        """What is silenced on its node wakes nobody here either."""
+
+        def quieted(book: Book, wall: float) -> Book:
+            return people.quieted(book, key, word.silenced_by, wall, word.silenced_until_wall)
+
+        if quieted(notifier.book, self._clock.wall()) is not notifier.book:
+            notifier.change(lambda _cfg, book, wall: quieted(book, wall))
 
     def _send(
         self,

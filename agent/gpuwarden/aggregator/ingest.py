@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 from grpc.aio import EOF  # type: ignore[attr-defined]  # grpc-stubs leave it out
 
+from gpuwarden.aggregator.arrivals import HearServices, of_services
 from gpuwarden.aggregator.committer import Committer, Mark
 from gpuwarden.aggregator.enrolment import Enrolment
 from gpuwarden.aggregator.frames import answer_of, is_of_samples, parsed
@@ -52,7 +53,7 @@ class Ingest(FleetServiceServicer):
         leadership: Leadership,
         order_done: OrderDone,
     ) -> None:
-        self._cfg = cfg
+        self.cfg = cfg
         self._committer = committer
         self._clock = clock
         self._hear = hear
@@ -62,6 +63,7 @@ class Ingest(FleetServiceServicer):
         self._order_done = order_done
         self._loop: asyncio.AbstractEventLoop | None = None
         self.takes_pages: Callable[[], bool] = lambda: False  # whether nodes' pages are sent here
+        self.hear_services: HearServices = lambda arrival: None
         self.streams = Streams(cfg.ingest)
         self._by = PutBy()
         self._is_look_due = False
@@ -72,9 +74,8 @@ class Ingest(FleetServiceServicer):
         self._loop = loop
 
     async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewResponse:
-        identity = self._identity_of(context)
         try:
-            issued = await self._enrolment.renew(identity, request.request_der)
+            issued = await self._enrolment.renew(self._identity_of(context), request.request_der)
         except Refused as refused:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refused))
         except GpuwardenError as error:
@@ -121,7 +122,7 @@ class Ingest(FleetServiceServicer):
     async def _greeted(self, context: Any, certified: str) -> Greeting:
         """The hello; ends the call when it does not come in time or is not one."""
         try:
-            data = await asyncio.wait_for(context.read(), self._cfg.ingest.first_message_s)
+            data = await asyncio.wait_for(context.read(), self.cfg.ingest.first_message_s)
             if data is EOF:
                 raise Refused("the first message has to be a hello")
             message = parsed(data)
@@ -181,7 +182,7 @@ class Ingest(FleetServiceServicer):
     def look_at_samples(self) -> bool:
         """All that were put by, one after the other, which costs half. False while the committer is full."""
         while self._by:
-            if self._committer.waiting >= self._cfg.ingest.queue_max:
+            if self._committer.waiting >= self.cfg.ingest.queue_max:
                 self._look_within(FULL_S)
                 return False
             self._look_at(*self._by.pop())
@@ -191,7 +192,7 @@ class Ingest(FleetServiceServicer):
         """As ``look_at_samples``, of one stream: what is urgent does not wait for all others."""
         if not stream.put_by:
             return True
-        if self._committer.waiting >= self._cfg.ingest.queue_max:
+        if self._committer.waiting >= self.cfg.ingest.queue_max:
             return False
         for each in self._by.pop_all_of(stream):
             self._look_at(*each)
@@ -206,7 +207,7 @@ class Ingest(FleetServiceServicer):
     def _digest(self, stream: Stream, data: bytes, now: float) -> tuple[Entry, Mark] | None:
         """Check a message and have the fleet hear of it; what of it is to be kept, if anything."""
         self.messages += 1
-        if not stream.allow(self._cfg.ingest, now):
+        if not stream.allow(self.cfg.ingest, now):
             self.limited += 1
             stream.stop("RESOURCE_EXHAUSTED", "more messages than this node may send")
             return None
@@ -216,6 +217,8 @@ class Ingest(FleetServiceServicer):
             batch = message.batch
             policy = from_policy_report(batch.policy) if batch.HasField("policy") else None
             entry, mark, asks = self._taken(stream, message)
+            if batch.windows or batch.verdicts or batch.reviews:
+                self.hear_services(of_services(batch, stream, len(data)))
         except Refused as refused:
             get_log().warning("message_refused", node=stream.greeting.node, reason=str(refused))
             self.streams.blame(stream, now, str(refused))
@@ -307,13 +310,13 @@ class Ingest(FleetServiceServicer):
 
     def _window(self) -> int:
         """Smaller while commits are slow or many wait."""
-        cfg = self._cfg.ingest
+        cfg = self.cfg.ingest
         is_slow = self._committer.last_s > 1.0 or self._committer.waiting > cfg.queue_max // 2
         return max(1, cfg.window // 8) if is_slow else cfg.window
 
     def committed(self, entries: list[tuple[Entry, Mark]]) -> None:
         """On the committer's thread: these are durable."""
-        self._soon(self._committed, entries)
+        self.soon(self._committed, entries)
 
     def _committed(self, entries: list[tuple[Entry, Mark]]) -> None:
         now = self._clock.now()
@@ -334,19 +337,17 @@ class Ingest(FleetServiceServicer):
                 stream.has_news = True
                 stream.wake.set()
 
+    def windows_kept(self, node: str, number: int, upto: int) -> None:
+        """Any thread: windows of this stream up to this one are in the store, or never will be."""
+        self.soon(self.streams.windows_kept, node, number, upto)
+
     def failed(self, entries: list[tuple[Entry, Mark]], why: str) -> None:
         """On the committer's thread: these are not kept; their nodes have to send them again."""
-        self._soon(self._failed, {mark.node for _, mark in entries}, why)
-
-    def _failed(self, nodes: set[str], why: str) -> None:
-        for node in nodes:
-            stream = self.streams.by_node.get(node)
-            if stream is not None:
-                stream.stop("UNAVAILABLE", f"not kept: {why}"[:200])
+        self.soon(self.streams.end_of, {m.node for _, m in entries}, f"not kept: {why}"[:200])
 
     def tell(self, answers: Answers) -> None:
         """On the fleet's thread: what became of what nodes asked."""
-        self._soon(self._tell, answers)
+        self.soon(self._tell, answers)
 
     def _tell(self, answers: Answers) -> None:
         now = self._clock.now()
@@ -364,23 +365,23 @@ class Ingest(FleetServiceServicer):
     def _standing_directive(self) -> pb.Directive:
         return pb.Directive(
             epoch=self._leadership.lead().epoch,
-            is_permit_required=self._cfg.permit.required,
+            is_permit_required=self.cfg.permit.required,
             takes_pages=self.takes_pages(),
         )
 
     def overtaken(self, node: str, number: int) -> None:
         """Any thread: another aggregator has a newer stream of this node."""
-        self._soon(self.streams.overtaken, node, number)
+        self.soon(self.streams.overtaken, node, number)
 
     def send(self, node: str, directive: pb.Directive) -> None:
         """Any thread: as ``direct``."""
-        self._soon(self.direct, node, directive)
+        self.soon(self.direct, node, directive)
 
     def start_over(self) -> None:
         """Any thread: every node has to come again."""
-        self._soon(self.end_all, "others took this aggregator for dead")
+        self.soon(self.end_all, "others took this aggregator for dead")
 
-    def _soon(self, call: Callable[..., object], *values: Any) -> None:
+    def soon(self, call: Callable[..., object], *values: Any) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *values)
 
@@ -390,8 +391,7 @@ class Ingest(FleetServiceServicer):
 
     def end_all(self, why: str = "the aggregator is stopping") -> None:
         """Every stream ends: nodes come back, here or to the next."""
-        for stream in self.streams.by_node.values():
-            stream.stop("UNAVAILABLE", why)
+        self.streams.end_of(self.streams.by_node, why)
 
     async def reap(self) -> None:
         """For ever: end what says nothing."""

@@ -14,7 +14,7 @@ from gpuwarden.log import get_log
 from gpuwarden.model.fleet import Denial, FleetClaim, FleetView, Permit
 from gpuwarden.policy.fleet import incidents
 from gpuwarden.policy.fleet.decide import FleetDecision, decide
-from gpuwarden.policy.fleet.fold import FleetMemory, Heard, Joined, Left, fold
+from gpuwarden.policy.fleet.fold import Arrival, FleetMemory, Forgotten, Heard, Joined, Left, fold
 from gpuwarden.policy.fleet.freeze import Thaw, thawed
 
 TICK_S = 1.0
@@ -36,14 +36,14 @@ class Fleet:
         clock: Clock,
         memory: FleetMemory,
         leadership: Leadership,
-        recall: Callable[[float, float], tuple[Permit, ...]],
+        recall: Callable[[float], tuple[Permit, ...]],
         tell: Callable[[Answers], None],
         oncall: FleetOncall,
         claims: Callable[[], tuple[FleetClaim, ...]] = tuple,
     ) -> None:
-        """``recall``: what was granted before, by every leader there was, on this clock (now, wall).
+        """``recall``: what was granted before, by every leader there was, on this clock; asked with the time of day.
         ``claims``: what others claim about the whole."""
-        self._cfg = cfg
+        self.cfg = cfg
         self._committer = committer
         self._clock = clock
         self._memory = memory
@@ -57,7 +57,7 @@ class Fleet:
         """By node and ask, when it was asked that was answered last, and with what."""
         self._claims = claims
         self._wake = threading.Condition()
-        self._changes: list[Joined | Left] = []
+        self._changes: list[Joined | Left | Forgotten] = []
         self._heard: dict[str, Heard] = {}
         self._thaws: dict[str, Thaw] = {}
         self._is_urgent = False
@@ -85,7 +85,7 @@ class Fleet:
             self._wake.notify()
         self._thread.join(within_s)
 
-    def hear(self, arrival: Joined | Left | Heard) -> None:
+    def hear(self, arrival: Arrival) -> None:
         """Something arrived; of reports of one node only the newest is kept until the next tick."""
         with self._wake:
             if isinstance(arrival, Heard):
@@ -137,7 +137,7 @@ class Fleet:
                 self.failures += 1
                 get_log().error("fleet_tick_failed", reason=repr(error))
 
-    def tick(self, arrivals: tuple[Joined | Left | Heard, ...]) -> FleetDecision:
+    def tick(self, arrivals: tuple[Arrival, ...]) -> FleetDecision:
         """One pass."""
         now, wall = self._clock.now(), self._clock.wall()
         self._memory = fold(self._memory, arrivals)
@@ -146,7 +146,7 @@ class Fleet:
         self._memory = replace(self._memory, thaws={**self._memory.thaws, **thaws})
         lead = self._led(self._leadership.lead(), now, wall)
         epoch = lead.epoch if lead.is_ours else None
-        decision = decide(self._cfg, self._memory, now, wall, epoch, self._claims())
+        decision = decide(self.cfg, self._memory, now, wall, epoch, self._claims())
         decision = self._intend(decision)
         self._memory = decision.memory
         self._publish(decision, lead, now, wall)
@@ -189,7 +189,7 @@ class Fleet:
         if not lead.is_ours or lead.epoch == self._led_epoch:
             return lead
         try:
-            ledger, told = self._recall(now, wall), self._oncall.begin(lead.epoch, now)
+            ledger, told = self._recall(wall), self._oncall.begin(lead.epoch, now)
         except GpuwardenError as error:
             why = f"what was granted and told is not known: {error}"
             return replace(lead, is_ours=False, why=why)

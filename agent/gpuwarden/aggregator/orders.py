@@ -14,7 +14,7 @@ from gpuwarden.model.fleet import Identity, NodeStanding
 from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 
-VERBS = frozenset({"cordon", "uncordon", "drain", "set-healthy"})
+VERBS = frozenset({"cordon", "uncordon", "drain", "set-healthy", "rollback"})
 COMMIT_S = 10.0
 LOOK_EVERY_S = 0.5
 
@@ -23,7 +23,7 @@ class Orders:
     """The event loop's thread only. An order is on record before it is sent."""
 
     def __init__(self, cfg: AskConfig, committer: Committer, store: Store, clock: Clock) -> None:
-        self._cfg = cfg
+        self.cfg = cfg
         self._store = store
         self._committer = committer
         self._clock = clock
@@ -41,7 +41,7 @@ class Orders:
             _order(request, f"{who.name} ({who.role})"),
             reason=request.reason,
             boot_id=standing.greeting.boot_id,
-            ttl_s=self._cfg.order_s,
+            ttl_s=self.cfg.order_s,
         )
         wall = self._clock.wall()
 
@@ -66,12 +66,10 @@ class Orders:
             if not is_here and not standing.is_connected:
                 raise Unavailable(f"{order.node} is not connected: ask its agent there")
             # Wherever its stream is by then: the answer is in the store first.
-            async with asyncio.timeout(self._cfg.order_s):
+            async with asyncio.timeout(self.cfg.order_s):
                 return await self._answered(order, future)
         except TimeoutError as error:
-            text = (
-                f"{order.node} has not answered within {self._cfg.order_s:g} s (order {order.id})"
-            )
+            text = f"{order.node} has not answered within {self.cfg.order_s:g} s (order {order.id})"
             raise Unavailable(text) from error
         finally:
             self._waiting.pop((order.node, order.id), None)

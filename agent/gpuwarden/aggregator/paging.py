@@ -26,6 +26,17 @@ class Paging:
     oncall: FleetOncall
 
 
+def outfit_of(cfg: AggregatorConfig, clock: Clock) -> Outfit:
+    """The sinks of a configuration."""
+    # One name for the whole fleet: whichever aggregator speaks, receivers see one sender and one key.
+    secrets, host = Secrets(os.environ), cfg.aggregator.trust_domain
+    return Outfit(
+        cfg=cfg.oncall,
+        sinks=make_sinks(cfg.oncall, secrets, clock, host),
+        heartbeat=make_heartbeat(cfg.oncall, secrets, clock, host),
+    )
+
+
 def make_paging(
     cfg: AggregatorConfig,
     clock: Clock,
@@ -33,14 +44,6 @@ def make_paging(
     committer: Committer,
     lead: Callable[[], Lead],
 ) -> Paging:
-    # One name for the whole fleet: whichever aggregator speaks, receivers see one sender and one key.
-    secrets, host = Secrets(os.environ), cfg.aggregator.trust_domain
-    outfit = Outfit(
-        cfg=cfg.oncall,
-        sinks=make_sinks(cfg.oncall, secrets, clock, host),
-        heartbeat=make_heartbeat(cfg.oncall, secrets, clock, host),
-    )
-
     def open_log(epoch: int) -> BookLog:
         def is_ours() -> bool:
             known = lead()
@@ -48,5 +51,5 @@ def make_paging(
 
         return StoreLog(store, committer, epoch, is_ours)
 
-    reign = Reign(outfit, open_log, clock, host)
+    reign = Reign(outfit_of(cfg, clock), open_log, clock, cfg.aggregator.trust_domain)
     return Paging(reign=reign, oncall=FleetOncall(reign, reign))

@@ -35,6 +35,12 @@ class Reign:
     def has_sinks(self) -> bool:
         return bool(self._outfit.sinks)
 
+    def adopt(self, outfit: Outfit) -> None:
+        """New settings and sinks, now and under every epoch of ours to come."""
+        self._outfit = outfit
+        if (notifier := self._notifier) is not None:
+            notifier.adopt(outfit)
+
     def begin(self, epoch: int) -> Book:
         """Go on where the leader before has stopped; ``Unavailable``: that cannot be read."""
         self.end()

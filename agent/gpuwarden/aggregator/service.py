@@ -11,6 +11,7 @@ from gpuwarden.aggregator import asking
 from gpuwarden.aggregator.asking import Asking
 from gpuwarden.aggregator.denials import Denials
 from gpuwarden.aggregator.enrolment import Enrolment
+from gpuwarden.aggregator.forgetting import Forgetting
 from gpuwarden.aggregator.ingest import Ingest
 from gpuwarden.aggregator.lead import Others
 from gpuwarden.aggregator.loop import Fleet
@@ -46,6 +47,7 @@ class FleetQuery(FleetQueryServiceServicer):
         orders: Orders,
         enrolment: Enrolment,
         denials: Denials,
+        forgetting: Forgetting,
         thaws: Thaws,
         clock: Clock,
         identity_of: Callable[[Any], Identity],
@@ -57,9 +59,10 @@ class FleetQuery(FleetQueryServiceServicer):
         self._store = store
         self._ingest = ingest
         self._asking = asking
-        self._orders = orders
+        self.orders = orders
         self._enrolment = enrolment
         self._denials = denials
+        self.forgetting = forgetting
         self._thaws = thaws
         self._clock = clock
         self._identity_of = identity_of
@@ -257,7 +260,7 @@ class FleetQuery(FleetQueryServiceServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no node {request.node[:64]}")
             raise AssertionError("abort() returned")
         try:
-            kept = await self._orders.give(request, standing, self._identity_of(context))
+            kept = await self.orders.give(request, standing, self._identity_of(context))
         except GpuwardenError as error:
             await _end(context, error)
         if not kept.is_done:
@@ -286,6 +289,15 @@ class FleetQuery(FleetQueryServiceServicer):
         except GpuwardenError as error:
             await _end(context, error)
         return pb.AllowResponse(schema_version=SCHEMA_VERSION)
+
+    async def Forget(self, request: pb.ForgetRequest, context: Any) -> pb.ForgetResponse:
+        try:
+            by = self._identity_of(context).name
+            await self.forgetting.forget(request.node, request.reason, by)
+        except GpuwardenError as error:
+            code = grpc.StatusCode.FAILED_PRECONDITION if isinstance(error, Refused) else None
+            await _end(context, error, code)
+        return pb.ForgetResponse(schema_version=SCHEMA_VERSION)
 
     async def Thaw(self, request: pb.ThawRequest, context: Any) -> pb.ThawResponse:
         try:

@@ -13,7 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from gpuwarden.aggregator.store_predictions import KeptPrediction
+from gpuwarden.aggregator.store_reviews import Decision, KeptLabel, KeptReview
+from gpuwarden.aggregator.store_windows import KeptWindow
 from gpuwarden.model.fleet import Greeting, Permit, Report, Told
+from gpuwarden.ports_evaluation import Document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +205,13 @@ class Store(Protocol):
         """Let it in again; whether it was kept out."""
         ...
 
+    def forget(self, node: str, wall: float) -> bool:
+        """Let go of all that is kept of a node but history; what was open of it ends at ``wall``. Whether it was
+        known."""
+        ...
+
+    def node_names(self) -> frozenset[str]: ...
+
     def denials(self) -> dict[str, str]:
         """Who is kept out, and why."""
         ...
@@ -219,6 +230,64 @@ class Store(Protocol):
 
     def pages(self, limit: int) -> list[KeptPage]:
         """What nodes have handed over and is not over, oldest first."""
+        ...
+
+    def put_document(self, written: Document, epoch: int | None = None) -> Document:
+        """Keep the next revision; ``Refused`` where another came between, or ``epoch`` is given and over."""
+        ...
+
+    def document(self, kind: str, key: str) -> Document | None: ...
+
+    def documents(self, kind: str) -> list[Document]:
+        """The newest of each, by key."""
+        ...
+
+    def document_history(self, kind: str, key: str, limit: int) -> list[Document]:
+        """Newest first."""
+        ...
+
+    def put_windows(self, windows: Sequence[KeptWindow], epoch: int | None = None) -> None:
+        """Each takes the place of an earlier revision; ``Refused`` where ``epoch`` is given and over."""
+        ...
+
+    def windows(
+        self, *, touched_after: float, begin_after: float, not_holder: str, limit: int
+    ) -> list[KeptWindow]: ...
+
+    def prune_windows(self, fine_before: float, coarse_before: float) -> None: ...
+
+    def put_predictions(
+        self, kept: Sequence[KeptPrediction], wall: float, epoch: int | None = None
+    ) -> None:
+        """What is known of each so far; ``Refused`` where ``epoch`` is given and over."""
+        ...
+
+    def predictions(self, service: str, ids: Sequence[str]) -> list[KeptPrediction]: ...
+
+    def prune_predictions(self, most: int, now_wall: float) -> None: ...
+
+    def put_reviews(self, reviews: Sequence[KeptReview], bytes_max: int) -> int:
+        """One that is there stays as it is; how many were given up for want of room."""
+        ...
+
+    def review_page(
+        self, service: str, segment: str | None, after: tuple[float, str], limit: int
+    ) -> list[KeptReview]:
+        """Those that wait, the highest rank first, after one of this rank and id."""
+        ...
+
+    def reviews_named(self, service: str, ids: Sequence[str]) -> list[KeptReview]: ...
+
+    def review_labels(self, service: str, ids: Sequence[str]) -> list[KeptLabel]: ...
+
+    def keep_reviews(
+        self, labels: Sequence[KeptLabel], decisions: Sequence[Decision]
+    ) -> set[tuple[str, str]]:
+        """Those (service, id) that were decided by this very call."""
+        ...
+
+    def review_sizes(self, service: str) -> tuple[int, int]:
+        """How many of a service wait, in how many bytes."""
         ...
 
     def prune(self, before_wall: float) -> None:

@@ -1,19 +1,29 @@
-"""Nodes that are kept out, in a store: the statements, which are the same in each but for how a value is marked."""
+"""Nodes that are kept out, in SQL that both databases speak."""
 
-from gpuwarden.aggregator.store_policies import Execute, Rows
+from collections.abc import Callable, Sequence
+from typing import Any
 
-
-def add(execute: Execute, mark: str, node: str, wall: float, who: str, reason: str) -> None:
-    query = f"INSERT INTO denial VALUES ({', '.join([mark] * 4)}) ON CONFLICT (node) DO UPDATE SET "
-    query += "wall=excluded.wall, who=excluded.who, reason=excluded.reason"
-    execute(query, (node, wall, who, reason))
-
-
-def drop(execute: Execute, mark: str, node: str) -> bool:
-    """Whether it was there."""
-    return bool(execute(f"DELETE FROM denial WHERE node={mark}", (node,)).rowcount)
+_DENY = (
+    "INSERT INTO denial VALUES (?,?,?,?) ON CONFLICT (node) DO UPDATE SET "
+    "wall=excluded.wall, who=excluded.who, reason=excluded.reason"
+)
 
 
-def every(rows: Rows) -> dict[str, str]:
-    """By node, why."""
-    return {str(node): str(reason) for node, reason in rows("SELECT node, reason FROM denial", ())}
+class DenialRows:
+    """That part of ``Store``, for a store that says how a value is marked."""
+
+    _mark: str
+    _db: Any
+    _rows: Callable[..., Any]
+
+    def deny(self, node: str, wall: float, who: str, reason: str) -> None:
+        self._db.execute(_DENY.replace("?", self._mark), (node, wall, who, reason))
+
+    def allow(self, node: str) -> bool:
+        values: Sequence[Any] = (node,)
+        return bool(
+            self._db.execute(f"DELETE FROM denial WHERE node={self._mark}", values).rowcount
+        )
+
+    def denials(self) -> dict[str, str]:
+        return dict(self._rows("SELECT node, reason FROM denial"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from gpuwarden.aggregator import rows, store_denials, store_oncall, store_policies
+from gpuwarden.aggregator import rows, store_oncall, store_policies
 from gpuwarden.aggregator.copy_postgres import dump, load, schema_of
 from gpuwarden.aggregator.postgres import Connection, connected, unavailable
 from gpuwarden.aggregator.store import (
@@ -30,7 +30,10 @@ from gpuwarden.aggregator.store import (
     chained,
     free,
 )
+from gpuwarden.aggregator.store_denials import DenialRows
+from gpuwarden.aggregator.store_nodes import NodeRows
 from gpuwarden.aggregator.store_postgres_schema import LOCK_AUDIT, LOCK_LEAD, LOCK_MIGRATE, SCRIPTS
+from gpuwarden.aggregator.store_services import ServiceRows
 from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.fleet import Greeting, Permit, Told
 
@@ -62,10 +65,11 @@ _PUT_INCIDENT = (
 )
 
 
-class PostgresStore(store_oncall.OncallRows):
+class PostgresStore(store_oncall.OncallRows, DenialRows, NodeRows, ServiceRows):
     """Implements ``Store``."""
 
-    _mark = "%s"
+    _of_node = (*NodeRows._of_node, "presence", "refusal")
+    _mark, _now = "%s", "extract(epoch FROM clock_timestamp())::float8"
 
     def __init__(self, url: str, name: str = "", copies: Path | None = None) -> None:
         """Connect, and bring the schema up to date; ``Unavailable`` says why it cannot be used. ``name``: of
@@ -274,15 +278,6 @@ class PostgresStore(store_oncall.OncallRows):
     def policy_bundle(self, version: int) -> bytes | None:
         return store_policies.bundle(self._rows, "%s", version)
 
-    def deny(self, node: str, wall: float, who: str, reason: str) -> None:
-        store_denials.add(self._db.execute, "%s", node, wall, who, reason)
-
-    def allow(self, node: str) -> bool:
-        return store_denials.drop(self._db.execute, "%s", node)
-
-    def denials(self) -> dict[str, str]:
-        return store_denials.every(self._rows)
-
     def prune(self, before_wall: float) -> None:
         for table, is_old in (
             ("event", "heard_wall < %s"),
@@ -292,6 +287,8 @@ class PostgresStore(store_oncall.OncallRows):
             ("page", "heard_wall < %s"),
         ):
             self._db.execute(f"DELETE FROM {table} WHERE {is_old}", (before_wall,))
+        self.prune_documents(before_wall)
+        self.prune_reviews(before_wall)
 
     def greetings(self) -> list[Greeting]:
         found = self._rows("SELECT greeting FROM node ORDER BY node")

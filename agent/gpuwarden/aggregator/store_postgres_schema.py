@@ -80,5 +80,28 @@ SCRIPTS = (
     CREATE TABLE page (node TEXT NOT NULL COLLATE "C", id TEXT NOT NULL COLLATE "C",
         heard_wall FLOAT8 NOT NULL, payload BYTEA NOT NULL, state TEXT NOT NULL, PRIMARY KEY (node, id));
     """,
+    """
+    CREATE TABLE document (kind TEXT NOT NULL COLLATE "C", key TEXT NOT NULL COLLATE "C", revision BIGINT NOT NULL,
+        wall FLOAT8 NOT NULL, who TEXT NOT NULL, body BYTEA NOT NULL, PRIMARY KEY (kind, key, revision));
+    """,
+    """
+    CREATE TABLE service_window (holder TEXT NOT NULL, cohort BYTEA NOT NULL, begin_wall FLOAT8 NOT NULL,
+        length_s FLOAT8 NOT NULL, revision BIGINT NOT NULL, body BYTEA NOT NULL, touched FLOAT8 NOT NULL,
+        PRIMARY KEY (holder, cohort, begin_wall, length_s)) WITH (fillfactor = 70);
+    CREATE INDEX service_window_touched ON service_window (touched);
+    """,
+    """
+    CREATE TABLE prediction (service TEXT NOT NULL COLLATE "C", id TEXT NOT NULL COLLATE "C", body BYTEA NOT NULL,
+        wall FLOAT8 NOT NULL, PRIMARY KEY (service, id)) WITH (fillfactor = 80);
+    CREATE INDEX prediction_wall ON prediction (wall);
+    """,
+    """
+    CREATE TABLE review (service TEXT NOT NULL COLLATE "C", id TEXT NOT NULL COLLATE "C", segment TEXT NOT NULL COLLATE "C",
+        weight FLOAT8 NOT NULL, wall FLOAT8 NOT NULL, size BIGINT NOT NULL, state TEXT NOT NULL, gold TEXT NOT NULL,
+        body BYTEA NOT NULL, PRIMARY KEY (service, id));
+    CREATE INDEX review_rank ON review (service, state, weight DESC, id);
+    CREATE TABLE review_label (service TEXT NOT NULL COLLATE "C", id TEXT NOT NULL COLLATE "C", reviewer TEXT NOT NULL COLLATE "C",
+        label TEXT NOT NULL, wall FLOAT8 NOT NULL, PRIMARY KEY (service, id, reviewer));
+    """,
 )
 """Each takes the database from the schema before it to the next; none is ever changed."""

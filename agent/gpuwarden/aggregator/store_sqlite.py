@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from gpuwarden.aggregator import rows, store_denials, store_oncall, store_policies
+from gpuwarden.aggregator import rows, store_oncall, store_policies
 from gpuwarden.aggregator.copy_sqlite import copy_of
 from gpuwarden.aggregator.store import (
     AuditLine,
@@ -29,6 +29,9 @@ from gpuwarden.aggregator.store import (
     chained,
     free,
 )
+from gpuwarden.aggregator.store_denials import DenialRows
+from gpuwarden.aggregator.store_nodes import NodeRows
+from gpuwarden.aggregator.store_services import ServiceRows
 from gpuwarden.aggregator.store_sqlite_schema import SCRIPTS
 from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.model.fleet import Greeting, Permit, Told
@@ -37,10 +40,11 @@ BUSY_S = 5.0
 CACHED_MAX = 100_000
 
 
-class SqliteStore(store_oncall.OncallRows):
+class SqliteStore(store_oncall.OncallRows, DenialRows, NodeRows, ServiceRows):
     """Implements ``Store``."""
 
     _mark = "?"
+    _now = "(julianday('now') - 2440587.5) * 86400.0"
 
     def __init__(self, path: Path) -> None:
         """Open the file, made or brought up to date; ``Unavailable`` says why it cannot be used."""
@@ -238,15 +242,6 @@ class SqliteStore(store_oncall.OncallRows):
     def policy_bundle(self, version: int) -> bytes | None:
         return store_policies.bundle(self._rows, "?", version)
 
-    def deny(self, node: str, wall: float, who: str, reason: str) -> None:
-        store_denials.add(self._db.execute, "?", node, wall, who, reason)
-
-    def allow(self, node: str) -> bool:
-        return store_denials.drop(self._db.execute, "?", node)
-
-    def denials(self) -> dict[str, str]:
-        return store_denials.every(self._rows)
-
     def prune(self, before_wall: float) -> None:
         self._db.execute("DELETE FROM event WHERE heard_wall < ?", (before_wall,))
         old = rows.OLD_INCIDENT.format("?")
@@ -254,6 +249,8 @@ class SqliteStore(store_oncall.OncallRows):
         self._db.execute("DELETE FROM certificate WHERE not_after_wall < ?", (before_wall,))
         self._db.execute("DELETE FROM token WHERE expires_wall < ?", (before_wall,))
         self._db.execute("DELETE FROM page WHERE heard_wall < ?", (before_wall,))
+        self.prune_documents(before_wall)
+        self.prune_reviews(before_wall)
 
     def greetings(self) -> list[Greeting]:
         found = self._rows("SELECT greeting FROM node ORDER BY node")

@@ -50,5 +50,28 @@ SCRIPTS = (
     CREATE TABLE page (node TEXT NOT NULL, id TEXT NOT NULL, heard_wall REAL NOT NULL, payload BLOB NOT NULL,
         state TEXT NOT NULL, PRIMARY KEY (node, id)) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE document (kind TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, wall REAL NOT NULL,
+        who TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, key, revision));
+    """,
+    """
+    CREATE TABLE service_window (holder TEXT NOT NULL, cohort BLOB NOT NULL, begin_wall REAL NOT NULL,
+        length_s REAL NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL, touched REAL NOT NULL,
+        PRIMARY KEY (holder, cohort, begin_wall, length_s));
+    CREATE INDEX service_window_touched ON service_window (touched);
+    """,
+    """
+    CREATE TABLE prediction (service TEXT NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL, wall REAL NOT NULL,
+        PRIMARY KEY (service, id)) WITHOUT ROWID;
+    CREATE INDEX prediction_wall ON prediction (wall);
+    """,
+    """
+    CREATE TABLE review (service TEXT NOT NULL, id TEXT NOT NULL, segment TEXT NOT NULL,
+        weight REAL NOT NULL, wall REAL NOT NULL, size INTEGER NOT NULL, state TEXT NOT NULL, gold TEXT NOT NULL,
+        body BLOB NOT NULL, PRIMARY KEY (service, id));
+    CREATE INDEX review_rank ON review (service, state, weight DESC, id);
+    CREATE TABLE review_label (service TEXT NOT NULL, id TEXT NOT NULL, reviewer TEXT NOT NULL,
+        label TEXT NOT NULL, wall REAL NOT NULL, PRIMARY KEY (service, id, reviewer));
+    """,
 )
 """Each takes the file from the schema before it to the next; none is ever changed."""

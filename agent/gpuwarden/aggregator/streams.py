@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gpuwarden.config_aggregator import IngestConfig
@@ -34,6 +34,8 @@ class Stream:
     samples_seen: int = 0
     events_upto: int = 0
     samples_upto: int = 0
+    windows_upto: int = 0
+    reviews_upto: int = 0
     has_news: bool = False
     refused: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=REFUSED_MAX))
     """Events that are told to be refused with the next word to the node."""
@@ -95,6 +97,8 @@ class Stream:
             samples_upto=self.samples_upto,
             window=window,
             refused=refused,
+            windows_upto=self.windows_upto,
+            reviews_upto=self.reviews_upto,
         )
 
     def next_directive(self, now: float) -> pb.Directive | None:
@@ -123,7 +127,7 @@ class Streams:
     """Who is connected; a node's second stream ends its first."""
 
     def __init__(self, cfg: IngestConfig) -> None:
-        self._cfg = cfg
+        self.cfg = cfg
         self._quarantined: dict[str, tuple[float, float]] = {}
         """By node, until when it is kept out, and how long the last time was."""
         self._blamed: dict[str, tuple[int, float]] = {}
@@ -141,7 +145,7 @@ class Streams:
             greeting=greeting,
             acked_at=now,
             heard_at=now,
-            tokens=float(self._cfg.messages_burst),
+            tokens=float(self.cfg.messages_burst),
         )
         if before is not None and before.number > number:
             stream.stop("ABORTED", TAKEN_OVER)
@@ -163,6 +167,28 @@ class Streams:
         """It has ended."""
         if self.by_node.get(stream.greeting.node) is stream:
             del self.by_node[stream.greeting.node]
+
+    def windows_kept(self, node: str, number: int, upto: int) -> None:
+        """Windows of this stream up to this one are in the store, or never will be."""
+        stream = self.by_node.get(node)
+        if stream is not None and stream.number == number:
+            stream.windows_upto = max(stream.windows_upto, upto)
+            stream.has_news = True
+            stream.wake.set()
+
+    def reviews_kept(self, node: str, number: int, upto: int) -> None:
+        """The same of predictions for people."""
+        stream = self.by_node.get(node)
+        if stream is not None and stream.number == number:
+            stream.reviews_upto = max(stream.reviews_upto, upto)
+            stream.has_news = True
+            stream.wake.set()
+
+    def end_of(self, nodes: Iterable[str], why: str) -> None:
+        """End these: their nodes come back, here or elsewhere, and send again what was not kept."""
+        for node in nodes:
+            if (stream := self.by_node.get(node)) is not None:
+                stream.stop("UNAVAILABLE", why)
 
     def shown(self, node: str, now: float) -> pb.Sample | None:
         """A node's newest sample for people, once the rest of it was looked at as well."""
@@ -202,10 +228,10 @@ class Streams:
         count, at = self._blamed.get(node, (0, now))
         count = count + 1 if now - at < QUARANTINE_MAX_S else 1
         self._blamed[node] = (count, now)
-        if max(count, stream.malformed) < self._cfg.malformed_max:
+        if max(count, stream.malformed) < self.cfg.malformed_max:
             return
         del self._blamed[node]
-        _, last_s = self._quarantined.get(node, (0.0, self._cfg.quarantine_s / 2))
+        _, last_s = self._quarantined.get(node, (0.0, self.cfg.quarantine_s / 2))
         for_s = min(QUARANTINE_MAX_S, last_s * 2)
         self._quarantined[node] = (now + for_s, for_s)
         self.quarantines += 1
@@ -219,7 +245,7 @@ class Streams:
     def reap(self, now: float) -> None:
         """End streams that have said nothing for too long; forget quarantines long over."""
         for stream in self.by_node.values():
-            if now - stream.heard_at > self._cfg.idle_s:
+            if now - stream.heard_at > self.cfg.idle_s:
                 stream.stop("DEADLINE_EXCEEDED", "nothing was said for too long")
         for node, (until, _) in list(self._quarantined.items()):
             if now - until > QUARANTINE_MAX_S:

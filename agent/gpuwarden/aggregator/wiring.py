@@ -6,8 +6,8 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,50 +15,50 @@ from typing import Any
 import gpuwarden
 from gpuwarden.adapters.metrics_http import HttpServer
 from gpuwarden.adapters.pki.authority import Authority, Issued
-from gpuwarden.adapters.pki.names import (
-    AGGREGATOR_NAME,
-)
+from gpuwarden.adapters.pki.names import AGGREGATOR_NAME
 from gpuwarden.adapters.pki.signing import verified
 from gpuwarden.adapters.sdnotify import SdNotify
-from gpuwarden.adapters.secrets import Secrets
-from gpuwarden.aggregator import doors, pulse
+from gpuwarden.aggregator import doors, pruning, pulse
 from gpuwarden.aggregator.asking import Asking
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.company import Company, join_company
 from gpuwarden.aggregator.denials import Denials
+from gpuwarden.aggregator.drift_follow import DriftFollow, make_follow
 from gpuwarden.aggregator.enrolment import Enrolment
 from gpuwarden.aggregator.expiry import Expiry
+from gpuwarden.aggregator.forgetting import Forgetting
 from gpuwarden.aggregator.guard import Guard, may_of
 from gpuwarden.aggregator.handed import Handed
 from gpuwarden.aggregator.ingest import Ingest
 from gpuwarden.aggregator.loop import Answers, Fleet
+from gpuwarden.aggregator.opening import open_store
 from gpuwarden.aggregator.orders import Orders
 from gpuwarden.aggregator.own import Own
 from gpuwarden.aggregator.paging import Paging, make_paging
 from gpuwarden.aggregator.policies import Policies
+from gpuwarden.aggregator.recall import recalled, remembered
+from gpuwarden.aggregator.reloading import reload
+from gpuwarden.aggregator.rollout_parts import RolloutParts, make_rollouts
 from gpuwarden.aggregator.service import FleetQuery
-from gpuwarden.aggregator.store import AuditLine, KeptPermit, Store
-from gpuwarden.aggregator.store_sqlite import SqliteStore, audit_of
+from gpuwarden.aggregator.services_wiring import Evaluation, make_evaluation
+from gpuwarden.aggregator.store import Store
 from gpuwarden.aggregator.thaws import Thaws
 from gpuwarden.clock import Clock, SystemClock
 from gpuwarden.config_aggregator import AGGREGATOR_PATH, AggregatorConfig
 from gpuwarden.config_files import load_as
-from gpuwarden.errors import ConfigError, GpuwardenError, Unavailable
+from gpuwarden.errors import ConfigError, GpuwardenError
 from gpuwarden.log import configure_log, get_log
 from gpuwarden.model.fleet import FleetClaim, Identity, Permit, Role
-from gpuwarden.policy.fleet.fold import FleetMemory, NodeMemory
 from gpuwarden.policy.fleet.permits import counted_s
 from gpuwarden.policy.fleet.rights import AT_THE_AGGREGATOR
 from gpuwarden.ports import Watchdog
 
 EXIT_OK, EXIT_PROBLEM = 0, 1
 STOP_S = 3.0
-AUDIT_PAGE = 1000
 GC_AFTER = 20_000
 """Each message makes some tens of objects and no cycle: looked for less often than by default."""
 SWITCH_S = 0.001
 """A wish for leave passes three threads: none of them waits for another's whole turn."""
-PRUNE_EVERY_S = 3600.0
 
 
 def load(path: Path | None, flags: Mapping[str, object] | None = None) -> AggregatorConfig:
@@ -78,7 +78,7 @@ def run_aggregator(path: Path | None, flags: Mapping[str, object] | None = None)
         return EXIT_PROBLEM
     configure_log(cfg.aggregator.log_format)
     try:
-        asyncio.run(_until_told(cfg, SystemClock()))
+        asyncio.run(_until_told(cfg, SystemClock(), lambda: load(path, flags)))
     except GpuwardenError as error:
         get_log().error("aggregator_cannot_start", reason=str(error))
         return EXIT_PROBLEM
@@ -107,7 +107,12 @@ class Parts:
     denials: Denials
     own: Own
     company: Company
+    rollouts: RolloutParts
+    evaluation: Evaluation
+    follow: DriftFollow
     pages: HttpServer | None = None
+    reloads: int = 0
+    reloads_refused: int = 0
 
     def counters(self) -> dict[str, int]:
         streams = self.ingest.streams
@@ -131,21 +136,30 @@ class Parts:
             "nodes_unanswered": self.asking.unanswered,
             **self.handed.counters(),
             **self.company.counters(),
+            **self.rollouts.counters(),
+            **self.evaluation.counters(),
+            **self.follow.counters(),
             "policies_delivered": self.policies.delivered,
             "policy_failures": self.policies.failures,
+            "config_reloads": self.reloads,
+            "config_reloads_refused": self.reloads_refused,
         }
 
 
-async def _until_told(cfg: AggregatorConfig, clock: Clock) -> None:
-    stop = asyncio.Event()
+async def _until_told(
+    cfg: AggregatorConfig, clock: Clock, read: Callable[[], AggregatorConfig]
+) -> None:
+    stop, loop, notify = asyncio.Event(), asyncio.get_running_loop(), SdNotify(os.environ)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # nothing to renew while it starts
     gc.set_threshold(GC_AFTER)
     sys.setswitchinterval(SWITCH_S)
-    notify = SdNotify(os.environ)
     notify.starting("opening the store")
     try:
-        await serve(build(cfg, clock), stop, watchdog=notify)
+        parts = build(cfg, clock)
+        loop.add_signal_handler(signal.SIGHUP, partial(reload, parts, read, notify))
+        await serve(parts, stop, watchdog=notify)
     finally:
         notify.stopping()
         notify.close()
@@ -161,6 +175,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     parts.ingest.attach(loop)
     await asyncio.to_thread(parts.company.start)
+    parts.evaluation.start()
     parts.fleet.start()
     parts.handed.start()
     servers, ports = doors.servers(parts)
@@ -170,11 +185,14 @@ async def serve(
         parts.pages.start()
     chores = [
         loop.create_task(parts.ingest.reap()),
-        loop.create_task(_prune(parts)),
+        loop.create_task(pruning.keep(parts.committer, parts.clock, lambda: parts.fleet.cfg)),
         loop.create_task(parts.own.keep()),
         loop.create_task(parts.denials.keep()),
+        loop.create_task(parts.query.forgetting.keep()),
         loop.create_task(parts.expiry.keep()),
         loop.create_task(parts.policies.keep()),
+        loop.create_task(parts.rollouts.keep()),
+        loop.create_task(parts.follow.keep()),
     ]
     if watchdog is not None:
         alive = pulse.keep(parts.committer, lambda: parts.fleet.view, watchdog)
@@ -199,6 +217,7 @@ async def serve(
         await parts.asking.close()
         parts.handed.stop()
         parts.fleet.stop()
+        parts.evaluation.stop()
         parts.paging.reign.close()
         parts.committer.stop()
         parts.company.stop()
@@ -229,7 +248,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     committer.do(lambda s: s.vouch(own_mark, other_marks)).result(10.0)
     company = join_company(cfg, committer, clock, name, os.environ)
     paging = make_paging(cfg, clock, store, committer, company.lead)
-    memory = _remembered(store, clock)
+    memory = remembered(store, clock)
 
     who = partial(doors.caller, centre.trust_domain)
 
@@ -254,8 +273,8 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         late["ingest"].tell(answers)
         company.answer(answers)
 
-    def recall(now: float, wall: float) -> tuple[Permit, ...]:
-        return tuple(on_this_clock(kept, now) for kept in store.ledger(wall, counted_s(cfg.permit)))
+    def recall(wall: float) -> tuple[Permit, ...]:
+        return recalled(store, clock, wall, counted_s(fleet.cfg.permit))
 
     policies = Policies(
         cfg.policy,
@@ -263,7 +282,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         store,
         committer,
         clock,
-        lambda bundle: verified(bundle, cfg.policy.keys),
+        lambda bundle: verified(bundle, policies.cfg.keys),
     )
     expiry = Expiry(
         store,
@@ -273,8 +292,11 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         is_denied=denials.why,
     )
 
+    evaluation = make_evaluation(cfg, clock, store, committer, name, company, lambda: fleet.view)
+
     def claims() -> tuple[FleetClaim, ...]:
-        return (*policies.claims(), *expiry.claims())
+        told = late["follow"].retrains.claims()
+        return (*policies.claims(), *expiry.claims(), *evaluation.claims(), *told)
 
     fleet = policies.fleet = Fleet(
         cfg, committer, clock, memory, company, recall, tell, paging.oncall, claims
@@ -290,6 +312,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         order_done=orders.done,
     )
     orders.ingest = ingest
+    evaluation.attach(ingest)
     handed = Handed(
         cfg.sight,
         store,
@@ -306,6 +329,7 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
     guard = Guard(who, may_of(AT_THE_AGGREGATOR), denials.why)
     parts: dict[str, Parts] = {}
     denials.end = ingest.streams.send_away
+    forgetting = Forgetting(fleet, store, committer, clock, ingest.streams.by_node)
     query = FleetQuery(
         fleet=fleet,
         store=store,
@@ -314,12 +338,27 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         orders=orders,
         enrolment=enrolment,
         denials=denials,
+        forgetting=forgetting,
         thaws=Thaws(fleet, committer, clock),
         clock=clock,
         identity_of=who,
         version=gpuwarden.__version__,
         counters=lambda: parts["it"].counters(),
         others=company,
+    )
+    rollouts = make_rollouts(
+        cfg, store, committer, clock, company, fleet, ingest, orders, evaluation.numbers
+    )
+    follow = late["follow"] = make_follow(
+        cfg,
+        store,
+        committer,
+        clock,
+        company,
+        ingest,
+        evaluation,
+        rollouts.rollouts,
+        lambda: evaluation.drifts.view,
     )
     parts["it"] = Parts(
         cfg=cfg,
@@ -340,57 +379,9 @@ def build(cfg: AggregatorConfig, clock: Clock) -> Parts:
         denials=denials,
         own=own,
         company=company,
+        rollouts=rollouts,
+        evaluation=evaluation,
+        follow=follow,
     )
     parts["it"].pages = doors.pages(parts["it"])
     return parts["it"]
-
-
-def open_store(cfg: AggregatorConfig, environ: Mapping[str, str], name: str = "") -> Store:
-    """Where everything is kept; ``Unavailable`` when it cannot be had."""
-    address = cfg.aggregator.store
-    if address is None:
-        return SqliteStore(cfg.aggregator.state_dir / "fleet.sqlite")
-    try:
-        from gpuwarden.aggregator.store_postgres import PostgresStore
-    except ImportError as error:
-        raise Unavailable(
-            f"aggregator.store needs psycopg, which is not installed: {error}"
-        ) from error
-    return PostgresStore(Secrets(environ).resolve(address), name, cfg.aggregator.state_dir)
-
-
-def audit_lines(cfg: AggregatorConfig) -> Iterator[AuditLine]:
-    """The whole record, read beside a running aggregator."""
-    if cfg.aggregator.store is None:
-        yield from audit_of(cfg.aggregator.state_dir / "fleet.sqlite")
-        return
-    store, after = open_store(cfg, os.environ), 0
-    try:
-        while lines := store.audit_lines(after, AUDIT_PAGE):
-            yield from lines
-            after = lines[-1].number
-    finally:
-        store.close()
-
-
-def _remembered(store: Store, clock: Clock) -> FleetMemory:
-    """Nodes of earlier lives; nobody has been heard yet. Permits are recalled by whoever leads."""
-    now = clock.now()
-    out = store.out_of_use()
-    nodes = {g.node: NodeMemory(greeting=g, is_out=g.node in out) for g in store.greetings()}
-    get_log().info("fleet_remembered", nodes=len(nodes))
-    return FleetMemory(started_at=now, decided_at=now, resumed_at=now, nodes=nodes)
-
-
-def on_this_clock(kept: KeptPermit, now: float) -> Permit:
-    """An earlier life's permit, or another leader's: counted, and as long as it holds its node may use it."""
-    permit = replace(kept.permit, granted_at=now - kept.age_s, expires_at=0.0)
-    return permit if kept.left_s <= 0 else replace(permit, expires_at=now + kept.left_s)
-
-
-async def _prune(parts: Parts) -> None:
-    """For ever: let go of what is old."""
-    while True:
-        before = parts.clock.wall() - parts.cfg.ingest.keep_events_s
-        parts.committer.do(lambda store, before=before: store.prune(before))  # type: ignore[misc]
-        await asyncio.sleep(PRUNE_EVERY_S)

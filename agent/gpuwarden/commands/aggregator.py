@@ -114,6 +114,26 @@ def doctor(config_path: Path | None, out: Out) -> None:
     told(check_all(load(_config(config_path)), os.environ, SystemClock().wall()), out)
 
 
+@aggregator.command("support-bundle")
+@click.argument(
+    "file", type=click.Path(path_type=Path, dir_okay=False, writable=True), required=False
+)
+@config_option
+@answers
+def support_bundle(config_path: Path | None, file: Path | None, out: Out) -> None:
+    """Write one FILE.tar.gz with what is needed to find out what is wrong with the aggregator of this host.
+
+    Configuration, doctor, status, nodes, incidents, the log's end, versions, metrics. Secrets are taken out, by
+    their value and by their name: look at it all the same before you give it away. The aggregator may be down.
+    """
+    from gpuwarden.clock import SystemClock
+    from gpuwarden.commands.bundle import write
+    from gpuwarden.commands.bundle_aggregator import collected
+
+    wall = SystemClock().wall()
+    write(collected(_config(config_path), os.environ, wall), file, out, wall, "aggregator-")
+
+
 def _config(own: Path | None) -> Path | None:
     """Said with the verb, or before it."""
     context = click.get_current_context()

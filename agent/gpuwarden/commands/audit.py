@@ -81,6 +81,7 @@ def list_(config_path: Path | None, limit: int, out: Out) -> None:
 
 
 def _lines(config_path: Path | None) -> "Iterator[AuditLine]":
-    from gpuwarden.aggregator.wiring import audit_lines, load
+    from gpuwarden.aggregator.opening import audit_lines
+    from gpuwarden.aggregator.wiring import load
 
     return audit_lines(load(config_path))

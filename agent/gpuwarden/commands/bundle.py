@@ -34,12 +34,16 @@ def support_bundle(
     Configuration, doctor, status, incidents, the logs' ends, versions, metrics. Secrets are taken out, by
     their value and by their name: look at it all the same before you give it away. The agent may be down.
     """
-    now = SystemClock().wall()
-    stamp = clock(now).replace(" ", "-").replace(":", "")
-    name = f"gpuwarden-support-{socket.gethostname()}-{stamp}"
+    wall = SystemClock().wall()
+    write(Collection.of(connect, path), file, out, wall)
+
+
+def write(parts: Collection, file: Path | None, out: Out, wall: float, role: str = "") -> None:
+    """One archive that only its writer may read; what is not in it is named."""
+    stamp = clock(wall).replace(" ", "-").replace(":", "")
+    name = f"gpuwarden-{role}support-{socket.gethostname()}-{stamp}"
     target = file or Path(f"{name}.tar.gz")
-    parts = Collection.of(connect, path)
-    data = packed(parts.files, name, now)
+    data = packed(parts.files, name, wall)
     try:
         fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:

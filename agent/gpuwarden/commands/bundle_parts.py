@@ -58,28 +58,28 @@ class Collection:
         main = path or DEFAULT_PATH
         config = _config_of(path)
         bundle = cls(Redactor(_secrets(config, main.parent)))
-        bundle.take("versions.json", lambda: _json(_about()))
-        bundle.take("doctor.json", lambda: _json({"checks": examine(connect, path)}))
+        bundle.take("versions.json", lambda: as_json(about()))
+        bundle.take("doctor.json", lambda: as_json({"checks": examine(connect, path)}))
         bundle.configuration(path, main)
         incidents = bundle.agent(connect, config)
-        bundle.take("incidents.json", lambda: _json({"incidents": incidents}))
-        bundle.take("metrics.txt", lambda: _page(config.agent.metrics_listen))
+        bundle.take("incidents.json", lambda: as_json({"incidents": incidents}))
+        bundle.take("metrics.txt", lambda: metrics_page(config.agent.metrics_listen))
         bundle.tools()
-        about = {"missing": dict(bundle.missing), "files": sorted(bundle.files)}
-        bundle.take("manifest.json", lambda: _json(about))
+        manifest = {"missing": dict(bundle.missing), "files": sorted(bundle.files)}
+        bundle.take("manifest.json", lambda: as_json(manifest))
         return bundle
 
     def take(self, name: str, make: Callable[[], str | dict[str, Any]]) -> None:
         """One file, or a line that says why not."""
         try:
-            said = make()
+            made = make()
         except (GpuwardenError, OSError, ValueError, http.client.HTTPException) as error:
             self.missing[name] = self.redactor.text(str(error))[:300]
             return
-        if isinstance(said, dict):
-            text = json.dumps(self.redactor.data(said), indent=1, ensure_ascii=True)
+        if isinstance(made, dict):
+            text = json.dumps(self.redactor.data(made), indent=1, ensure_ascii=True)
         else:
-            text = self.redactor.text(said)
+            text = self.redactor.text(made)
         data = text.encode("utf-8", "replace")
         if len(data) > FILE_MAX_BYTES:
             data = b"(the beginning was cut off)\n" + data[-FILE_MAX_BYTES:]
@@ -93,8 +93,8 @@ class Collection:
         """Each file as it stands, and what follows from all of them."""
         for file in (main, *sorted((main.parent / "conf.d").glob("*.toml"))):
             inside = f"config/{file.relative_to(main.parent)}"
-            self.take(inside, lambda file=file: hide_in_config(_text(file)))  # type: ignore[misc]  # bound now
-        self.take("config/environment", lambda: environment_names(_text(ENVIRONMENT_FILE)))
+            self.take(inside, lambda file=file: hide_in_config(text_of(file)))  # type: ignore[misc]  # bound now
+        self.take("config/environment", lambda: environment_names(text_of(ENVIRONMENT_FILE)))
         self.take("config/in-force.toml", lambda: _in_force(path))
 
     def agent(self, connect: Callable[[], NodeClient], config: Config) -> tuple[Incident, ...]:
@@ -103,11 +103,11 @@ class Collection:
             with connect() as client:
                 view = client.view()
                 found, _ = client.incidents(is_open_only=False, limit=INCIDENTS_MAX)
-                self.take("status.json", lambda: _json({"view": view}))
+                self.take("status.json", lambda: as_json({"view": view}))
                 for each in found[:EXPLAINED_MAX]:
                     self.take(
                         f"explain/{each.id}.json",
-                        lambda each=each: _json({"explained": client.explain(each.id)}),  # type: ignore[misc]
+                        lambda each=each: as_json({"explained": client.explain(each.id)}),  # type: ignore[misc]
                     )
             return found
         except GpuwardenError as error:
@@ -119,7 +119,7 @@ class Collection:
             return ()
         newest = tuple(sorted(recovered, key=lambda i: i.opened_wall, reverse=True))[:INCIDENTS_MAX]
         for each in newest[:EXPLAINED_MAX]:
-            self.take(f"explain/{each.id}.json", lambda each=each: _json({"explained": each}))  # type: ignore[misc]
+            self.take(f"explain/{each.id}.json", lambda each=each: as_json({"explained": each}))  # type: ignore[misc]
         return newest
 
     def tools(self) -> None:
@@ -133,7 +133,7 @@ class Collection:
             ("unit/files.txt", "systemctl", "cat", UNIT, "--no-pager"),
             ("unit/show.txt", "systemctl", "show", UNIT, "--no-pager"),
         ):
-            self.take(name, lambda tool=tool, words=words: _said(tool, words))  # type: ignore[misc]
+            self.take(name, lambda tool=tool, words=words: said(tool, words))  # type: ignore[misc]
 
 
 def _config_of(path: Path | None) -> Config:
@@ -150,8 +150,17 @@ def _in_force(path: Path | None) -> str:
 
 def _secrets(config: Config, folder: Path) -> Iterator[str]:
     """The value of every secret that this host's gpuwarden knows, or may be given."""
+    yield from secret_values(config.model_dump(mode="json"), folder)
+    try:
+        yield text_of(config.fleet.identity_dir / KEY)
+    except OSError:
+        return
+
+
+def secret_values(settings: dict[str, Any], folder: Path) -> Iterator[str]:
+    """What settings name by reference, and what lies in the places of secrets; ``folder``: of the main file."""
     secrets = Secrets(os.environ)
-    for where in _references(config.model_dump(mode="json")):
+    for where in _references(settings):
         try:
             yield secrets.read(where)
         except Unavailable:
@@ -159,9 +168,9 @@ def _secrets(config: Config, folder: Path) -> Iterator[str]:
     given = os.environ.get("CREDENTIALS_DIRECTORY", "")
     folders = [folder / "credentials", *([Path(given)] if given else [])]
     files = [file for place in folders if place.is_dir() for file in sorted(place.iterdir())]
-    for file in (*files, config.fleet.identity_dir / KEY):
+    for file in files:
         try:
-            yield _text(file)
+            yield text_of(file)
         except OSError:
             continue
 
@@ -177,31 +186,31 @@ def _references(value: Any) -> Iterator[str]:
         yield value
 
 
-def _about() -> dict[str, Any]:
+def about() -> dict[str, Any]:
     release = "/etc/os-release"
     return {
         **versions(),
         "libraries": libraries(),
         "kernel": platform.release(),
         "machine": platform.machine(),
-        "system": _text(Path(release)) if os.path.exists(release) else "",
+        "system": text_of(Path(release)) if os.path.exists(release) else "",
     }
 
 
-def _json(value: dict[str, Any]) -> dict[str, Any]:
+def as_json(value: dict[str, Any]) -> dict[str, Any]:
     plain = jsonable(value)
     assert isinstance(plain, dict)
     return plain
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
     """The end of a regular file; a FIFO is not waited for."""
     fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(fd, "rb") as opened:
         return opened.read(FILE_MAX_BYTES).decode("utf-8", "replace")
 
 
-def _page(listen: str) -> str:
+def metrics_page(listen: str) -> str:
     """The metrics page of an agent on this host."""
     host, _, port = listen.rpartition(":")
     here = "127.0.0.1" if host in ("0.0.0.0", "*", "[::]", "") else host.strip("[]")
@@ -213,7 +222,7 @@ def _page(listen: str) -> str:
         connection.close()
 
 
-def _said(name: str, words: list[str]) -> str:
+def said(name: str, words: list[str]) -> str:
     tool = Tool(name=name, clock=SystemClock(), timeout_s=TOOL_S)
     answer = tool.run(*words)
     if not answer.out:

@@ -15,11 +15,13 @@ from typing import Any
 from gpuwarden.adapters.kmsg.choose import find
 from gpuwarden.adapters.kmsg.sieve import Counts, Sieve
 from gpuwarden.adapters.kmsg.source import CannotRead
+from gpuwarden.adapters.nvidia_host import NvidiaHost
 from gpuwarden.clock import SystemClock
 from gpuwarden.commands.words import plain, size
 from gpuwarden.config import Config, KmsgConfig
 from gpuwarden.model.kernel_record import KernelTrust
 
+_DRIVER_LIBRARY = "libnvidia-ml.so.1"
 _DRIVER_DEADLINE_S = 10.0
 _DOCKER_DEADLINE_S = 3.0
 _ANSWER_MAX_BYTES = 2**20
@@ -61,7 +63,7 @@ def check_all(config: Config, roots: Roots | None = None) -> list[Check]:
     docker = ask_docker(config.docker.host.removeprefix("unix://"))
     return [
         check_user(),
-        check_driver(config.nvml.library),
+        check_driver(config.nvml.library, NvidiaHost(str(config.health.root)).bus().gpus),
         check_cgroups(roots),
         check_docker(config.docker.host, docker),
         check_device_loss(docker, roots),
@@ -123,9 +125,10 @@ _DRIVER_FIXES: Mapping[int, tuple[str, str]] = {
 }
 
 
-def check_driver(library: str | None) -> Check:
-    """Whether libnvidia-ml can be loaded, initialised, and sees devices."""
-    path = library or "libnvidia-ml.so.1"
+def check_driver(library: str | None, gpus: int | None) -> Check:
+    """Whether libnvidia-ml can be loaded, initialised, and sees devices. ``gpus``: on the PCI bus; None: it cannot
+    be seen. No driver where there is no GPU is no fault: it is what a host without one looks like."""
+    path = library or _DRIVER_LIBRARY
     child = subprocess.Popen(
         [sys.executable, "-I", "-c", _DRIVER_SCRIPT, path],
         stdout=subprocess.PIPE,
@@ -152,10 +155,18 @@ def check_driver(library: str | None) -> Check:
             fix="reinstall the NVIDIA driver",
         )
     if "missing" in answer:
+        if gpus == 0 and library is None:
+            return Check(
+                name="driver",
+                result=Result.WARNING,
+                seen="no GPUs: the PCI bus holds none of NVIDIA's, and libnvidia-ml is not installed",
+                fix="nothing to do on a host without GPUs; the agent waits for a driver and watches all else",
+            )
+        on_bus = f" (the PCI bus holds {gpus} GPUs)" if gpus else ""
         return Check(
             name="driver",
             result=Result.FAILED,
-            seen=plain(str(answer["missing"])),
+            seen=plain(str(answer["missing"])) + on_bus,
             fix="apt install libnvidia-ml1 (RHEL: dnf install nvidia-driver-NVML), or name it in nvml.library",
         )
     if answer["code"] != 0:

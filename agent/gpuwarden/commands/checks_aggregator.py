@@ -156,8 +156,7 @@ def check_daemon(listen: str, folder: Path) -> Check:
     """Whether it answers where it listens, and who leads."""
     from gpuwarden.adapters.fleet_client import FleetClient
 
-    host, _, port = listen.rpartition(":")
-    address = f"{'127.0.0.1' if host == '0.0.0.0' else '[::1]' if host == '[::]' else host}:{port}"
+    address = here(listen)
     try:
         with FleetClient(address, folder, timeout_s=STORE_S) as client:
             said = client.status()
@@ -173,3 +172,9 @@ def check_daemon(listen: str, folder: Path) -> Check:
     leads = "leads" if said.is_leader else f"follows {said.leader}"
     seen = f"{address} answers, version {said.version}, {leads}"
     return Check(name="aggregator", result=Result.OK, seen=seen)
+
+
+def here(listen: str) -> str:
+    """Where this host reaches what listens there."""
+    host, _, port = listen.rpartition(":")
+    return f"{'127.0.0.1' if host == '0.0.0.0' else '[::1]' if host == '[::]' else host}:{port}"

@@ -32,6 +32,27 @@ def kernel_log(explain: bool) -> None:
         click.echo(each)  # which flushes: the command can follow a log
 
 
+@debug.command("evaluate")
+@click.option(
+    "--worker", is_flag=True, hidden=True, help="One case a line; for the command itself."
+)
+def evaluate_cases(worker: bool) -> None:
+    """What the statistics of drift, guardrails and experiments answer: {"cases": [...]} on stdin, each
+    with id, method, input and params; one JSON object a line out, with a reason where there is no
+    answer. Needs what the aggregator needs."""
+    from gpuwarden.commands import evaluate
+    from gpuwarden.errors import GpuwardenError
+
+    if worker:
+        evaluate.work(sys.stdin.buffer, sys.stdout.buffer)
+        return
+    try:
+        for each in evaluate.answers(sys.stdin.buffer):
+            click.echo(each)
+    except GpuwardenError as error:
+        raise click.ClickException(str(error)) from error
+
+
 @debug.command("let-go")
 @click.option(
     "-c",

@@ -303,6 +303,18 @@ def allow(connect: Callable[[], FleetClient], out: Out, node: str) -> None:
 
 
 @fleet.command()
+@click.argument("node")
+@click.option("--reason", required=True, help="Why: stands in the audit.")
+@asks_fleet
+@answers
+def forget(connect: Callable[[], FleetClient], out: Out, node: str, reason: str) -> None:
+    """Forget NODE, which is gone for good: it is not waited for and counts in its group no more."""
+    with connect() as client:
+        client.forget(node, reason)
+    _tell(out, node, f"{node} is forgotten; it joins again by an invitation")
+
+
+@fleet.command()
 @click.argument("group")
 @click.option("--reason", required=True, help="Why: stands in the audit and in the status.")
 @click.option("--for", "for_s", type=click.FloatRange(1, 3600), default=600.0, show_default=True)

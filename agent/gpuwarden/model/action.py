@@ -28,6 +28,8 @@ class Kind(StrEnum):
     UNCORDON = "uncordon"
     RELOCATE = "relocate"
     RESTART_TENANT = "restart-tenant"
+    ROLL_BACK = "roll-back"
+    """A service's container is made again from the recorded specification of another version."""
     PAGE = "page"
     RESTART_SERVICES = "restart-services"
     RESET_GPU = "reset-gpu"
@@ -51,6 +53,7 @@ HARMFUL = frozenset(
         Kind.CORDON,
         Kind.RELOCATE,
         Kind.RESTART_TENANT,
+        Kind.ROLL_BACK,
         Kind.RESTART_SERVICES,
         Kind.RESET_GPU,
         Kind.RELOAD_DRIVER,
@@ -69,6 +72,7 @@ BLOCKING = frozenset(
         Kind.STOP,
         Kind.RELOCATE,
         Kind.RESTART_TENANT,
+        Kind.ROLL_BACK,
         Kind.PAGE,
         Kind.SET_LIMIT,
         Kind.CLEAR_LIMIT,

@@ -13,6 +13,8 @@ class Verb(StrEnum):
     UNCORDON = "uncordon"
     DRAIN = "drain"
     SET_HEALTHY = "set-healthy"
+    ROLL_BACK = "rollback"
+    """Its subject is ``SERVICE@VERSION@HOW`` (``policy.rollback``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,4 @@
-"""What the agent remembers between ticks. Values only: a tick makes a new Memory from the old
-one.
-"""
+"""What the agent remembers between ticks. Values only: a tick makes a new Memory of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +9,8 @@ from gpuwarden.model.device import Sight
 from gpuwarden.model.health_memory import HealthMemory
 from gpuwarden.model.ids import DeviceId, IncidentId, TenantId
 from gpuwarden.model.repair import NODE, Fault, Phase, Repair
+from gpuwarden.model.rollback import Back
+from gpuwarden.model.rollback import after as backed
 from gpuwarden.model.service import Care
 from gpuwarden.model.service import after as cared
 
@@ -242,11 +242,11 @@ class Memory:
     """(subject, step, wall seconds) of each step ordered: what the budgets a day count."""
     cares: Mapping[str, Care] = field(default_factory=dict)
     """By service: every one that is probed."""
+    backs: Mapping[str, Back] = field(default_factory=dict)
+    """By service: those on their way to another version."""
 
     def after(self, outcomes: tuple[Outcome, ...]) -> "Memory":
-        """Fold what became of the actions. Unknown and failed outcomes settle nothing but the
-        wait.
-        """
+        """Fold what became of the actions. Unknown and failed outcomes settle nothing but the wait."""
         memory = self
         for outcome in outcomes:
             memory = _after_one(memory, outcome)
@@ -272,6 +272,9 @@ def _after_one(memory: Memory, outcome: Outcome) -> Memory:
         return _after_step(memory, outcome)
     if outcome.kind in (Kind.CORDON, Kind.UNCORDON):
         return _after_cordon(memory, outcome)
+    if outcome.kind is Kind.ROLL_BACK:
+        backs = {name: backed(back, outcome) for name, back in memory.backs.items()}
+        return replace(memory, backs=backs)
     if outcome.kind is Kind.RESTART_TENANT:
         cares = {name: cared(care, outcome) for name, care in memory.cares.items()}
         return replace(memory, cares=cares)

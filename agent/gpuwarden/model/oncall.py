@@ -71,6 +71,9 @@ class HandOver:
     own: str = ""
     """Why the node wakes people itself; empty: the aggregator is to."""
     acked_by: str = ""
+    silenced_by: str = ""
+    """Who, on the node, wants nobody woken by it, and why; empty: nobody."""
+    silenced_until_wall: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

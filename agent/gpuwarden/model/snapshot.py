@@ -6,9 +6,11 @@ from enum import StrEnum
 
 from gpuwarden.model.command import Command
 from gpuwarden.model.device import Device, DriverEvent
+from gpuwarden.model.growth import CoreShare, Growth
 from gpuwarden.model.health import DriverVersions, Surroundings
 from gpuwarden.model.ids import DeviceId, TenantId
 from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
+from gpuwarden.model.rollback import Recorded
 from gpuwarden.model.service import ProbeReading
 from gpuwarden.model.tenant import Standing, Tenant, Use
 
@@ -55,6 +57,9 @@ class ServiceState:
     p99_s: float | None = None
     limit_s: float | None = None
     at: float | None = None
+    late_since: float | None = None
+    """The first reading over the limit since the last one within it; None: there is none, or how it was before was not
+    seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +141,12 @@ class Snapshot:
     """Docker's containers with a GPU; looked for while anything is cordoned."""
     commands: tuple[Command, ...] = ()
     """What operators have asked for since the last look."""
+    growths: tuple[Growth, ...] = ()
+    """Who has grown on a device of late, and who may have: each by its own readings."""
+    shares: tuple[CoreShare, ...] = ()
+    """Who uses the cores of the devices of services that are red."""
+    versions: tuple[Recorded, ...] = ()
+    """Versions of services that are on record here, with who runs them now."""
     can_record: bool = True
     """Whether the journal can be written: without it nothing harmful is decided."""
     fleet_permit: bool = True

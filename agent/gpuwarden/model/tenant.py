@@ -46,6 +46,10 @@ class Tenant:
     host: HostLimits = HostLimits()
     grace_s: float = 10.0
     service: str | None = None
+    version: str = ""
+    """Of the service, as its label says; untrusted, decides nothing about harm. Empty: not told."""
+    arm: str = ""
+    """The same, of an experiment or a roll-out."""
     owner_key: str | None = None
     cgroup: CgroupId | None = None
     pids: tuple[Pid, ...] = ()

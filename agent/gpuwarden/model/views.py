@@ -1,9 +1,11 @@
 """What a port hands over when it is drained."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gpuwarden.model.device import Device, DriverEvent, Listing
 from gpuwarden.model.health import DriverVersions
+from gpuwarden.model.ids import DeviceId
 from gpuwarden.model.kernel_record import KernelForgery, KernelRecord, KernelTrust
 from gpuwarden.model.snapshot import Gap
 
@@ -20,6 +22,9 @@ class ProbeView:
     epoch: int = 0
     """Changes when the driver was reloaded or the set of devices changed."""
     driver: DriverVersions | None = None
+    utilization: Mapping[DeviceId, tuple[float, Mapping[int, float]]] = field(default_factory=dict)
+    """When the driver last told how busy processes keep a device's cores, and the ratio by raw pid; a device of which
+    it has not told is not in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,6 +68,7 @@ class Actor:
             Kind.SET_HOST_LIMITS: self._host_limits,
             Kind.RELOCATE: self._relocate,
             Kind.RESTART_TENANT: self._restart,
+            Kind.ROLL_BACK: self._roll_back,
         }
         self._do_on_device: Mapping[Kind, Callable[[Action], Old]] = {
             Kind.CORDON: self._cordon,
@@ -107,9 +108,7 @@ class Actor:
             self._ports.probe.resume()
 
     def _run(self, action: Action) -> Outcome:
-        """One action to its outcome. Whatever a port raises becomes a result, never an
-        exception.
-        """
+        """One action to its outcome. Whatever a port raises becomes a result, never an exception."""
         try:
             old = self._execute(action)
         except Refused as error:
@@ -122,7 +121,7 @@ class Actor:
             self.port_errors += 1
             return self._outcome(action, Result.FAILED, f"{type(error).__name__}: {error}")
         self._ports.steps.reached(action, "acted")
-        told = action.kind in (Kind.CORDON, Kind.UNCORDON)
+        told = action.kind in (Kind.CORDON, Kind.UNCORDON, Kind.ROLL_BACK)
         detail = ", ".join(f"{who}: {what}" for who, what in old.items()) if told else ""
         if action.kind is Kind.KEEP_EVIDENCE:
             detail = old.get("said", "")
@@ -241,6 +240,18 @@ class Actor:
             raise Unsupported(f"nothing here can restart a tenant of runtime {target.runtime}")
         runtime.restart(target, float(dict(action.params).get("grace_s", "0")))
         return {}
+
+    def _roll_back(self, action: Action, target: Target) -> Old:
+        if self._ports.versions is None:
+            raise Unsupported("no versions are recorded here ([rollback] record)")
+        params = dict(action.params)
+        return self._ports.versions.roll_back(
+            target,
+            params["service"],
+            params["place"],
+            params["version"],
+            has_room=params.get("has_room") == "yes",
+        )
 
     def _restart_off(self, action: Action, target: Target) -> Old:
         runtime = self._ports.runtimes.for_runtime(target.runtime)
@@ -383,4 +394,6 @@ def _lane(action: Action) -> str:
         return "cordon"
     if action.kind in (Kind.SET_LIMIT, Kind.CLEAR_LIMIT):
         return "limiter"
+    if action.kind is Kind.ROLL_BACK:
+        return "rollback"  # it waits for a service to load: no eviction is to wait for that
     return f"device {action.device}" if action.device is not None else "node"

@@ -1,6 +1,6 @@
 """Turns ports into a snapshot. What failed is a Gap, not an exception."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -16,12 +16,16 @@ from gpuwarden.model.kernel_line import SxidLine
 from gpuwarden.model.kernel_record import KernelRecord
 from gpuwarden.model.memory import IN_FLIGHT, Memory, Rung
 from gpuwarden.model.owner import ProcessFacts, RuntimeFacts
-from gpuwarden.model.snapshot import Gap, GapKind, Guest, Snapshot
+from gpuwarden.model.rollback import Recorded
+from gpuwarden.model.service import ProbeReading
+from gpuwarden.model.snapshot import Gap, GapKind, Guest, ServiceState, Snapshot
 from gpuwarden.model.tenant import Standing, Tenant
 from gpuwarden.model.views import KernelView, ProbeView
 from gpuwarden.node.attribution import Attribution
+from gpuwarden.node.neighbours import Neighbours, core_shares
 from gpuwarden.policy.admission import Who, admit
-from gpuwarden.policy.carriers import carriers
+from gpuwarden.policy.carriers import carriers, replicas
+from gpuwarden.policy.rollback import wells
 from gpuwarden.ports import Ports
 
 Value = TypeVar("Value")
@@ -46,6 +50,7 @@ class Observer:
             tenant_of=ports.tenant_of,
             growth_window_s=cfg.quota.growth_window_s,
         )
+        self._neighbours = Neighbours(cfg.quota.growth_window_s, cfg.sampling.list_every_s)
         self._tenants: dict[TenantId, Tenant] = {}
         self._first_seen: dict[TenantId, float] = {}
         self._recheck_at = 0.0
@@ -68,6 +73,8 @@ class Observer:
         """Use a new configuration from the next look on."""
         self._cfg = cfg
         self._attribution.growth_window_s = cfg.quota.growth_window_s
+        self._neighbours.window_s = cfg.quota.growth_window_s
+        self._neighbours.list_every_s = cfg.sampling.list_every_s
         self._is_stale = True
         self._admitted = {}
 
@@ -90,7 +97,7 @@ class Observer:
         )
         kernel = self._ask("kernel_log", lambda: self._ports.kernel_log.drain(now)) or KernelView()
         self._rotate(now)
-        changed = self._fold_lists(view)
+        changed = self._fold_lists(view, now)
         if self._ask("runtimes", self._ports.runtimes.changed):
             changed = True
         if changed or exited or self._is_stale:
@@ -105,7 +112,8 @@ class Observer:
         limits = tuple(self._ask("limiter", self._ports.limiter.readings) or ())
         unseen = self._ask("runtimes", self._ports.runtimes.gaps) or ()
         leave = self._ask("leave", lambda: self._ports.leave(now)) or Leave(is_required=True)
-        gaps = (*view.gaps, *kernel.gaps, *unseen, *self._gaps)
+        shares, untold = core_shares(view, self._attribution, services, now)
+        gaps = (*view.gaps, *kernel.gaps, *unseen, *untold, *self._gaps)
         return Snapshot(
             at=now,
             wall=wall,
@@ -133,7 +141,25 @@ class Observer:
             permits=leave.permits,
             guests=self._guests(memory, now),
             commands=tuple(self._ask("commands", self._ports.commands.drain) or ()),
+            growths=self._neighbours.growths(),
+            shares=shares,
+            versions=self._versions(services, probes, now, wall),
         )
+
+    def _versions(
+        self,
+        services: Sequence[ServiceState],
+        probes: Sequence[ProbeReading],
+        now: float,
+        wall: float,
+    ) -> tuple[Recorded, ...]:
+        versions = self._ports.versions
+        if versions is None:
+            return ()
+        carried = replicas(self._cfg, self._tenants.values())
+        health = wells(services, probes)
+        self._ask("versions", lambda: versions.follow(carried, health, now, wall))
+        return tuple(self._ask("versions", versions.known) or ())
 
     def _remember_dead(self, memory: Memory) -> None:
         """Whose the pids are that an earlier agent acted on: bytes may stay listed under them."""
@@ -175,10 +201,11 @@ class Observer:
             self._around = around, replace(around, remains=named)
         return self._around[1]
 
-    def _fold_lists(self, view: ProbeView) -> bool:
+    def _fold_lists(self, view: ProbeView, now: float) -> bool:
         changed = False
         for listing in view.listings:
             changed |= self._attribution.take(listing)
+        self._neighbours.take(view, self._attribution, now)
         if view.epoch != self._epoch:
             self._epoch = view.epoch
             changed = True

@@ -8,8 +8,8 @@ from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.config_oncall import OncallConfig
 from gpuwarden.log import get_log
 from gpuwarden.model.ids import IncidentId
-from gpuwarden.model.oncall import Book, Entry, HandOver
-from gpuwarden.policy.notify import relay
+from gpuwarden.model.oncall import Book, Entry, HandOver, Silence
+from gpuwarden.policy.notify import hold, relay
 
 
 class PageDesk:
@@ -66,7 +66,7 @@ class PageDesk:
         )
         for incident, entry in book.entries.items():
             self._count(before.entries[incident], entry)
-            self._say(incident, entry)
+            self._say(incident, entry, hold.silence_of(book, entry, wall))
         for gone in self._said.keys() - book.entries.keys():
             del self._said[gone]
         return book
@@ -83,7 +83,7 @@ class PageDesk:
         else:
             self.handed_over += 1
 
-    def _say(self, incident: IncidentId, entry: Entry) -> None:
+    def _say(self, incident: IncidentId, entry: Entry, silence: Silence | None) -> None:
         if entry.relay is None:
             return
         word = HandOver(
@@ -98,6 +98,8 @@ class PageDesk:
             wall=entry.paged_wall,
             own=entry.relay.own,
             acked_by="" if entry.ack is None else entry.ack.who,
+            silenced_by="" if silence is None else hold.words_of(silence),
+            silenced_until_wall=0.0 if silence is None else silence.until_wall,
         )
         if self._said.get(incident) != word:
             self._said[incident] = word

@@ -21,6 +21,7 @@ Value = TypeVar("Value")
 CLAIMS = ("class", "memory")
 """Labels of which the fleet is told: what they claim decides whom a new policy would touch."""
 PREFIX = "gpuwarden."
+COHORT_CHARS = 128
 KNOWN = frozenset(
     {
         "memory",
@@ -104,6 +105,8 @@ def admit(
         host=_host(entry, labels, faults),
         grace_s=grace,
         service=service,
+        version=_clean(labels.get("version", ""))[:COHORT_CHARS],
+        arm=_clean(labels.get("arm", ""))[:COHORT_CHARS],
         owner_key=facts.owner_key,
         cgroup=cgroup,
         pids=pids,

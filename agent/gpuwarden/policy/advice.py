@@ -54,6 +54,10 @@ _OF_RULE: Mapping[str, str] = {
         "Nobody on its GPU is accused: look at the service itself (its load, what it depends on), and "
         "with gpuwarden tenants at who else is there and grows."
     ),
+    "neighbour": (
+        "It grew as the protected service beside it turned red, and nobody else did: move one of them to another "
+        "GPU, or give it a quota (gpuwarden.memory) that leaves the service room."
+    ),
     "probe": (
         "Look at what the service says of itself (its own log, the address of its probe), at what it depends "
         "on, and with gpuwarden ready NAME at what else speaks against it."

@@ -253,6 +253,7 @@ OUTCOMES: Mapping[Kind, str] = {
     Kind.RESET_GPU: "device reset",
     Kind.RESTART_SERVICES: "driver services restarted",
     Kind.CORDON: "device cordoned",
+    Kind.ROLL_BACK: "service rolled back",
     Kind.STOP: "tenant stopped",
     Kind.KILL: "tenant killed",
     Kind.TERM: "tenant ended on request",
@@ -263,6 +264,13 @@ OUTCOMES: Mapping[Kind, str] = {
 
 
 def _outcome(incident: Incident) -> str:
+    backs = [s.result for s in incident.steps if s.kind == Kind.ROLL_BACK]
+    ended = [result for result in backs if result != Result.UNKNOWN]
+    if backs and any(result != Result.DONE for result in ended):
+        is_part = any(result == Result.DONE for result in ended)
+        return (
+            "service rolled back in part" if is_part else "not rolled back: what ran before runs on"
+        )
     done = [s.kind for s in incident.steps if s.result == Result.DONE]
     unsure = [s.kind for s in incident.steps if s.result == Result.UNKNOWN]
     for kind, word in OUTCOMES.items():

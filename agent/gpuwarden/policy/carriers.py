@@ -23,5 +23,14 @@ def carriers(cfg: Config, tenants: Iterable[Tenant]) -> dict[TenantId, str]:
     return {tenant.id: service for service, tenant in best.items()}
 
 
+def replicas(cfg: Config, tenants: Iterable[Tenant]) -> dict[TenantId, str]:
+    """Every tenant that carries a service, several of one too; of the same classes as ``carriers``."""
+    return {
+        tenant.id: tenant.service
+        for tenant in tenants
+        if tenant.service is not None and tenant.cls > cfg.default.class_max
+    }
+
+
 def _precedence(tenant: Tenant) -> tuple[int, float, TenantId]:
     return -tenant.cls, tenant.first_seen, tenant.id

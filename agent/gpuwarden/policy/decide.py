@@ -24,6 +24,7 @@ from gpuwarden.policy import (
     lastresort,
     limits,
     locked,
+    neighbour,
     obey,
     placement,
     pressure,
@@ -32,6 +33,7 @@ from gpuwarden.policy import (
     quota,
     reserve,
     restart,
+    rollback,
     room,
     sight,
     slo,
@@ -54,6 +56,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("reserve", reserve.find),
     ("locked", locked.find),
     ("slo", slo.find),
+    ("neighbour", neighbour.find),
     ("sight", sight.find),
     ("unattributed", unattributed.find),
     ("tombstone", tombstone.find),
@@ -93,6 +96,7 @@ def decide(cfg: Config, memory: Memory, snap: Snapshot) -> Decision:
     answers = obey.obey(desk)
     drain.advance(desk)
     repair.advance(desk, findings)
+    rollback.advance(desk)
     restart.heal(desk, findings)
     cordon.lift(desk)
     cordon.maintain(desk)

@@ -43,6 +43,7 @@ RULE_OF_REASON = {
     "pressure": "pressure",
     "drain": "repair",
     "fault": "fault",
+    "neighbour": "neighbour",
 }
 
 

@@ -11,7 +11,7 @@ from gpuwarden.policy.desk import Desk
 QUIET_RULES = frozenset({"labels", "limits", "cordon"})
 """Rules whose findings stand in status but open no incident of their own."""
 
-OWN_RULES = frozenset({"quota", "tombstone", "pressure", "arrival", "placement"})
+OWN_RULES = frozenset({"quota", "tombstone", "pressure", "arrival", "placement", "neighbour"})
 """Rules whose findings belong to their tenant's own incident, whatever else happens."""
 
 JOINING = frozenset({"reserve", "locked", "slo", "sight", "unattributed", "fault", "probe"})
@@ -119,6 +119,7 @@ def _close_incidents(desk: Desk, joined: dict[str, str]) -> None:
     standing = set(joined.values())
     repaired = {repair.incident for repair in desk.repairs.values()}
     repaired |= {care.incident for care in desk.memory.cares.values() if care.incident is not None}
+    repaired |= {back.incident for back in desk.memory.backs.values()}
     cordons = {state.cordoned_by for state in desk.devices.values()}
     for subject, incident in list(desk.incidents.items()):
         kind, _, key = subject.partition("/")

@@ -7,7 +7,7 @@ from gpuwarden.model.decision import NoteKind
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.ids import DeviceId, IncidentId
 from gpuwarden.model.repair import NODE, Phase
-from gpuwarden.policy import cordon
+from gpuwarden.policy import cordon, rollback
 from gpuwarden.policy.cordon import NODE_ITSELF
 from gpuwarden.policy.desk import Desk
 
@@ -36,16 +36,19 @@ def obey(desk: Desk) -> tuple[Answer, ...]:
 
 def _answer(desk: Desk, command: Command) -> Answer:
     try:
-        place = _place(desk, command.subject)
         if not desk.scene.snap.can_record:
             raise _No("the journal cannot be written: nothing is done that is not on record")
+        if command.verb is Verb.ROLL_BACK:
+            text, at = rollback.begin(desk, command)
+            return Answer(command=command.id, is_done=True, text=text, incident=at)
+        place = _place(desk, command.subject)
         text, incident = {
             Verb.CORDON: _cordon,
             Verb.UNCORDON: _uncordon,
             Verb.DRAIN: _drain,
             Verb.SET_HEALTHY: _set_healthy,
         }[command.verb](desk, command, place)
-    except _No as no:
+    except (_No, rollback.Cannot) as no:
         return Answer(command=command.id, is_done=False, text=str(no))
     return Answer(command=command.id, is_done=True, text=text, incident=incident)
 

@@ -178,6 +178,8 @@ def permit(desk: Desk, care: Care, probe: ProbeConfig) -> Refusal | None:
         return Refusal(budget="absent", detail="nobody has been seen to carry it")
     if not scene.snap.can_record:
         return Refusal(budget="journal", detail="the intent cannot be written down")
+    if care.service in desk.memory.backs:
+        return Refusal(budget="rollback", detail="it is being rolled back")
     ill = ailment.of_node(desk.remembered())
     for device in care.devices:
         ill += ailment.of_device(desk.remembered(), device, scene.devices.get(device))

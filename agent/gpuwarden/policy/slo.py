@@ -4,6 +4,7 @@ from gpuwarden.config import Config
 from gpuwarden.model.finding import Finding, Severity
 from gpuwarden.model.memory import Memory
 from gpuwarden.model.snapshot import Health
+from gpuwarden.policy import suspects
 from gpuwarden.policy.scene import Scene
 
 
@@ -25,6 +26,7 @@ def find(cfg: Config, memory: Memory, scene: Scene) -> list[Finding]:
                 summary=f"service {state.service} is red: {p99}{limit}",
                 tenant=state.tenant,
                 service=state.service,
+                evidence=suspects.told(cfg, memory, scene, state),
             )
         )
     return findings

@@ -54,6 +54,9 @@ def judge(desk: Desk, findings: list[Finding]) -> dict[TenantId, tuple[Judgement
                     said.setdefault(case.tenant, (Judgement(is_noticed=True), _of(case, finding)))
         elif finding.rule == "fault" and finding.tenant in desk.scene.tenants:
             _accuse(desk, finding, findings, said)
+    for finding in findings:
+        if finding.rule == "neighbour":
+            _accuse_neighbour(desk, finding, findings, said)
     return said
 
 
@@ -107,6 +110,25 @@ def _accuse(
     old = said.get(tenant.id)
     if old is None or _weight(verdict, finding) > _weight(*old):
         said[tenant.id] = (verdict, finding)
+
+
+def _accuse_neighbour(
+    desk: Desk,
+    finding: Finding,
+    findings: list[Finding],
+    said: dict[TenantId, tuple[Judgement, Finding]],
+) -> None:
+    """Who alone grew goes where nobody is over his quota on the device, or stands accused there."""
+    if finding.tenant is None or finding.device is None:
+        return
+    tenant = desk.scene.tenants[finding.tenant]
+    others = [case for case in desk.cases.values() if case.tenant != tenant.id]
+    over = [f for f in findings if f.rule == "quota" and f.device == finding.device]
+    is_taken = any(case.device == finding.device for case in others) or bool(over)
+    if is_taken or tenant.id in said or not _may_convict(desk.cfg, tenant):
+        return
+    if harmed_on(desk, finding.device, findings) is not None:
+        said[tenant.id] = (_noticed(True, True, False), finding)
 
 
 @cache  # eight values

@@ -19,12 +19,15 @@ from rich.table import Table
 from gpuwarden.config_types import parse_bytes
 from gpuwarden.errors import GpuwardenError, Unavailable, Unsupported
 from gpuwarden.sim.control import Control, Rejected
+from gpuwarden.sim.drift.command import drift
 from gpuwarden.sim.driver.build import build, symbols
 from gpuwarden.sim.faults.command import fault
 from gpuwarden.sim.fleet.command import fleet
 from gpuwarden.sim.host import PROFILES, SimOptions
 from gpuwarden.sim.incident.command import incident
 from gpuwarden.sim.injections import INJECTIONS, Injection, Parameter
+from gpuwarden.sim.orientation.command import orientation
+from gpuwarden.sim.rollout.command import rollout
 from gpuwarden.sim.run import NOT_FOUND, run
 
 EXIT_PROBLEM = 1
@@ -237,3 +240,6 @@ for _name, _injection in INJECTIONS.items():
 simulate.add_command(incident)
 simulate.add_command(fault)
 simulate.add_command(fleet)
+simulate.add_command(rollout)
+simulate.add_command(orientation)
+simulate.add_command(drift)

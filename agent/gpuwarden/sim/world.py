@@ -100,6 +100,7 @@ class World:
         """What the operator allows those that say nothing (``settings`` hold it too)."""
         self.agent: Agent | None = None
         self.crashes = 0
+        self.on_step: Callable[[], object] = lambda: None  # who watches: called between two moments
         self.restart_after_s: float | None = None
         """How long after its death the service manager starts the agent again; None: never."""
         self._make: Callable[[World], Agent] | None = None
@@ -107,8 +108,7 @@ class World:
         self._ticked_at = -1e9
         self._growing = True
         self.began = self.clock.now()
-        self.asleep_until = -1.0
-        """The agent is stopped (SIGSTOP, a suspended host) until then."""
+        self.asleep_until = -1.0  # the agent is stopped (SIGSTOP, a suspended host) until then
 
     # --- the agent ---
 
@@ -144,6 +144,7 @@ class World:
             remedies=self.remedies,
             cordons=self.cordons,
             commands=self.commands,
+            versions=self.docker.versions,
             status=self.board,
             watchdog=self.watchdog,
             workers=self._workers,
@@ -318,6 +319,7 @@ class World:
             self.clock.advance(step)
             self.cards.heal()
             changed = self.services.step()
+            self.on_step()
             self.probe.step()
             if self.agent is not None:
                 self._maybe_tick(changed)

@@ -265,6 +265,8 @@ def from_hand_over(message: pb.HandOver) -> HandOver:
         pci=check.text("page.pci", message.pci, check.NAME_MAX_CHARS),
         own=check.text("page.own", message.own, check.NAME_MAX_CHARS),
         acked_by=check.text("page.acked_by", message.acked_by, check.NAME_MAX_CHARS),
+        silenced_by=check.text("page.silenced_by", message.silenced_by, check.NAME_MAX_CHARS),
+        silenced_until_wall=check.wall("page.silenced_until_wall", message.silenced_until_wall),
     )
 
 

@@ -30,6 +30,7 @@ HAND_OVER_CHARS = {
     "summary": TEXT_TOLD_CHARS,
     "own": 256,
     "acked_by": 256,
+    "silenced_by": 256,
 }
 
 
@@ -53,7 +54,7 @@ def to_hello(greeting: Greeting) -> pb.Hello:
 
 def to_hand_over(word: HandOver, at: float, wall: float) -> pb.FleetEvent:
     said = {n: text(getattr(word, n)[:size]) for n, size in HAND_OVER_CHARS.items()}
-    message = pb.HandOver(wall=word.wall, **said)
+    message = pb.HandOver(wall=word.wall, silenced_until_wall=word.silenced_until_wall, **said)
     return pb.FleetEvent(at=at, wall=wall, page=message)
 
 

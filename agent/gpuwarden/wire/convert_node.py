@@ -6,14 +6,13 @@ from gpuwarden.model.snapshot import (
     Gap,
     GapKind,
     Guest,
-    Health,
     HostSample,
     LimitReading,
-    ServiceState,
     Snapshot,
 )
 from gpuwarden.model.tenant import HostLimits, Standing, Tenant, TenantClass, Use
 from gpuwarden.wire.convert_command import from_command, to_command
+from gpuwarden.wire.convert_growth import from_growth, from_share, to_growth, to_share
 from gpuwarden.wire.convert_health import (
     from_driver,
     from_health,
@@ -29,7 +28,14 @@ from gpuwarden.wire.convert_kernel import (
     to_kernel_forgery,
     to_kernel_record,
 )
-from gpuwarden.wire.convert_service import from_probe, to_probe
+from gpuwarden.wire.convert_service import (
+    from_probe,
+    from_service,
+    from_version,
+    to_probe,
+    to_service,
+    to_version,
+)
 from gpuwarden.wire.fields import (
     from_cgroup,
     from_enum,
@@ -57,7 +63,10 @@ def to_snapshot(snapshot: Snapshot) -> pb.Snapshot:
         standings=[_to_standing(standing) for standing in snapshot.standings],
         events=[_to_event(event) for event in snapshot.events],
         probes=[to_probe(reading) for reading in snapshot.probes],
-        services=[_to_service(service) for service in snapshot.services],
+        versions=[to_version(each) for each in snapshot.versions],
+        growths=[to_growth(each) for each in snapshot.growths],
+        shares=[to_share(each) for each in snapshot.shares],
+        services=[to_service(service) for service in snapshot.services],
         host=None if snapshot.host is None else _to_host(snapshot.host),
         limits=[_to_limit(limit) for limit in snapshot.limits],
         limiter=text(snapshot.limiter),
@@ -95,7 +104,10 @@ def from_snapshot(message: pb.Snapshot) -> Snapshot:
         standings=tuple(_from_standing(standing) for standing in message.standings),
         events=tuple(_from_event(event) for event in message.events),
         probes=tuple(from_probe(reading) for reading in message.probes),
-        services=tuple(_from_service(service) for service in message.services),
+        versions=tuple(from_version(each) for each in message.versions),
+        growths=tuple(from_growth(each) for each in message.growths),
+        shares=tuple(from_share(each) for each in message.shares),
+        services=tuple(from_service(service) for service in message.services),
         host=_from_host(message.host) if message.HasField("host") else None,
         limits=tuple(_from_limit(limit) for limit in message.limits),
         limiter=message.limiter,
@@ -167,6 +179,8 @@ def to_tenant(tenant: Tenant) -> pb.Tenant:
         grace_s=tenant.grace_s,
         service=text_or_none(tenant.service),
         owner_key=text_or_none(tenant.owner_key),
+        version=text(tenant.version),
+        arm=text(tenant.arm),
         cgroup=to_cgroup(tenant.cgroup),
         pids=to_pids(tenant.pids),
         first_seen=tenant.first_seen,
@@ -198,6 +212,8 @@ def from_tenant(message: pb.Tenant) -> Tenant:
         grace_s=message.grace_s,
         service=known(message, "service"),
         owner_key=known(message, "owner_key"),
+        version=message.version,
+        arm=message.arm,
         cgroup=from_cgroup(known(message, "cgroup")),
         pids=from_pids(message.pids),
         first_seen=message.first_seen,
@@ -281,30 +297,6 @@ def _from_event(message: pb.DriverEvent) -> DriverEvent:
         code=known(message, "code"),
         pid=known(message, "pid"),
         source=message.source,
-    )
-
-
-def _to_service(state: ServiceState) -> pb.ServiceState:
-    return pb.ServiceState(
-        service=text(state.service),
-        tenant=text_or_none(state.tenant),
-        health=to_enum(pb.Health, "HEALTH", state.health),
-        since=state.since,
-        p99_s=state.p99_s,
-        limit_s=state.limit_s,
-        at=state.at,
-    )
-
-
-def _from_service(message: pb.ServiceState) -> ServiceState:
-    return ServiceState(
-        service=message.service,
-        tenant=known(message, "tenant"),
-        health=from_enum(pb.Health, "HEALTH", message.health, Health),
-        since=message.since,
-        p99_s=known(message, "p99_s"),
-        limit_s=known(message, "limit_s"),
-        at=known(message, "at"),
     )
 
 

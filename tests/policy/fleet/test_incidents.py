@@ -56,6 +56,19 @@ def test_what_is_no_error_is_not_paged() -> None:
     assert pages(after(*[(float(s), (mild,)) for s in range(100)])) == []
 
 
+def test_what_services_say_is_told_as_the_warning_it_is() -> None:
+    for kind in ("guardrail chat/v2 queue-length", "silent service chat"):
+        told = replace(claim(severity=Severity.WARNING), key=kind)
+        (page,) = [
+            p for each in after(*[(float(s), (told,)) for s in range(100)]) for p in each.pages
+        ]
+        assert page.severity is Severity.WARNING
+        assert "/" not in page.id
+        assert " " not in page.id
+        mild = replace(told, severity=Severity.INFO)
+        assert pages(after(*[(float(s), (mild,)) for s in range(100)])) == []
+
+
 def test_it_is_over_after_its_time_and_not_when_it_only_flickers() -> None:
     passes = after((0, (claim(),)), (5, ()), (SIGHT.over_s, (claim(),)))
     assert [each.standing[0].id for each in passes] == [passes[0].standing[0].id] * 3

@@ -1,7 +1,6 @@
 """A node's own certificate on disk, and the child that renews it: the agent itself loads no cryptography."""
 
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from gpuwarden import interpreter
 from gpuwarden.adapters.pki.names import Credentials, read_credentials
 from gpuwarden.errors import Unavailable
 from gpuwarden.log import get_log
@@ -26,7 +26,7 @@ class OwnCertificate:
         """``renew``: the command that renews; by default this very program's. It is given the aggregators one
         after the other, until one does it."""
         self._folder = folder
-        usual = (sys.executable, "-m", "gpuwarden", "enroll", "--renew")
+        usual = interpreter.own("-m", "gpuwarden", "enroll", "--renew")
         self._renew = (*(renew or usual), "--dir", str(folder), "--aggregator")
         self._aggregators = tuple(aggregators)
         self._lock = threading.Lock()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from gpuwarden import interpreter
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable
 from gpuwarden.model.policy import Policy
 from gpuwarden.wire import policy_text
@@ -23,7 +24,7 @@ def checked(bundle: bytes, keys: Sequence[str]) -> Policy:
     policy_text.parts_of(bundle)  # what is no bundle costs no process
     if not keys:
         raise Refused("no public key is pinned here (fleet.policy_keys): policies are not taken")
-    command = [sys.executable, "-m", "gpuwarden.adapters.pki.policy_check", *keys]
+    command = interpreter.own("-m", "gpuwarden.adapters.pki.policy_check", *keys)
     try:
         done = subprocess.run(
             command, input=bundle, capture_output=True, timeout=CHECK_S, check=False

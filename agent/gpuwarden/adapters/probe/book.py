@@ -110,6 +110,9 @@ class Book:
             case layout.PROCESS_UTILIZATION:
                 if (known := self._at(post, frame.ordinal)) is not None:
                     known.utilization = dict(decode.utilization(frame.payload))
+                    if known.utilization:
+                        ratios = {pid: each[0] for pid, each in known.utilization.items()}
+                        known.cores = frame.at, ratios
             case layout.EVENT:
                 self._event(post, frame)
             case layout.EVENT_MASK:
@@ -294,6 +297,7 @@ class Book:
             gaps=tuple(gaps),
             epoch=self.epoch,
             driver=self.versions(),
+            utilization={k.id: k.cores for k in self._known.values() if k.cores[1]},
         )
         self._events, self._passing = [], []
         return view

@@ -156,7 +156,8 @@ class NvmlProbe:
     @property
     def details(self) -> Mapping[DeviceId, Mapping[str, float | str | None]]:
         """Slow facts of every device that is seen, in base units; None: the driver does not tell."""
-        return self._book.details
+        # A copy: pictures are read by other threads while the book goes on.
+        return dict(self._book.details)
 
     @property
     def driver_version(self) -> str:

@@ -93,6 +93,8 @@ class Known:
     list_bytes: bytes = b""
     """Raw rows of the newest list, without a fault in them."""
     utilization: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
+    cores: tuple[float, dict[int, float]] = (0.0, {})
+    """When the driver last told who uses the cores, and the SM ratios by raw pid."""
     told: dict[str, object] = field(default_factory=dict)
     """The typed classes of the facts, by name; one that is new or too old is missing."""
     _health: DeviceHealth | None = None

@@ -76,7 +76,7 @@ def _take(
             return
         if number == 0:
             return
-    if leader is not None and _follows(sign, leader):
+    if leader is not None and not _explains(sign, leader) and _follows(sign, leader):
         faults[leader.key] = _followed(leader, sign)
         return
     absorbed = leader if leader is not None and _overtakes(sign, leader) else None
@@ -127,8 +127,18 @@ def _follows(sign: Sign, leader: Fault) -> bool:
     return rank(sign) <= rank(leader.root)
 
 
+def _explains(sign: Sign, leader: Fault) -> bool:
+    """Whether a fault of which only the driver's wish was known has its reason now: a wish, polled by the driver's
+    own door, may come before the kernel's line about what it is for."""
+    if recovery_number(leader.root) is None or leader.root.is_condition or sign.is_condition:
+        return False
+    return SCOPES.get(sign.scope, 0) > SCOPES["app"] and sign.code not in SYMPATHETIC
+
+
 def _overtakes(sign: Sign, leader: Fault) -> bool:
     """Whether what was taken for the cause turns out to have followed from this."""
+    if _explains(sign, leader):
+        return True
     if leader.root.is_condition or sign.is_condition:
         return sign.cls in ALL_SICK and rank(sign) > rank(leader.root)
     return leader.root.code in SYMPATHETIC or rank(sign) > rank(leader.root)
@@ -148,7 +158,8 @@ def _followed(fault: Fault, sign: Sign, recovery: int | None = None) -> Fault:
 def _again(fault: Fault, sign: Sign) -> Fault:
     """The same once more; a greater sign of the same class stands for all from now on. A condition, told by
     every look, keeps it up and is counted once."""
-    greater, is_known = rank(sign) > rank(fault.root), sign.code in _codes(fault)
+    greater = rank(sign) > rank(fault.root) or _explains(sign, fault)
+    is_known = sign.code in _codes(fault)
     followers = _counted(fault.followers, fault.root.code) if greater else fault.followers
     if not greater and sign.code != fault.root.code and not (sign.is_condition and is_known):
         followers = _counted(followers, sign.code)

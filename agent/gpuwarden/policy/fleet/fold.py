@@ -84,7 +84,15 @@ class Heard:
     policy: PolicyReport | None = None
 
 
-Arrival = Joined | Left | Heard
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """An operator's word that a node is gone for good."""
+
+    at: float
+    node: str
+
+
+Arrival = Joined | Left | Heard | Forgotten
 
 
 def fold(memory: FleetMemory, arrivals: Iterable[Arrival]) -> FleetMemory:
@@ -96,6 +104,9 @@ def fold(memory: FleetMemory, arrivals: Iterable[Arrival]) -> FleetMemory:
         if isinstance(arrival, Joined):
             if known is None or arrival.stream > known.stream:
                 nodes[name] = _joined(known, arrival)
+        elif isinstance(arrival, Forgotten):
+            if known is not None and not known.is_connected:
+                del nodes[name]
         elif known is not None and arrival.stream == known.stream:
             nodes[name] = (
                 replace(known, is_connected=False, asks=())

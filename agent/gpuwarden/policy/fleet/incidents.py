@@ -3,6 +3,7 @@
 However many nodes a claim speaks of, and however often the number changes, it is one incident and one page.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,11 +11,15 @@ from gpuwarden.config_aggregator import SightConfig
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.fleet import FleetClaim, FleetIncident
 
+# guardrail chat/v2 latency-p99: what a service is called is others' choice
+_ODD = re.compile(r"[^A-Za-z0-9._]+")
 PAGED = Severity.ERROR
 """Milder ones stand in the status alone ..."""
 TOLD = ("policy drift", "policy ends", "certificates")
+TOLD_KINDS = ("guardrail ", "silent service ")
 """... but these, which end in nodes that only observe, or are not heard: told as the warnings they are, to whoever
-wants to hear of warnings (``min_severity`` of each sink)."""
+wants to hear of warnings (``min_severity`` of each sink). Keys that begin like ``TOLD_KINDS`` likewise: what
+services say of themselves is somebody's to know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +86,7 @@ def is_over(incident: FleetIncident, standing: Iterable[FleetIncident]) -> bool:
 
 def _opened(claim: FleetClaim, now: float, wall: float) -> FleetIncident:
     return FleetIncident(
-        id=f"fleet-{claim.key.replace(' ', '-')}-{int(wall):x}",
+        id=f"fleet-{_ODD.sub('-', claim.key)}-{int(wall):x}",
         key=claim.key,
         severity=claim.severity,
         summary=claim.summary,
@@ -107,6 +112,8 @@ def _claimed(old: FleetIncident, claim: FleetClaim, now: float) -> FleetIncident
 
 def _is_due(cfg: SightConfig, incident: FleetIncident, now: float) -> bool:
     """Whether people are told now: it grows no more, or has grown for long enough."""
-    if incident.is_paged or (incident.severity < PAGED and incident.key not in TOLD):
+    is_warning = incident.severity is Severity.WARNING and incident.key.startswith(TOLD_KINDS)
+    is_told = incident.severity >= PAGED or incident.key in TOLD or is_warning
+    if incident.is_paged or not is_told:
         return False
     return now - incident.grown_at >= cfg.fold_s or now - incident.opened_at >= cfg.fold_max_s

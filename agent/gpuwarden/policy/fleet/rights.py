@@ -11,6 +11,9 @@ _ANYBODY = frozenset(Role)
 _FLEET = "/gpuwarden.wire.v1.FleetService"
 _QUERY = "/gpuwarden.wire.v1.FleetQueryService"
 _POLICY = "/gpuwarden.wire.v1.PolicyService"
+_ROLLOUT = "/gpuwarden.wire.v1.RolloutService"
+_EVALUATION = "/gpuwarden.wire.v1.EvaluationService"
+_DRIFT = "/gpuwarden.wire.v1.DriftService"
 _NODES_OWN = "/gpuwarden.wire.v1.NodeService"
 _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection"
 
@@ -27,6 +30,7 @@ AT_THE_AGGREGATOR = {
     f"{_QUERY}/Invite": frozenset({Role.ADMIN}),
     f"{_QUERY}/Deny": frozenset({Role.ADMIN}),
     f"{_QUERY}/Allow": frozenset({Role.ADMIN}),
+    f"{_QUERY}/Forget": frozenset({Role.ADMIN}),
     f"{_QUERY}/Thaw": _ACT,
     f"{_POLICY}/Policies": _LOOK,
     f"{_POLICY}/PolicyText": _LOOK,
@@ -34,6 +38,28 @@ AT_THE_AGGREGATOR = {
     f"{_POLICY}/PublishPolicy": frozenset({Role.ADMIN}),
     f"{_POLICY}/RollBackPolicy": _ACT,
     f"{_POLICY}/SteerRollout": _ACT,
+    f"{_ROLLOUT}/RollBack": _ACT,
+    f"{_ROLLOUT}/Rollouts": _LOOK,
+    f"{_ROLLOUT}/StartRollout": _ACT,
+    f"{_ROLLOUT}/SteerRamp": _ACT,
+    f"{_ROLLOUT}/CreateExperiment": _ACT,
+    f"{_ROLLOUT}/Experiments": _LOOK,
+    f"{_ROLLOUT}/FreezeShares": _ACT,
+    f"{_ROLLOUT}/ReleaseExperiment": frozenset({Role.ADMIN}),
+    f"{_ROLLOUT}/TrafficShares": _LOOK,
+    f"{_ROLLOUT}/SetShares": _ACT,
+    f"{_EVALUATION}/Services": _LOOK,
+    f"{_EVALUATION}/ServiceStatus": _LOOK,
+    f"{_EVALUATION}/ServiceReport": _LOOK,
+    f"{_EVALUATION}/Gate": _LOOK,
+    f"{_EVALUATION}/WatchServices": _LOOK,
+    f"{_EVALUATION}/SubmitLabels": _ACT,
+    f"{_EVALUATION}/ReviewQueue": _ACT,
+    f"{_EVALUATION}/ImportReviews": _ACT,
+    f"{_DRIFT}/ServiceDrift": _LOOK,
+    f"{_DRIFT}/Profiles": _LOOK,
+    f"{_DRIFT}/PutProfile": _ACT,
+    f"{_DRIFT}/DropProfile": _ACT,
     "/grpc.health.v1.Health/Check": _ANYBODY,
     "/grpc.health.v1.Health/Watch": _ANYBODY,
     f"{_REFLECTION}/ServerReflectionInfo": _LOOK,

@@ -39,6 +39,11 @@ BY_RULE: Mapping[str, Steps] = {
         "gpuwarden explain INCIDENT: what its probe got, how often it was restarted, what was withheld",
         "look at the service's own log (docker logs, journalctl -u), and roll it back if it is a new version",
     ),
+    "neighbour": (
+        "gpuwarden explain INCIDENT: which service turned red, who grew, what was done about it",
+        "gpuwarden tenants: who is on that GPU now",
+        "move one of them to another GPU, or give the one that grew a quota",
+    ),
     "slo": (
         "gpuwarden status: which service is red, and since when",
         "gpuwarden tenants: who else is on its GPU, and who grows",

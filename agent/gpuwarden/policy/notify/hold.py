@@ -4,7 +4,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from gpuwarden.config_oncall import OncallConfig, WindowConfig
-from gpuwarden.model.oncall import SEVERITIES, Book, Brief, Entry, Flap, Matcher, Reason
+from gpuwarden.model.oncall import SEVERITIES, Book, Brief, Entry, Flap, Matcher, Reason, Silence
 
 DAY_S = 86_400.0
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -19,11 +19,8 @@ def rank(severity: str) -> int:
 
 def why_held(cfg: OncallConfig, book: Book, entry: Entry, wall: float) -> tuple[Reason, str] | None:
     """Why nobody is woken by it now, and in words; ``None``: somebody is."""
-    for silence in book.silences.values():
-        if silence.since_wall <= wall < silence.until_wall and matches(
-            silence.matcher, entry.brief
-        ):
-            return Reason.SILENCED, f"{silence.id} of {silence.author}: {silence.reason}"
+    if (silence := silence_of(book, entry, wall)) is not None:
+        return Reason.SILENCED, words_of(silence)
     for window in cfg.window:
         matcher = Matcher(tenant=window.tenant, device=window.device, rule=window.rule)
         is_for_it = matcher == Matcher() or matches(matcher, entry.brief)
@@ -32,6 +29,21 @@ def why_held(cfg: OncallConfig, book: Book, entry: Entry, wall: float) -> tuple[
     if entry.relay is not None and not entry.relay.own:
         return Reason.HANDED_OVER, "the fleet's aggregator tells people"
     return _flapping(cfg, book, entry, wall)
+
+
+def silence_of(book: Book, entry: Entry, wall: float) -> Silence | None:
+    """The silence that holds it back and ends last."""
+    holding = (
+        silence
+        for silence in book.silences.values()
+        if silence.since_wall <= wall < silence.until_wall and matches(silence.matcher, entry.brief)
+    )
+    return max(holding, key=lambda silence: silence.until_wall, default=None)
+
+
+def words_of(silence: Silence) -> str:
+    """Whose it is, and why."""
+    return f"{silence.id} of {silence.author}: {silence.reason}"
 
 
 def matches(matcher: Matcher, brief: Brief) -> bool:

@@ -68,6 +68,29 @@ def silenced(
     return replace(book, silences=silences, serial=serial), silence
 
 
+def quieted(book: Book, incident: IncidentId, by: str, wall: float, until_wall: float) -> Book:
+    """What a node says of one incident of its own: somebody there wants nobody woken until then. Empty ``by``:
+    nobody does, or no more. The book is as it was where there are too many silences already: people are
+    rather woken."""
+    name = f"node {incident}"
+    known = book.silences.get(name)
+    if not by or until_wall <= wall:
+        return book if known is None else expired(book, name)
+    if known is not None and (known.reason, known.until_wall) == (by, until_wall):
+        return book
+    if known is None and len(book.silences) >= SILENCES_MAX:
+        return book
+    silence = Silence(
+        id=name,
+        matcher=Matcher(incident=incident),
+        author=incident.partition("/")[0],
+        reason=by,
+        since_wall=wall,
+        until_wall=until_wall,
+    )
+    return replace(book, silences={**book.silences, name: silence})
+
+
 def expired(book: Book, silence: str) -> Book:
     """Without that silence."""
     return replace(book, silences={k: s for k, s in book.silences.items() if k != silence})

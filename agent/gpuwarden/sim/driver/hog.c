@@ -64,6 +64,7 @@ static void grow(const struct options *o, uint64_t size, uint64_t rate) {
   ready();
   while (o->start_when && access(o->start_when, F_OK)) pause_ms(5);
   pause_ms(o->start_after_ms);
+  if (o->late_load) call(fd, SIM_LOAD, device, o->late_load, 0, NULL, &reply);
   uint64_t last = now_ns(), longest = 2000000ull * o->step_ms;
   double owed = 0;
   while (have < size || (o->lock_up_at && !locked)) {
@@ -87,6 +88,7 @@ static void grow(const struct options *o, uint64_t size, uint64_t rate) {
 }
 
 /* --size --rate [--start-size] [--start-when FILE: grows once it is there] [--start-after-ms]
+ * [--late-load N: instead of --load, from when it grows]
  * [--step-ms] [--children N: that many more processes share size and rate] [--lock-up-at BYTES
  * [--persistent] [--xid N]] [--zombie-s N: a forked child keeps the connection for so long] */
 int run_hog(const struct options *o) {

@@ -106,10 +106,8 @@ static void end_request(uint32_t at, uint32_t status) {
   double seconds = (double)(now_ns() - r.since_ns) / 1e9;
   char body[96];
   snprintf(body, sizeof body, "{\"seconds\":%.6f}\n", seconds);
-  if (status)
-    service.device_errors++;
-  else if (!r.timed_out)
-    service.ok++;
+  if (!r.timed_out && status) service.device_errors++;
+  if (!r.timed_out && !status) service.ok++;
   if (!status && !r.timed_out) observe(seconds);
   if (r.peer >= 0 && service.peers[r.peer].waiting)
     respond(r.peer, status ? "500 Internal Server Error" : "200 OK", "application/json", body);

@@ -78,6 +78,7 @@ enum {
   PERSISTENT,
   XID,
   LOAD,
+  LATE,
   STEP,
   PORT,
   DEMAND,
@@ -106,6 +107,7 @@ static void one_option(int c, const char *name, struct options *o) {
     case PERSISTENT: o->persistent = 1; break;
     case XID: o->xid = number(optarg, name, 999); break;
     case LOAD: o->load = number(optarg, name, 8000); break;
+    case LATE: o->late_load = number(optarg, name, 8000); break;
     case STEP: o->step_ms = number(optarg, name, 10000); break;
     case PORT: o->port = number(optarg, name, 65535); break;
     case DEMAND: o->demand = number(optarg, name, 8000); break;
@@ -135,6 +137,7 @@ static void parse(int argc, char **argv, struct options *o) {
                                         {"persistent", 0, 0, PERSISTENT},
                                         {"xid", 1, 0, XID},
                                         {"load", 1, 0, LOAD},
+                                        {"late-load", 1, 0, LATE},
                                         {"step-ms", 1, 0, STEP},
                                         {"port", 1, 0, PORT},
                                         {"demand", 1, 0, DEMAND},

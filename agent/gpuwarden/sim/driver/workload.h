@@ -10,7 +10,7 @@
 
 struct options {
   uint64_t size, start_size, rate, lock_up_at, seed;
-  uint32_t device, children, load, step_ms, port, demand, xid;
+  uint32_t device, children, load, late_load, step_ms, port, demand, xid;
   uint32_t interval_ms, base_low_ms, base_high_ms, slo_ms, timeout_ms, start_after_ms,
       exit_after_ms, zombie_s, kind;
   const char *start_when;

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from gpuwarden import interpreter
 from gpuwarden.errors import Unavailable
 from gpuwarden.sim import holder
 from gpuwarden.sim.control import Control
@@ -225,7 +226,7 @@ class Scene:
     def _verb(self, *words: str) -> str | None:
         """Run the command line as an operator does; what it said where it said no."""
         done = subprocess.run(
-            [sys.executable, "-m", "gpuwarden", *words, "--socket", str(self._socket)],
+            interpreter.own("-m", "gpuwarden", *words, "--socket", str(self._socket)),
             env=self._environ,
             capture_output=True,
             text=True,

@@ -7,10 +7,10 @@ The processes on stage are the real ones: they stand in this /proc by links to t
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from gpuwarden import interpreter
 from gpuwarden.sim.host import SimHost
 
 INITIAL_NAMESPACE = "pid:[4026531836]"
@@ -98,7 +98,7 @@ class Tree:
 
     def _write_programs(self) -> None:
         own = Path(__file__).resolve().parents[3]
-        inject = (sys.executable, "-m", "gpuwarden", "simulate", "inject", "reload")
+        inject = interpreter.own("-m", "gpuwarden", "simulate", "inject", "reload")
         stat = f"proc/{MANAGER_PID}/stat"
         self._program(
             self.nvidia_smi,

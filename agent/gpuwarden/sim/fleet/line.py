@@ -10,7 +10,8 @@ import grpc
 import grpc.aio
 
 from gpuwarden.adapters.pki.files import OwnCertificate
-from gpuwarden.adapters.uplink import CHANNEL_OPTIONS, FIRST_ACK_S, Session, Uplink
+from gpuwarden.adapters.uplink import CHANNEL_OPTIONS, FIRST_ACK_S, Uplink
+from gpuwarden.adapters.uplink_session import Session
 from gpuwarden.clock import Clock
 from gpuwarden.config_fleet import FleetConfig
 from gpuwarden.errors import Unavailable
@@ -72,8 +73,8 @@ class Line(Uplink):
             if len(self._samples) >= self._cfg.batch_samples:
                 self._due.set()
 
-    def _stir(self) -> None:
-        super()._stir()
+    def stir(self) -> None:
+        super().stir()
         self._due.set()
 
     async def attend(self) -> None:

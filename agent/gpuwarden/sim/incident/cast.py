@@ -6,7 +6,7 @@ The seed decides everything that a run may vary; the same seed plays the same sc
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 MIB = 2**20
@@ -14,6 +14,16 @@ GIB = 2**30
 
 SLO_LIMIT_S = 0.3  # a bucket bound of the service's histogram, twice what a request takes alone
 TRIP_MARGIN = (64 * MIB, 0.02)  # the agent's defaults: hard trips at 100 % + max(64 MiB, 2 %)
+
+
+class Trigger(StrEnum):
+    """What the agent has to go by."""
+
+    QUOTA = "quota"
+    """The offender overruns its quota, and locks the device up."""
+    SLO = "slo"
+    """It stays within its quota and breaks nothing: it grows, and takes the device's time. Only the service's
+    own latency tells."""
 
 
 class Role(StrEnum):
@@ -34,6 +44,7 @@ class Role(StrEnum):
 class Variant:
     """What the user asked for on the command line."""
 
+    trigger: Trigger = Trigger.QUOTA
     is_stubborn: bool = False
     """The offender ignores TERM."""
     has_no_grace: bool = False
@@ -86,6 +97,13 @@ class Cast:
     """The offender locks the device up once it holds this much."""
     xid: int
 
+    @property
+    def onset_bytes(self) -> int:
+        """More than this of the offender begins the incident."""
+        offender = self.of(Role.OFFENDER)
+        is_within = self.variant.trigger is Trigger.SLO
+        return offender.held_bytes if is_within else offender.quota_bytes
+
     def of(self, role: Role) -> Member:
         """The member with a role."""
         return next(m for m in (*self.members, self.passing) if m.role is role)
@@ -110,7 +128,10 @@ def draw(seed: int, variant: Variant, *, go_file: str, service_port: int) -> Cas
     lock_up = trip + rng.randint(8, 48) * MIB
     xid = rng.choice(LOCKING_XIDS)
     image = _images(rng, registry)
-    offender = _offender(rng, variant, quota, rate, lock_up, xid, go_file, image)
+    if variant.trigger is Trigger.SLO:
+        offender = _greedy(rng, variant, rate, go_file, image)
+    else:
+        offender = _offender(rng, variant, quota, rate, lock_up, xid, go_file, image)
     members = [
         _service(rng, service_port, image),
         offender,
@@ -123,7 +144,8 @@ def draw(seed: int, variant: Variant, *, go_file: str, service_port: int) -> Cas
         variant=variant,
         profile=rng.choice(("A100-40", "H100-80")),
         members=tuple(members),
-        passing=_passing(rng, image),
+        # On the other device, where only one may have grown.
+        passing=replace(_passing(rng, image), device=int(variant.trigger is Trigger.SLO)),
         passing_after_s=rng.uniform(0.0, 0.6),
         rate_bytes_s=rate,
         trip_bytes=trip,
@@ -206,6 +228,33 @@ def _offender(
             *("--start-when", go_file, "--load", str(rng.randint(100, 300)), "--step-ms", "5"),
             *("--lock-up-at", str(lock_up), "--xid", str(xid), "--children", str(children)),
             *(("--persistent",) if variant.is_persistent else ()),
+            *(("--ignore-term",) if variant.is_stubborn else ()),
+        ),
+        labels=tuple(labels),
+        restart=rng.choice(("no", "always", "on-failure")),
+    )
+
+
+def _greedy(rng: random.Random, variant: Variant, rate: int, go_file: str, image: str) -> Member:
+    """Within its quota at all times: it loads more, and asks for several times what the device can do."""
+    name = rng.choice(OFFENDERS)
+    held = rng.randint(1 * GIB // MIB, 3 * GIB // MIB) * MIB
+    most = held + rng.randint(3 * GIB // MIB, 6 * GIB // MIB) * MIB
+    quota = most + rng.randint(512, 2048) * MIB
+    labels = [("gpuwarden.memory", _size(quota)), ("gpuwarden.class", "low")]
+    if variant.has_no_grace:
+        labels.append(("gpuwarden.grace", "0s"))
+    return Member(
+        role=Role.OFFENDER,
+        name=name,
+        image=image.format(name),
+        tenant_class="low",
+        quota_bytes=quota,
+        held_bytes=held,
+        arguments=(
+            *("hog", "--start-size", _size(held), "--size", _size(most), "--rate", _size(rate)),
+            *("--start-when", go_file, "--load", str(rng.randint(100, 300)), "--step-ms", "5"),
+            *("--late-load", str(rng.randint(4000, 6000))),
             *(("--ignore-term",) if variant.is_stubborn else ()),
         ),
         labels=tuple(labels),

@@ -14,8 +14,9 @@ from typing import Any
 import click
 from rich.console import Console
 
+from gpuwarden import interpreter
 from gpuwarden.errors import GpuwardenError
-from gpuwarden.sim.incident.cast import Variant
+from gpuwarden.sim.incident.cast import Trigger, Variant
 from gpuwarden.sim.incident.containers import docker_at
 from gpuwarden.sim.incident.fleet_play import play_fleet
 from gpuwarden.sim.incident.interrupt import terminated_as_interrupt
@@ -29,6 +30,13 @@ EXPLAIN_LINES = 120
 
 
 @click.command("incident")
+@click.option(
+    "--trigger",
+    type=click.Choice([each.value for each in Trigger]),
+    default=Trigger.QUOTA.value,
+    show_default=True,
+    help="What gives the offender away: its quota and a lock-up, or nothing but the service's latency.",
+)
 @click.option("--stubborn", is_flag=True, help="The offender ignores TERM.")
 @click.option("--no-grace", is_flag=True, help="Its policy leaves it no grace: KILL at once.")
 @click.option(
@@ -66,6 +74,7 @@ EXPLAIN_LINES = 120
     help="Leave the agent's log, configuration and journal of each run in this folder.",
 )
 def incident(
+    trigger: str,
     stubborn: bool,
     no_grace: bool,
     lockup: str,
@@ -80,7 +89,10 @@ def incident(
 ) -> None:
     """Play the incident of that night: a low-class job overruns its quota of GPU memory and locks the
     device up under a protected service, and the agent, in enforce mode, has to deal with it."""
+    if trigger == Trigger.SLO.value and lockup == "persistent":
+        raise click.UsageError("--trigger slo: nothing locks up there")
     variant = Variant(
+        trigger=Trigger(trigger),
         is_stubborn=stubborn,
         has_no_grace=no_grace,
         is_persistent=lockup == "persistent",
@@ -155,7 +167,7 @@ def _explained(scene: Scene, incident: str, width: int) -> str:
     """What the agent's own ``explain`` says of it, whole: it is the answer to "why"."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "gpuwarden", "explain", incident, "--socket", str(scene.socket)],
+            interpreter.own("-m", "gpuwarden", "explain", incident, "--socket", str(scene.socket)),
             env={**scene.environ, "COLUMNS": str(width)},
             capture_output=True,
             text=True,

@@ -95,7 +95,7 @@ class ContainerStage:
         with self._translated("the image"):
             name = f"gpuwarden-incident:{self._token}"
             self._docker.api.import_image_from_data(
-                _archive(self._host.built.workload, [m.name for m in members]),
+                archive(self._host.built.workload, [m.name for m in members]),
                 *name.split(":"),
             )
             self._images.append(name)
@@ -281,7 +281,7 @@ def _thaw(container: Container) -> None:
                     (folder / name).write_text(word)
 
 
-def _archive(program: Path, names: list[str]) -> bytes:
+def archive(program: Path, names: list[str]) -> bytes:
     """A root file system: one static program under several names."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:

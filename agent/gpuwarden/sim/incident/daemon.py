@@ -7,11 +7,11 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import gpuwarden
+from gpuwarden import interpreter
 from gpuwarden.errors import Unavailable
 from gpuwarden.sim.host import SimHost
 
@@ -55,7 +55,7 @@ class Daemon:
         """Start it; it is up when its socket answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gpuwarden", "agent", "-c", str(self._config)],
+                interpreter.own("-m", "gpuwarden", "agent", "-c", str(self._config)),
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

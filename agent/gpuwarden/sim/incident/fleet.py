@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
+from gpuwarden import interpreter
 from gpuwarden.errors import Unavailable
 from gpuwarden.sim.host import SimHost, SimOptions
 from gpuwarden.sim.incident.daemon import Daemon, free_port, with_our_code
@@ -73,8 +73,16 @@ class SimFleet:
         kept = {n: v for n, v in os.environ.items() if not n.startswith("GPUWARDEN_")}
         return with_our_code(kept)
 
+    def start_again(self) -> None:
+        """The aggregator was killed: another on the same state."""
+        if self._process is not None:
+            self._process.wait(STOP_S)
+        self._start_aggregator()
+
     def _start_aggregator(self) -> None:
         config = self.folder / "aggregator.toml"
+        log = self.folder / "aggregator.log"
+        log.unlink(missing_ok=True)  # its end is waited for
         config.write_text(
             "[aggregator]\n"
             f"listen = {json.dumps(self.address)}\n"
@@ -83,10 +91,9 @@ class SimFleet:
             f"state_dir = {json.dumps(str(self.folder / 'aggregator'))}\n"
             'log_format = "json"\n' + self._more_settings
         )
-        log = self.folder / "aggregator.log"
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gpuwarden", "aggregator", "-c", str(config)],
+                interpreter.own("-m", "gpuwarden", "aggregator", "-c", str(config)),
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -173,7 +180,7 @@ class SimFleet:
             del environ["GPUWARDEN_AGGREGATOR"]
         try:
             return subprocess.run(
-                [sys.executable, "-m", "gpuwarden", *words, *more],
+                interpreter.own("-m", "gpuwarden", *words, *more),
                 env=environ,
                 input=said,
                 capture_output=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpuwarden.sim.incident.cast import GIB, Role
+from gpuwarden.sim.incident.cast import GIB, Role, Trigger
 from gpuwarden.sim.incident.ledger import Course, course
 from gpuwarden.sim.incident.scene import Evidence
 from gpuwarden.sim.incident.verdict import Bounds, Measures, bounds_for, missed
@@ -17,7 +17,7 @@ def judge(evidence: Evidence) -> tuple[Measures, Bounds]:
     variant = evidence.cast.variant
     bounds = bounds_for(variant, real_containers=evidence.has_containers)
     mine = offence(evidence)
-    start = mine.over_at
+    start = onset(evidence, mine)
     ended = _ended(evidence, mine)
     if start is None:
         return Measures(real_containers=evidence.has_containers, was_locked_up=False), bounds
@@ -35,7 +35,7 @@ def judge(evidence: Evidence) -> tuple[Measures, Bounds]:
             wrong_victims=len(victims(evidence, ended)),
             real_containers=evidence.has_containers,
             ended=ended,
-            was_locked_up=lock_up_s(evidence, start) is not None,
+            was_locked_up=lock_up_s(evidence, start) is not None or is_by_slo(evidence),
             has_come_back=mine.was_empty
             and (evidence.fate.is_running or evidence.fate.restarts > 0),
         ),
@@ -48,10 +48,24 @@ def _first(*seen: float | None) -> float | None:
     return min((at for at in seen if at is not None), default=None)
 
 
+def is_by_slo(evidence: Evidence) -> bool:
+    """Whether only the service's latency could tell."""
+    return evidence.cast.variant.trigger is Trigger.SLO
+
+
+def onset(evidence: Evidence, mine: Course) -> float | None:
+    """What the times are counted from: the first byte over quota, or the agent's own verdict on the service."""
+    return evidence.red_at if is_by_slo(evidence) else mine.over_at
+
+
+def rollbacks(evidence: Evidence) -> int:
+    """How often a version was rolled back: never, where a neighbour is the cause."""
+    return sum("roll" in s.kind for i in evidence.incidents for s in i.steps)
+
+
 def offence(evidence: Evidence) -> Course:
     """What the offender did, by the driver's log."""
-    offender = evidence.offender
-    return course(evidence.changes, offender.pids, DEVICE, offender.member.quota_bytes)
+    return course(evidence.changes, evidence.offender.pids, DEVICE, evidence.cast.onset_bytes)
 
 
 def lock_up_s(evidence: Evidence, start: float) -> float | None:
@@ -97,6 +111,32 @@ def _ended(evidence: Evidence, mine: Course) -> str:
     return "unresolved"
 
 
+def _verdict_s(evidence: Evidence) -> float | None:
+    """From the first missed objective, as callers see it, to the agent's word."""
+    red_at = evidence.red_at
+    if red_at is None:
+        return None
+    begun = [
+        start for start, end in evidence.spans if start <= red_at and (end or red_at) >= red_at
+    ]
+    return round(red_at - begun[-1], 4) if begun else None
+
+
+def _unexplained(evidence: Evidence) -> list[str]:
+    """Where only the latency tells, the neighbour has to be named, and no version blamed."""
+    if not is_by_slo(evidence):
+        return []
+    found = []
+    name = evidence.offender.member.name
+    if name not in evidence.verdict:
+        found.append(f"verdict: {evidence.verdict or 'none'}, expected {name} named")
+    if rollbacks(evidence):
+        found.append(f"rollbacks: {rollbacks(evidence)}, the bound is 0")
+    if evidence.xids:
+        found.append("an Xid was told: the latency was not all there was to go by")
+    return found
+
+
 def as_json(evidence: Evidence) -> dict[str, Any]:
     """One run as plain data."""
     measures, bounds = judge(evidence)
@@ -121,7 +161,11 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
             "wrong_victims": bounds.wrong_victims,
             "ended": bounds.ended,
         },
-        "missed": list(missed(measures, bounds)),
+        "missed": [*missed(measures, bounds), *_unexplained(evidence)],
+        "trigger": evidence.cast.variant.trigger.value,
+        "verdict": evidence.verdict,
+        "verdict_s": _verdict_s(evidence),
+        "rollbacks": rollbacks(evidence),
         "victims": {name: list(marks) for name, marks in victims(evidence, measures.ended).items()},
         "locked_up_s": lock_up_s(evidence, mine.over_at) if mine.over_at is not None else None,
         "xid": evidence.cast.xid,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuwarden import interpreter
 from gpuwarden.errors import Unavailable
 from gpuwarden.sim.control import Control
 
@@ -99,7 +99,7 @@ def xids(folder: Path, environ: Mapping[str, str]) -> Sequence[tuple[float, int]
     """When the driver reported which Xid, from its kernel log, as ``gpuwarden debug kernel-log`` reads it."""
     records = _records(folder)
     done = subprocess.run(
-        [sys.executable, "-m", "gpuwarden", "debug", "kernel-log"],
+        interpreter.own("-m", "gpuwarden", "debug", "kernel-log"),
         env=dict(environ),
         input="".join(f"{record}\n" for record in records),
         capture_output=True,

@@ -38,10 +38,18 @@ def show(console: Console, run: Mapping[str, Any]) -> None:
         row = (step, night, _bound(key, bound), _value(key, run[key]), Text(state, style=style))
         table.add_row(*row)
     console.print(table)
+    rest = (
+        f"the device locked up {_value('', run['locked_up_s'])} after the first byte over quota"
+        f" (Xid {run['xid']})."
+    )
+    if run["trigger"] == "slo":
+        rest = (
+            f"times are from the agent's verdict on the service, {_value('', run['verdict_s'])} after"
+            f" its callers first missed the objective. {run['verdict']}; rollbacks: {run['rollbacks']}."
+        )
     console.print(
         f"{offender['name']} (quota {_gib(offender['quota_bytes'])}) grew by"
-        f" {offender['rate_gib_s']} GiB/s to {_gib(offender['peak_bytes'])}; the device locked up"
-        f" {_value('', run['locked_up_s'])} after the first byte over quota (Xid {run['xid']}).",
+        f" {offender['rate_gib_s']} GiB/s to {_gib(offender['peak_bytes'])}; {rest}",
         markup=False,
         highlight=False,
     )

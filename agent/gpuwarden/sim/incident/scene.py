@@ -15,7 +15,7 @@ from typing import Any, Self
 from gpuwarden.errors import Unavailable
 from gpuwarden.sim.control import Control
 from gpuwarden.sim.host import SimHost, SimOptions
-from gpuwarden.sim.incident.cast import SLO_LIMIT_S, Cast, Role, Variant, draw
+from gpuwarden.sim.incident.cast import SLO_LIMIT_S, Cast, Role, Trigger, Variant, draw
 from gpuwarden.sim.incident.containers import ContainerStage
 from gpuwarden.sim.incident.daemon import Daemon, free_port, own_environ
 from gpuwarden.sim.incident.latency import LatencyWatch, red_spans
@@ -30,6 +30,7 @@ DEVICES = 2  # the second one is where a protected service could go
 AGENT_READY_S = 15.0
 INCIDENT_S = 8.0
 LAST_RESORT_S = 14.0
+QUIET_S = 12.0  # everybody has just started, and so has grown, for quota.growth_window_s (10 s)
 CALM_S = 12.0  # an agent that took the device for still locked up would have cordoned it by then
 SETTLE_S = 0.8  # long enough for Docker to bring back what has a restart policy (100 ms at first)
 POLL_S = 0.02
@@ -47,6 +48,10 @@ class Evidence:
     changes: tuple[Change, ...]
     xids: tuple[tuple[float, int], ...]
     spans: tuple[tuple[float, float | None], ...]
+    red_at: float | None
+    """When the agent first said that the service misses its objective."""
+    verdict: str
+    """Whom it named for that, in its own words; empty: nobody."""
     noticed_at: float | None
     decided_at: float | None
     cause_at: float | None
@@ -183,8 +188,11 @@ class Scene:
         names = self._await_agent(players)
         self._journal.start(names[offender.place])
         self._watch.accuse(names[offender.place])
+        self._watch.service = service.member.name
         bystanders = tuple(p for p in players if p is not offender)
         self._stage.opened(bystanders)
+        if cast.variant.trigger is Trigger.SLO:
+            self._pause(QUIET_S)
         self._go.touch()
         self._pass_through(cast)
         self._until_over(offender)
@@ -227,7 +235,7 @@ class Scene:
     def _until_over(self, offender: Player) -> None:
         """Wait until the offender holds nothing, the service is well and the cause is written; or
         until it is clear that this takes too long."""
-        quota = offender.member.quota_bytes
+        quota = self.cast.onset_bytes
         persistent = self.cast.variant.is_persistent
 
         def is_over() -> bool:
@@ -296,6 +304,8 @@ class Scene:
             changes=tuple(changes),
             xids=tuple(xids(self._host.folder, self.environ)),
             spans=tuple(spans),
+            red_at=self._watch.red_at,
+            verdict=self._watch.verdict,
             noticed_at=self._watch.noticed_at,
             decided_at=self._watch.decided_at,
             cause_at=self._journal.cause_at,

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuwarden.sim.incident.cast import MIB, SLO_LIMIT_S, Cast, Member, Role
+from gpuwarden.sim.incident.cast import MIB, SLO_LIMIT_S, Cast, Member, Role, Trigger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,8 @@ def config_text(cast: Cast, places: Places) -> str:
         "[docker]",
         f"host = {text(places.docker or 'unix:///nonexistent/docker.sock')}",
     ]
+    if cast.variant.trigger is Trigger.SLO:
+        lines += ["[rules.neighbour]", 'mode = "enforce"']
     service = cast.of(Role.SERVICE)
     lines += [
         "[[service]]",

@@ -24,7 +24,8 @@ from gpuwarden.wire.v1.node_pb2_grpc import NodeServiceStub
 
 ANSWER_MAX_BYTES = 32 * 2**20
 PER_S = 10.0  # news comes at once
-BLAMING = frozenset({"quota", "reserve", "unattributed", "tombstone"})
+ACCUSING = frozenset({"quota", "neighbour"})
+BLAMING = frozenset({"quota", "reserve", "unattributed", "tombstone", "neighbour"})
 """Rules whose incident accuses its tenant; of others it is the one that suffers."""
 RETRY_S = 0.05
 JOURNAL_EVERY_S = 0.05  # where the kernel does not say that something was written
@@ -47,6 +48,11 @@ class AgentWatch:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self.noticed_at: float | None = None
         self.decided_at: float | None = None
+        self.service = ""
+        """Whose objective counts."""
+        self.red_at: float | None = None
+        self.verdict = ""
+        """What it said of who grew as the service turned red."""
         self.blamed: dict[str, str] = {}
         """Other tenants than the offender with a case, a quota finding or an incident of their own."""
         self.error = ""
@@ -112,9 +118,15 @@ class AgentWatch:
             self._fresh.notify_all()
 
     def _judge(self, view: pb.View, at: float) -> None:
+        for service in view.snapshot.services:
+            is_red = service.service == self.service and service.health == pb.HEALTH_RED
+            if is_red and (self.noticed_at is None or self.red_at is None):
+                self.red_at = service.since  # of the spell that somebody was named for
         for finding in view.findings:
-            if finding.rule != "quota":
+            if finding.rule not in ACCUSING:
                 continue
+            if finding.rule == "neighbour":
+                self.verdict = self.verdict or finding.summary
             if finding.tenant != self._offender:
                 self.blamed.setdefault(finding.tenant, finding.summary)
                 continue

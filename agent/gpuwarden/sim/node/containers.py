@@ -12,6 +12,7 @@ from gpuwarden.model.owner import CgroupOwner, RuntimeFacts
 from gpuwarden.sim.node.cgroups import SimCgroups
 from gpuwarden.sim.node.kernel import Kernel
 from gpuwarden.sim.node.process import Group, Habit, Process
+from gpuwarden.sim.node.versions import SimVersions
 
 RESTART_S = 0.1
 """Docker starts a container again after this, doubling (moby restartmanager)."""
@@ -67,6 +68,7 @@ class SimDocker:
         self._kernel = kernel
         self._cgroups = cgroups
         self.containers: dict[str, Container] = {}
+        self.versions = SimVersions(self)
         self.is_hung = False
         self.is_absent = False
         self.timeout_s = 3.0
@@ -191,26 +193,31 @@ class SimDocker:
         self._kill_all(container)
 
     def relocate(self, target: Target, device: DeviceId, index: int) -> str:
+        def moved(container: Container) -> Container:
+            self._kernel.ledger.note("relocate", container.tenant, device=device)
+            habits = tuple(replace(h, device=device) for h in container.habits)
+            return _heir(container, container.labels, habits)
+
+        return self._replaced(target, moved)
+
+    def swap(self, target: Target, labels: dict[str, str]) -> str:
+        """Another version in its place: the same container with these labels."""
+
+        def other(container: Container) -> Container:
+            self._kernel.ledger.note("roll-back", container.tenant)
+            return _heir(container, {**container.labels, **labels}, container.habits)
+
+        return self._replaced(target, other)
+
+    def _replaced(self, target: Target, make: Callable[[Container], Container]) -> str:
         for other in self.containers.values():
             if other.replaces is not None and other.replaces.tenant == target.tenant:
                 return other.id  # what was finished is found so
         container = self._same(target)
-        self._kernel.ledger.note("relocate", container.tenant, device=device)
-        habits = tuple(replace(h, device=device) for h in container.habits)
-        new_id = _next_id(container.id, "f")
-        heir = Container(
-            id=new_id,
-            name=container.name,
-            image=container.image,
-            labels=container.labels,
-            habits=habits,
-            restart=container.restart,
-            owner_key=container.owner_key,
-            replaces=container,
-        )
+        heir = make(container)
         self.remove(container)
         self._succeed(container, heir)
-        return new_id
+        return heir.id
 
     # --- inside ---
 
@@ -342,6 +349,20 @@ class SimDocker:
         if group is not None and group.is_there:
             self._cgroups.forget(group)
             self._kernel.remove_group(group)
+
+
+def _heir(old: Container, labels: dict[str, str], habits: tuple[Habit, ...]) -> Container:
+    """What takes its place by the agent's hand."""
+    return Container(
+        id=_next_id(old.id, "f"),
+        name=old.name,
+        image=old.image,
+        labels=labels,
+        habits=habits,
+        restart=old.restart,
+        owner_key=old.owner_key,
+        replaces=old,
+    )
 
 
 def replace_container(old: Container) -> Container:

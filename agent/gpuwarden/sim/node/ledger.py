@@ -19,6 +19,7 @@ HARM = frozenset(
         "set-host-limits",
         "relocate",
         "restart-tenant",
+        "roll-back",
     }
 )
 """Effects on somebody else's processes. What the agent only notes (warn, cordon) has no effect here."""

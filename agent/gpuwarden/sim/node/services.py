@@ -21,6 +21,7 @@ class SimService:
     forced: Health | None = None
     health: Health = Health.GREEN
     since: float = 0.0
+    late_since: float | None = None
     tenant: TenantId | None = None
     probe: ProbeReading | None = None
     """What its probe said last; None: it has none."""
@@ -73,6 +74,8 @@ class SimServices:
             changed |= self._probe(service)
             health = service.forced or self._measured(service)
             if health is not service.health:
+                turned = (service.health, health) == (Health.GREEN, Health.RED)
+                service.late_since = self._clock.now() if turned else None
                 service.health, service.since, changed = health, self._clock.now(), True
         return changed
 
@@ -90,6 +93,7 @@ class SimServices:
                 else 1.5,
                 limit_s=0.5,
                 at=now,
+                late_since=s.late_since,
             )
             for s in self.services.values()
         ]

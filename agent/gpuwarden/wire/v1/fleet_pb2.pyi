@@ -15,6 +15,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from gpuwarden.wire.v1 import evaluation_pb2 as _evaluation_pb2
 from gpuwarden.wire.v1 import node_pb2 as _node_pb2
 import builtins as _builtins
 import sys
@@ -210,6 +211,9 @@ class Batch(_message.Message):
     EVENTS_DROPPED_FIELD_NUMBER: _builtins.int
     SAMPLES_DROPPED_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    REVIEWS_FIELD_NUMBER: _builtins.int
     events_dropped: _builtins.int
     """What the node could not keep since the log began."""
     samples_dropped: _builtins.int
@@ -227,6 +231,18 @@ class Batch(_message.Message):
     def policy(self) -> Global___PolicyReport:
         """Not stored: said when it has changed, and in every hello."""
 
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedCompositeFieldContainer[_evaluation_pb2.ServiceWindow]:
+        """Of services, oldest first; sent again until they are acknowledged."""
+
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[_evaluation_pb2.GuardrailVerdict]:
+        """Verdicts of fast guardrails that the node judges by itself; when one has changed, and in every hello's wake."""
+
+    @_builtins.property
+    def reviews(self) -> _containers.RepeatedCompositeFieldContainer[_evaluation_pb2.ReviewItem]:
+        """Predictions for people, oldest first; sent again until they are acknowledged."""
+
     def __init__(
         self,
         *,
@@ -236,10 +252,13 @@ class Batch(_message.Message):
         events_dropped: _builtins.int = ...,
         samples_dropped: _builtins.int = ...,
         policy: Global___PolicyReport | None = ...,
+        windows: _abc.Iterable[_evaluation_pb2.ServiceWindow] | None = ...,
+        verdicts: _abc.Iterable[_evaluation_pb2.GuardrailVerdict] | None = ...,
+        reviews: _abc.Iterable[_evaluation_pb2.ReviewItem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "events", b"events", "events_dropped", b"events_dropped", "policy", b"policy", "samples", b"samples", "samples_dropped", b"samples_dropped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "events", b"events", "events_dropped", b"events_dropped", "policy", b"policy", "reviews", b"reviews", "samples", b"samples", "samples_dropped", b"samples_dropped", "verdicts", b"verdicts", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -640,6 +659,8 @@ class HandOver(_message.Message):
     PCI_FIELD_NUMBER: _builtins.int
     OWN_FIELD_NUMBER: _builtins.int
     ACKED_BY_FIELD_NUMBER: _builtins.int
+    SILENCED_BY_FIELD_NUMBER: _builtins.int
+    SILENCED_UNTIL_WALL_FIELD_NUMBER: _builtins.int
     page: _builtins.str
     """Of the newest page about it."""
     incident: _builtins.str
@@ -652,6 +673,10 @@ class HandOver(_message.Message):
     pci: _builtins.str
     own: _builtins.str
     acked_by: _builtins.str
+    silenced_by: _builtins.str
+    """Who wants nobody woken by it, and why; empty: nobody."""
+    silenced_until_wall: _builtins.float
+    """Until then."""
     def __init__(
         self,
         *,
@@ -666,10 +691,12 @@ class HandOver(_message.Message):
         pci: _builtins.str = ...,
         own: _builtins.str = ...,
         acked_by: _builtins.str = ...,
+        silenced_by: _builtins.str = ...,
+        silenced_until_wall: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_by", b"acked_by", "device", b"device", "fault", b"fault", "incident", b"incident", "own", b"own", "page", b"page", "pci", b"pci", "severity", b"severity", "subject", b"subject", "summary", b"summary", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_by", b"acked_by", "device", b"device", "fault", b"fault", "incident", b"incident", "own", b"own", "page", b"page", "pci", b"pci", "severity", b"severity", "silenced_by", b"silenced_by", "silenced_until_wall", b"silenced_until_wall", "subject", b"subject", "summary", b"summary", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -753,10 +780,16 @@ class Ack(_message.Message):
     SAMPLES_UPTO_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    WINDOWS_UPTO_FIELD_NUMBER: _builtins.int
+    REVIEWS_UPTO_FIELD_NUMBER: _builtins.int
     log_id: _builtins.str
     events_upto: _builtins.int
     samples_upto: _builtins.int
     window: _builtins.int
+    windows_upto: _builtins.int
+    """Windows up to this are taken: what must survive of them is committed."""
+    reviews_upto: _builtins.int
+    """Predictions for people up to this are committed, or never will be."""
     @_builtins.property
     def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventRefusal]:
         """Events that are not what they must be: they are not kept, and are not to be sent again."""
@@ -769,10 +802,12 @@ class Ack(_message.Message):
         samples_upto: _builtins.int = ...,
         window: _builtins.int = ...,
         refused: _abc.Iterable[Global___EventRefusal] | None = ...,
+        windows_upto: _builtins.int = ...,
+        reviews_upto: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_upto", b"events_upto", "log_id", b"log_id", "refused", b"refused", "samples_upto", b"samples_upto", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_upto", b"events_upto", "log_id", b"log_id", "refused", b"refused", "reviews_upto", b"reviews_upto", "samples_upto", b"samples_upto", "window", b"window", "windows_upto", b"windows_upto"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -817,6 +852,7 @@ class Directive(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     TAKES_PAGES_FIELD_NUMBER: _builtins.int
     PAGES_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Of the aggregator that speaks; a node refuses one below the highest it has seen."""
     policy_version: _builtins.int
@@ -835,6 +871,10 @@ class Directive(_message.Message):
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]: ...
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageWord]: ...
+    @_builtins.property
+    def sampling(self) -> _containers.RepeatedCompositeFieldContainer[_evaluation_pb2.SamplingRaise]:
+        """From now on; what was told before stands as it was told."""
+
     def __init__(
         self,
         *,
@@ -847,10 +887,11 @@ class Directive(_message.Message):
         policy: _builtins.bytes = ...,
         takes_pages: _builtins.bool = ...,
         pages: _abc.Iterable[Global___PageWord] | None = ...,
+        sampling: _abc.Iterable[_evaluation_pb2.SamplingRaise] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "is_permit_required", b"is_permit_required", "orders", b"orders", "pages", b"pages", "permits", b"permits", "policy", b"policy", "policy_version", b"policy_version", "refusals", b"refusals", "takes_pages", b"takes_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "is_permit_required", b"is_permit_required", "orders", b"orders", "pages", b"pages", "permits", b"permits", "policy", b"policy", "policy_version", b"policy_version", "refusals", b"refusals", "sampling", b"sampling", "takes_pages", b"takes_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1685,7 +1726,7 @@ Global___WatchFleetResponse: _TypeAlias = WatchFleetResponse  # noqa: Y015
 
 @_typing.final
 class OrderRequest(_message.Message):
-    """verb: cordon, uncordon, drain or set-healthy."""
+    """verb: cordon, uncordon, drain, set-healthy or rollback."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1875,6 +1916,49 @@ class AllowResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AllowResponse: _TypeAlias = AllowResponse  # noqa: Y015
+
+@_typing.final
+class ForgetRequest(_message.Message):
+    """Says that a node is gone for good. One that calls again with a valid certificate is known again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetRequest: _TypeAlias = ForgetRequest  # noqa: Y015
+
+@_typing.final
+class ForgetResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["schema_version", b"schema_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetResponse: _TypeAlias = ForgetResponse  # noqa: Y015
 
 @_typing.final
 class ThawRequest(_message.Message):

@@ -281,6 +281,11 @@ class FleetQueryServiceStub:
                 request_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowRequest.SerializeToString,
                 response_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowResponse.FromString,
                 _registered_method=True)
+        self.Forget = channel.unary_unary(
+                '/gpuwarden.wire.v1.FleetQueryService/Forget',
+                request_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ForgetRequest.SerializeToString,
+                response_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ForgetResponse.FromString,
+                _registered_method=True)
         self.Thaw = channel.unary_unary(
                 '/gpuwarden.wire.v1.FleetQueryService/Thaw',
                 request_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ThawRequest.SerializeToString,
@@ -360,6 +365,14 @@ class FleetQueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Forget(self, request, context):
+        """Forgets a node that is gone for good: it counts in its group no more. FAILED_PRECONDITION: it is connected, or
+        not known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Thaw(self, request, context):
         """Permits are given again to a group that is frozen: for a while, and for the nodes that are sick now. The
         aggregator that leads takes it; FAILED_PRECONDITION names that one, or says that nothing is frozen.
@@ -420,6 +433,11 @@ def add_FleetQueryServiceServicer_to_server(servicer, server):
                     servicer.Allow,
                     request_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowRequest.FromString,
                     response_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowResponse.SerializeToString,
+            ),
+            'Forget': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forget,
+                    request_deserializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ForgetRequest.FromString,
+                    response_serializer=gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ForgetResponse.SerializeToString,
             ),
             'Thaw': grpc.unary_unary_rpc_method_handler(
                     servicer.Thaw,
@@ -698,6 +716,33 @@ class FleetQueryService:
             '/gpuwarden.wire.v1.FleetQueryService/Allow',
             gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowRequest.SerializeToString,
             gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.AllowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Forget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpuwarden.wire.v1.FleetQueryService/Forget',
+            gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ForgetRequest.SerializeToString,
+            gpuwarden_dot_wire_dot_v1_dot_fleet__pb2.ForgetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -132,6 +132,10 @@ class FleetQueryServiceStub:
     Deny: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DenyRequest, _fleet_pb2.DenyResponse]
     """Keeps a node out, whatever certificate it shows; and lets it in again."""
     Allow: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.AllowRequest, _fleet_pb2.AllowResponse]
+    Forget: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ForgetRequest, _fleet_pb2.ForgetResponse]
+    """Forgets a node that is gone for good: it counts in its group no more. FAILED_PRECONDITION: it is connected, or
+    not known.
+    """
     Thaw: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ThawRequest, _fleet_pb2.ThawResponse]
     """Permits are given again to a group that is frozen: for a while, and for the nodes that are sick now. The
     aggregator that leads takes it; FAILED_PRECONDITION names that one, or says that nothing is frozen.
@@ -160,6 +164,10 @@ class FleetQueryServiceAsyncStub(FleetQueryServiceStub):
     Deny: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DenyRequest, _fleet_pb2.DenyResponse]  # type: ignore[assignment]
     """Keeps a node out, whatever certificate it shows; and lets it in again."""
     Allow: _aio.UnaryUnaryMultiCallable[_fleet_pb2.AllowRequest, _fleet_pb2.AllowResponse]  # type: ignore[assignment]
+    Forget: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ForgetRequest, _fleet_pb2.ForgetResponse]  # type: ignore[assignment]
+    """Forgets a node that is gone for good: it counts in its group no more. FAILED_PRECONDITION: it is connected, or
+    not known.
+    """
     Thaw: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ThawRequest, _fleet_pb2.ThawResponse]  # type: ignore[assignment]
     """Permits are given again to a group that is frozen: for a while, and for the nodes that are sick now. The
     aggregator that leads takes it; FAILED_PRECONDITION names that one, or says that nothing is frozen.
@@ -245,6 +253,16 @@ class FleetQueryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.AllowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.AllowResponse, _abc.Awaitable[_fleet_pb2.AllowResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Forget(
+        self,
+        request: _fleet_pb2.ForgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ForgetResponse, _abc.Awaitable[_fleet_pb2.ForgetResponse]]:
+        """Forgets a node that is gone for good: it counts in its group no more. FAILED_PRECONDITION: it is connected, or
+        not known.
+        """
 
     @_abc_1.abstractmethod
     def Thaw(

@@ -208,6 +208,7 @@ class _ActionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActionKind
     ACTION_KIND_DETACH: _ActionKind.ValueType  # 22
     ACTION_KIND_RESTART_TENANT: _ActionKind.ValueType  # 23
     ACTION_KIND_KEEP_EVIDENCE: _ActionKind.ValueType  # 24
+    ACTION_KIND_ROLL_BACK: _ActionKind.ValueType  # 25
 
 class ActionKind(_ActionKind, metaclass=_ActionKindEnumTypeWrapper):
     """Everything the agent can do to the world."""
@@ -237,6 +238,7 @@ ACTION_KIND_REBOOT: ActionKind.ValueType  # 21
 ACTION_KIND_DETACH: ActionKind.ValueType  # 22
 ACTION_KIND_RESTART_TENANT: ActionKind.ValueType  # 23
 ACTION_KIND_KEEP_EVIDENCE: ActionKind.ValueType  # 24
+ACTION_KIND_ROLL_BACK: ActionKind.ValueType  # 25
 Global___ActionKind: _TypeAlias = ActionKind  # noqa: Y015
 
 class _ActionResult:
@@ -584,9 +586,11 @@ class CommandRequest(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     verb: _builtins.str
-    """cordon, uncordon, drain or set-healthy."""
+    """cordon, uncordon, drain, set-healthy or rollback."""
     subject: _builtins.str
-    """A device (index, UUID or its beginning, PCI address) or "node"."""
+    """A device (index, UUID or its beginning, PCI address) or "node"; of a rollback SERVICE@VERSION@HOW, VERSION empty: the
+    last good one, HOW empty, "anyway" (whatever the GPU does) or "auto" (nobody asked: a breach did).
+    """
     reason: _builtins.str
     def __init__(
         self,
@@ -930,6 +934,9 @@ class Snapshot(_message.Message):
     COMMANDS_FIELD_NUMBER: _builtins.int
     PERMITS_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    GROWTHS_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
     at: _builtins.float
     wall: _builtins.float
     boot_id: _builtins.str
@@ -987,6 +994,18 @@ class Snapshot(_message.Message):
 
     @_builtins.property
     def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeReading]: ...
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordedVersion]:
+        """Of the services that are carried now."""
+
+    @_builtins.property
+    def growths(self) -> _containers.RepeatedCompositeFieldContainer[Global___Growth]:
+        """Who has grown on a device of late, or may have."""
+
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___CoreShare]:
+        """Who uses the cores of the devices of services that are red."""
+
     def __init__(
         self,
         *,
@@ -1015,10 +1034,13 @@ class Snapshot(_message.Message):
         commands: _abc.Iterable[Global___Command] | None = ...,
         permits: _abc.Iterable[Global___NamedText] | None = ...,
         probes: _abc.Iterable[Global___ProbeReading] | None = ...,
+        versions: _abc.Iterable[Global___RecordedVersion] | None = ...,
+        growths: _abc.Iterable[Global___Growth] | None = ...,
+        shares: _abc.Iterable[Global___CoreShare] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "driver", b"driver", "host", b"host", "kernel_forgery", b"kernel_forgery", "surroundings", b"surroundings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "commands", b"commands", "devices", b"devices", "driver", b"driver", "events", b"events", "gaps", b"gaps", "guests", b"guests", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "permits", b"permits", "probes", b"probes", "services", b"services", "standings", b"standings", "surroundings", b"surroundings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "wall", b"wall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_driver", b"_driver", "_host", b"_host", "_kernel_forgery", b"_kernel_forgery", "_surroundings", b"_surroundings", "at", b"at", "boot_id", b"boot_id", "can_record", b"can_record", "commands", b"commands", "devices", b"devices", "driver", b"driver", "events", b"events", "gaps", b"gaps", "growths", b"growths", "guests", b"guests", "has_fleet_permit", b"has_fleet_permit", "host", b"host", "kernel", b"kernel", "kernel_forgery", b"kernel_forgery", "kernel_log", b"kernel_log", "limiter", b"limiter", "limits", b"limits", "permits", b"permits", "probes", b"probes", "services", b"services", "shares", b"shares", "standings", b"standings", "surroundings", b"surroundings", "tenants", b"tenants", "unattributed", b"unattributed", "uses", b"uses", "versions", b"versions", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__driver: _TypeAlias = _typing.Literal["driver"]  # noqa: Y015
     _WhichOneofArgType__driver: _TypeAlias = _typing.Literal["_driver", b"_driver"]  # noqa: Y015
@@ -1038,6 +1060,134 @@ class Snapshot(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__surroundings) -> _WhichOneofReturnType__surroundings | None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class Growth(_message.Message):
+    """A tenant whose bytes on a device rose lately."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    WATCHED_SINCE_FIELD_NUMBER: _builtins.int
+    STIRRED_AT_FIELD_NUMBER: _builtins.int
+    OWN_BYTES_FIELD_NUMBER: _builtins.int
+    ROSE_AT_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    tenant: _builtins.str
+    """Absent: bytes that are nobody's."""
+    watched_since: _builtins.float
+    """The first list of the device since which it has been listed without a break."""
+    stirred_at: _builtins.float
+    own_bytes: _builtins.int
+    rose_at: _builtins.float
+    """Absent: the newest list shows no rise of its own."""
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        tenant: _builtins.str | None = ...,
+        watched_since: _builtins.float = ...,
+        stirred_at: _builtins.float = ...,
+        own_bytes: _builtins.int = ...,
+        rose_at: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rose_at", b"_rose_at", "_tenant", b"_tenant", "rose_at", b"rose_at", "tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rose_at", b"_rose_at", "_tenant", b"_tenant", "device", b"device", "own_bytes", b"own_bytes", "rose_at", b"rose_at", "stirred_at", b"stirred_at", "tenant", b"tenant", "watched_since", b"watched_since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rose_at: _TypeAlias = _typing.Literal["rose_at"]  # noqa: Y015
+    _WhichOneofArgType__rose_at: _TypeAlias = _typing.Literal["_rose_at", b"_rose_at"]  # noqa: Y015
+    _WhichOneofReturnType__tenant: _TypeAlias = _typing.Literal["tenant"]  # noqa: Y015
+    _WhichOneofArgType__tenant: _TypeAlias = _typing.Literal["_tenant", b"_tenant"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rose_at) -> _WhichOneofReturnType__rose_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant) -> _WhichOneofReturnType__tenant | None: ...
+
+Global___Growth: _TypeAlias = Growth  # noqa: Y015
+
+@_typing.final
+class CoreShare(_message.Message):
+    """What part of a device's multiprocessors a tenant's processes kept busy, 0 to 1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    SM_RATIO_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    device: _builtins.str
+    sm_ratio: _builtins.float
+    at: _builtins.float
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        device: _builtins.str = ...,
+        sm_ratio: _builtins.float = ...,
+        at: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "device", b"device", "sm_ratio", b"sm_ratio", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CoreShare: _TypeAlias = CoreShare  # noqa: Y015
+
+@_typing.final
+class RecordedVersion(_message.Message):
+    """A version of a service in one place of the node, with which it could be started again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    RECORDED_WALL_FIELD_NUMBER: _builtins.int
+    GOOD_WALL_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    place: _builtins.str
+    """The name of its container."""
+    version: _builtins.str
+    image: _builtins.str
+    digest: _builtins.str
+    recorded_wall: _builtins.float
+    good_wall: _builtins.float
+    """When it had held its guardrails for its probation; absent: it has not."""
+    tenant: _builtins.str
+    """Who runs it now; absent: nobody."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        place: _builtins.str = ...,
+        version: _builtins.str = ...,
+        image: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        recorded_wall: _builtins.float = ...,
+        good_wall: _builtins.float | None = ...,
+        tenant: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_good_wall", b"_good_wall", "_tenant", b"_tenant", "good_wall", b"good_wall", "tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_good_wall", b"_good_wall", "_tenant", b"_tenant", "digest", b"digest", "good_wall", b"good_wall", "image", b"image", "place", b"place", "recorded_wall", b"recorded_wall", "service", b"service", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__good_wall: _TypeAlias = _typing.Literal["good_wall"]  # noqa: Y015
+    _WhichOneofArgType__good_wall: _TypeAlias = _typing.Literal["_good_wall", b"_good_wall"]  # noqa: Y015
+    _WhichOneofReturnType__tenant: _TypeAlias = _typing.Literal["tenant"]  # noqa: Y015
+    _WhichOneofArgType__tenant: _TypeAlias = _typing.Literal["_tenant", b"_tenant"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__good_wall) -> _WhichOneofReturnType__good_wall | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant) -> _WhichOneofReturnType__tenant | None: ...
+
+Global___RecordedVersion: _TypeAlias = RecordedVersion  # noqa: Y015
 
 @_typing.final
 class Guest(_message.Message):
@@ -1365,6 +1515,8 @@ class Tenant(_message.Message):
     STARTED_WALL_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
     CLAIMS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ARM_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """<runtime>:<key>."""
     runtime: _builtins.str
@@ -1390,6 +1542,9 @@ class Tenant(_message.Message):
     """Pressure of its own cgroup, percent of the last 10 s (0..100)."""
     started_wall: _builtins.float
     """When its runtime started it."""
+    version: _builtins.str
+    """Of its service, by its label; untrusted, empty: not told."""
+    arm: _builtins.str
     @_builtins.property
     def host(self) -> Global___HostLimits: ...
     @_builtins.property
@@ -1434,10 +1589,12 @@ class Tenant(_message.Message):
         started_wall: _builtins.float | None = ...,
         identity: _abc.Iterable[Global___NamedText] | None = ...,
         claims: _abc.Iterable[Global___NamedText] | None = ...,
+        version: _builtins.str = ...,
+        arm: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "_started_wall", b"_started_wall", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "hard_bytes", b"hard_bytes", "host", b"host", "memory_full_avg10", b"memory_full_avg10", "owner_key", b"owner_key", "restart_policy", b"restart_policy", "service", b"service", "soft_bytes", b"soft_bytes", "started_wall", b"started_wall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "_started_wall", b"_started_wall", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "claims", b"claims", "first_seen", b"first_seen", "grace_s", b"grace_s", "hard_bytes", b"hard_bytes", "host", b"host", "id", b"id", "identity", b"identity", "is_described", b"is_described", "is_never_victim", b"is_never_victim", "is_paused", b"is_paused", "memory_full_avg10", b"memory_full_avg10", "name", b"name", "owner_key", b"owner_key", "pids", b"pids", "policy_faults", b"policy_faults", "restart_policy", b"restart_policy", "runtime", b"runtime", "service", b"service", "soft_bytes", b"soft_bytes", "started_wall", b"started_wall", "tenant_class", b"tenant_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act", "_cgroup", b"_cgroup", "_hard_bytes", b"_hard_bytes", "_memory_full_avg10", b"_memory_full_avg10", "_owner_key", b"_owner_key", "_restart_policy", b"_restart_policy", "_service", b"_service", "_soft_bytes", b"_soft_bytes", "_started_wall", b"_started_wall", "arm", b"arm", "cannot_act", b"cannot_act", "cgroup", b"cgroup", "claims", b"claims", "first_seen", b"first_seen", "grace_s", b"grace_s", "hard_bytes", b"hard_bytes", "host", b"host", "id", b"id", "identity", b"identity", "is_described", b"is_described", "is_never_victim", b"is_never_victim", "is_paused", b"is_paused", "memory_full_avg10", b"memory_full_avg10", "name", b"name", "owner_key", b"owner_key", "pids", b"pids", "policy_faults", b"policy_faults", "restart_policy", b"restart_policy", "runtime", b"runtime", "service", b"service", "soft_bytes", b"soft_bytes", "started_wall", b"started_wall", "tenant_class", b"tenant_class", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cannot_act: _TypeAlias = _typing.Literal["cannot_act"]  # noqa: Y015
     _WhichOneofArgType__cannot_act: _TypeAlias = _typing.Literal["_cannot_act", b"_cannot_act"]  # noqa: Y015
@@ -1693,6 +1850,7 @@ class ServiceState(_message.Message):
     P99_S_FIELD_NUMBER: _builtins.int
     LIMIT_S_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    LATE_SINCE_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     tenant: _builtins.str
     health: Global___Health.ValueType
@@ -1700,6 +1858,8 @@ class ServiceState(_message.Message):
     p99_s: _builtins.float
     limit_s: _builtins.float
     at: _builtins.float
+    late_since: _builtins.float
+    """The first reading over the limit since the last one within it; absent: none, or what was before was not seen."""
     def __init__(
         self,
         *,
@@ -1710,13 +1870,16 @@ class ServiceState(_message.Message):
         p99_s: _builtins.float | None = ...,
         limit_s: _builtins.float | None = ...,
         at: _builtins.float | None = ...,
+        late_since: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_limit_s", b"_limit_s", "_p99_s", b"_p99_s", "_tenant", b"_tenant", "at", b"at", "limit_s", b"limit_s", "p99_s", b"p99_s", "tenant", b"tenant"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_late_since", b"_late_since", "_limit_s", b"_limit_s", "_p99_s", b"_p99_s", "_tenant", b"_tenant", "at", b"at", "late_since", b"late_since", "limit_s", b"limit_s", "p99_s", b"p99_s", "tenant", b"tenant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_limit_s", b"_limit_s", "_p99_s", b"_p99_s", "_tenant", b"_tenant", "at", b"at", "health", b"health", "limit_s", b"limit_s", "p99_s", b"p99_s", "service", b"service", "since", b"since", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "_late_since", b"_late_since", "_limit_s", b"_limit_s", "_p99_s", b"_p99_s", "_tenant", b"_tenant", "at", b"at", "health", b"health", "late_since", b"late_since", "limit_s", b"limit_s", "p99_s", b"p99_s", "service", b"service", "since", b"since", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__at: _TypeAlias = _typing.Literal["at"]  # noqa: Y015
     _WhichOneofArgType__at: _TypeAlias = _typing.Literal["_at", b"_at"]  # noqa: Y015
+    _WhichOneofReturnType__late_since: _TypeAlias = _typing.Literal["late_since"]  # noqa: Y015
+    _WhichOneofArgType__late_since: _TypeAlias = _typing.Literal["_late_since", b"_late_since"]  # noqa: Y015
     _WhichOneofReturnType__limit_s: _TypeAlias = _typing.Literal["limit_s"]  # noqa: Y015
     _WhichOneofArgType__limit_s: _TypeAlias = _typing.Literal["_limit_s", b"_limit_s"]  # noqa: Y015
     _WhichOneofReturnType__p99_s: _TypeAlias = _typing.Literal["p99_s"]  # noqa: Y015
@@ -1725,6 +1888,8 @@ class ServiceState(_message.Message):
     _WhichOneofArgType__tenant: _TypeAlias = _typing.Literal["_tenant", b"_tenant"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__at) -> _WhichOneofReturnType__at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__late_since) -> _WhichOneofReturnType__late_since | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_s) -> _WhichOneofReturnType__limit_s | None: ...
     @_typing.overload

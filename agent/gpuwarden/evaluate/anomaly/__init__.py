@@ -1,0 +1,1 @@
+"""Values unlike their past or their like. One detector a file."""

@@ -1,0 +1,1 @@
+"""Has the data, or the error of a model, changed? One test or detector a file."""

@@ -1,0 +1,1 @@
+"""Which version is better, and is the experiment sound? One test or rule a file."""

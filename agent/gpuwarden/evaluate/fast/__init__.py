@@ -1,0 +1,1 @@
+"""What the agent and the aggregator judge by the same code: the standard library and ddsketch only."""

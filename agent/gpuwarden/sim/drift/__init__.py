@@ -1,0 +1,1 @@
+"""``gpuwarden simulate drift``: a service whose inputs shift, and all that follows, on real parts."""

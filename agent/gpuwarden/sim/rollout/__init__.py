@@ -1,0 +1,1 @@
+"""Rollouts of a good and of a bad version, played."""
