@@ -127,12 +127,13 @@ def a_holder_is_seen_and_its_bytes_come_back(bench: Bench) -> None:
 
 def slow_facts_are_believable_or_unknown(bench: Bench) -> None:
     gpus = [d.id for d in _seen(bench).devices if d.parent is None]
-    details = bench.seat.probe.details
+    probe = bench.seat.probe
     bench.seat.until(
-        lambda _: all("ecc_enabled" in details.get(g, {}) for g in gpus), "facts of each class"
+        lambda _: all("ecc_enabled" in probe.details.get(g, {}) for g in gpus),
+        "facts of each class",
     )
     for gpu in gpus:
-        facts = details[gpu]
+        facts = probe.details[gpu]
         for key, value in facts.items():
             if key.endswith("_ratio") and isinstance(value, float):
                 assert 0.0 <= value <= 2.0, (key, value)
