@@ -4,8 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from gpuwarden.aggregator.store import Entry, Store
 from gpuwarden.clock import Clock
@@ -20,8 +19,7 @@ CALM_S = 1.0
 """What holds no event may wait so long: samples are acknowledged rarely, and of many of a node one row is written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class Mark(NamedTuple):
     """How far a stream's messages have come: told back when they are committed."""
 
     stream: int

@@ -1,5 +1,6 @@
 """Messages at the edge: a node's as bytes, of which some may wait a moment, and what it is answered."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -7,6 +8,7 @@ from google.protobuf.message import DecodeError
 
 from gpuwarden.errors import Refused
 from gpuwarden.model.fleet import Denial, Permit
+from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.fleet_pb2_grpc import FleetServiceServicer
 
@@ -34,6 +36,18 @@ def is_of_samples(data: bytes) -> bool:
     while data[place] & 0x80 and place < LENGTH_BYTES_MAX:
         place += 1
     return data[place + 1] == SAMPLES_TAG
+
+
+def samples_alone(message: pb.AttendRequest) -> Sequence[pb.Sample] | None:
+    """Its samples, not too many, where nothing else is in it: nearly all messages are so, and this asks once
+    what would else be asked of each part."""
+    if message.WhichOneof("body") != "batch":
+        return None
+    fields = message.batch.ListFields()
+    if len(fields) != 1 or fields[0][0].number != pb.Batch.SAMPLES_FIELD_NUMBER:
+        return None
+    samples: Sequence[pb.Sample] = fields[0][1]
+    return samples if len(samples) <= check.SAMPLES_MAX else None
 
 
 def answer_of(permits: list[Permit], denials: list[Denial], now: float) -> pb.Directive:

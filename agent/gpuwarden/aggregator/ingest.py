@@ -10,7 +10,7 @@ from grpc.aio import EOF  # type: ignore[attr-defined]  # grpc-stubs leave it ou
 from gpuwarden.aggregator.arrivals import HearServices, of_services
 from gpuwarden.aggregator.committer import Committer, Mark
 from gpuwarden.aggregator.enrolment import Enrolment
-from gpuwarden.aggregator.frames import answer_of, is_of_samples, parsed
+from gpuwarden.aggregator.frames import answer_of, is_of_samples, parsed, samples_alone
 from gpuwarden.aggregator.lead import Leadership
 from gpuwarden.aggregator.loop import Answers
 from gpuwarden.aggregator.put_by import PutBy
@@ -20,7 +20,8 @@ from gpuwarden.clock import Clock
 from gpuwarden.config_aggregator import AggregatorConfig
 from gpuwarden.errors import GpuwardenError, Refused
 from gpuwarden.log import get_log
-from gpuwarden.model.fleet import Ask, Greeting, Identity, Told
+from gpuwarden.model.fleet import Ask, Greeting, Identity, Report, Told
+from gpuwarden.model.policy import PolicyReport
 from gpuwarden.policy.fleet.fold import Heard, Joined, Left
 from gpuwarden.wire import convert_fleet as convert
 from gpuwarden.wire.convert_policy import from_policy_report
@@ -212,13 +213,20 @@ class Ingest(FleetServiceServicer):
             stream.stop("RESOURCE_EXHAUSTED", "more messages than this node may send")
             return None
         message: pb.AttendRequest | None = None
+        asks: tuple[Ask, ...] = ()
+        policy: PolicyReport | None = None
+        events_dropped = 0
         try:
             message = parsed(data)
-            batch = message.batch
-            policy = from_policy_report(batch.policy) if batch.HasField("policy") else None
-            entry, mark, asks = self._taken(stream, message)
-            if batch.windows or batch.verdicts or batch.reviews:
-                self.hear_services(of_services(batch, stream, len(data)))
+            if (samples := samples_alone(message)) is not None:
+                entry, mark = self._kept(stream, stream.take_samples(samples))
+            else:
+                batch = message.batch
+                events_dropped = batch.events_dropped
+                policy = from_policy_report(batch.policy) if batch.HasField("policy") else None
+                entry, mark, asks = self._taken(stream, message)
+                if batch.windows or batch.verdicts or batch.reviews:
+                    self.hear_services(of_services(batch, stream, len(data)))
         except Refused as refused:
             get_log().warning("message_refused", node=stream.greeting.node, reason=str(refused))
             self.streams.blame(stream, now, str(refused))
@@ -232,13 +240,7 @@ class Ingest(FleetServiceServicer):
             return None
         self._hear(
             Heard(
-                at=now,
-                stream=stream.number,
-                node=stream.greeting.node,
-                report=entry.report,
-                asks=asks or None,
-                events_dropped=batch.events_dropped,
-                policy=policy,
+                now, stream.number, entry.node, entry.report, asks or None, events_dropped, policy
             )
         )
         return (entry, mark) if mark.has_events or entry.report is not None else None
@@ -259,29 +261,25 @@ class Ingest(FleetServiceServicer):
         if batch.events:
             told, last_event, refused = convert.from_events(batch.events)
             self.streams.refuse(stream, refused, self._clock.now())
-        report, last_sample = None, stream.samples_seen
-        if batch.samples:
-            report = stream.take_samples(batch.samples)
-            last_sample = report.sequence
-        stream.samples_seen = last_sample
+        report = stream.take_samples(batch.samples) if batch.samples else None
         stream.events_seen = max(stream.events_seen, last_event)
-        node = stream.greeting.node
-        entry = Entry(
-            node=node,
-            log_id=stream.greeting.log_id,
-            wall=self._clock.wall(),
-            report=report,
-            events=told,
-            stream=stream.number,
-        )
-        mark = Mark(
-            stream=stream.number,
-            node=node,
-            events_upto=last_event,
-            samples_upto=last_sample,
-            has_events=bool(told),
-        )
+        entry, mark = self._kept(stream, report, told, last_event)
         return entry, mark, asks
+
+    def _kept(
+        self,
+        stream: Stream,
+        report: Report | None,
+        told: tuple[Told, ...] = (),
+        last_event: int = 0,
+    ) -> tuple[Entry, Mark]:
+        """What of a message goes to the store, and how far the stream has come with it."""
+        greeting = stream.greeting
+        entry = Entry(
+            greeting.node, greeting.log_id, self._clock.wall(), report, told, stream.number
+        )
+        mark = Mark(stream.number, greeting.node, last_event, stream.samples_seen, bool(told))
+        return entry, mark
 
     async def _write(self, stream: Stream, context: Any, reader: "asyncio.Task[None]") -> None:
         """Tell what is committed and what is wanted, until either side ends."""

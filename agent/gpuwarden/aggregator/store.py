@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gpuwarden.aggregator.store_predictions import KeptPrediction
 from gpuwarden.aggregator.store_reviews import Decision, KeptLabel, KeptReview
@@ -20,8 +20,7 @@ from gpuwarden.model.fleet import Greeting, Permit, Report, Told
 from gpuwarden.ports_evaluation import Document
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """What one message of a node brought. ``events`` in the order of their log."""
 
     node: str

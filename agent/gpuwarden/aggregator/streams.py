@@ -79,6 +79,7 @@ class Stream:
         newest = samples[-1]
         report = convert.from_sample(newest, last)
         self.newest, self.is_shown = newest, False
+        self.samples_seen = report.sequence
         return report
 
     def refuse(self, sequence: int, why: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from gpuwarden.model.finding import Severity
 from gpuwarden.model.policy import PolicyReport
@@ -62,9 +63,12 @@ class Greeting:
     """None: it did not say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What of a sample the fleet judges by. ``unseen``: devices whose sight is not ok."""
+class Report(NamedTuple):
+    """What of a sample the fleet judges by. ``unseen``: devices whose sight is not ok.
+
+    A named tuple, as is all that is made for every report: a frozen dataclass of this size takes five times as
+    long to make.
+    """
 
     sequence: int
     wall: float

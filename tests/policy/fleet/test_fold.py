@@ -90,7 +90,7 @@ def test_a_newer_stream_begins_its_numbers_again() -> None:
 
 def test_another_boot_is_another_life() -> None:
     memory = fold(empty(), [joined("a"), heard("a", sick())])
-    memory = replace(memory, nodes={"a": replace(memory.nodes["a"], sick_since=NOW)})
+    memory = replace(memory, nodes={"a": memory.nodes["a"]._replace(sick_since=NOW)})
     memory = fold(memory, [joined("a", stream=2, boot_id="boot-2")])
     assert (memory.nodes["a"].report, memory.nodes["a"].sick_since) == (None, None)
 

@@ -158,7 +158,7 @@ def test_leave_that_ran_out_counts_until_its_node_is_heard() -> None:
     cfg = AggregatorConfig(permit=PermitConfig(standing_ratio=0.05))
     used = permit("n1", granted_at=NOW - 4000, expires_at=NOW - 3940)
     memory = replace(fleet(20), ledger=(used,))
-    nodes = {**memory.nodes, "n1": replace(memory.nodes["n1"], heard_at=NOW - 3990)}
+    nodes = {**memory.nodes, "n1": memory.nodes["n1"]._replace(heard_at=NOW - 3990)}
     memory = fold(replace(memory, nodes=nodes), [heard("n9", report(2), ask())])
     denied = decide(cfg, memory, NOW, WALL, 7).denied
     assert [each.budget for each in denied] == ["standing"]

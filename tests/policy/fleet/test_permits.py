@@ -56,7 +56,7 @@ def test_what_a_node_asked_for_long_ago_and_not_again_is_not_wanted() -> None:
 
 def test_a_message_that_does_not_speak_of_wishes_takes_none_back() -> None:
     wanted = heard("n3", report(2), ask("x"))
-    silent = replace(heard("n3", report(3)), asks=None)
+    silent = heard("n3", report(3))._replace(asks=None)
     assert len(asked(fold(fleet(20), [wanted, silent])).granted) == 1
 
 

@@ -59,7 +59,7 @@ def test_after_a_start_nobody_is_silent_before_the_grace_is_over() -> None:
 
 def test_known_from_before_and_never_heard() -> None:
     memory = fleet(4)
-    nodes = {**memory.nodes, "old": replace(memory.nodes["n0"], heard_at=None, report=None)}
+    nodes = {**memory.nodes, "old": memory.nodes["n0"]._replace(heard_at=None, report=None)}
     memory = replace(memory, nodes=nodes, started_at=NOW - 100, resumed_at=NOW - 100)
     assert state(memory, "old") is NodeState.UNKNOWN
     memory = replace(memory, started_at=NOW - GRACE_S, resumed_at=NOW - GRACE_S)

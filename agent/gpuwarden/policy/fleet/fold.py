@@ -5,14 +5,14 @@ A node's newest stream is the one with the highest number; what an older one sti
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from gpuwarden.model.fleet import Ask, FleetIncident, Greeting, Permit, Report
 from gpuwarden.model.policy import PolicyReport
 from gpuwarden.policy.fleet.freeze import Freeze, Thaw
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeMemory:
+class NodeMemory(NamedTuple):
     """One node. Times are monotonic seconds of the aggregator."""
 
     greeting: Greeting
@@ -71,8 +71,7 @@ class Left:
     node: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class Heard(NamedTuple):
     """A message of a stream: perhaps a report, and what leave is wanted for (None: not said)."""
 
     at: float
@@ -109,7 +108,7 @@ def fold(memory: FleetMemory, arrivals: Iterable[Arrival]) -> FleetMemory:
                 del nodes[name]
         elif known is not None and arrival.stream == known.stream:
             nodes[name] = (
-                replace(known, is_connected=False, asks=())
+                known._replace(is_connected=False, asks=())
                 if isinstance(arrival, Left)
                 else _heard(known, arrival)
             )
@@ -119,14 +118,13 @@ def fold(memory: FleetMemory, arrivals: Iterable[Arrival]) -> FleetMemory:
 def _joined(known: NodeMemory | None, arrival: Joined) -> NodeMemory:
     before = known or NodeMemory(greeting=arrival.greeting)
     is_same_boot = before.greeting.boot_id == arrival.greeting.boot_id
-    return replace(
-        before,
+    return before._replace(
         greeting=arrival.greeting,
         stream=arrival.stream,
         is_connected=True,
         heard_at=arrival.at,
         # Another boot is another life: what was wrong with the old one is not said of the new.
-        report=replace(before.report, sequence=0) if before.report and is_same_boot else None,
+        report=before.report._replace(sequence=0) if before.report and is_same_boot else None,
         sick_since=before.sick_since if is_same_boot else None,
         asks=(),
         wall_offset_s=arrival.wall_offset_s,

@@ -120,9 +120,9 @@ def since_sick(memory: FleetMemory, states: Mapping[str, Judged], now: float) ->
         node = nodes[name]
         if node.sick_since is None:
             if judged.state in SICK:
-                nodes[name] = replace(node, sick_since=now)
+                nodes[name] = node._replace(sick_since=now)
         elif judged.state in WELL_AGAIN:
-            nodes[name] = replace(node, sick_since=None)
+            nodes[name] = node._replace(sick_since=None)
     return replace(memory, nodes=nodes)
 
 
