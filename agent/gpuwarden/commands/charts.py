@@ -231,7 +231,7 @@ def _within(
     points: Sequence[tuple[float, float]], low: float, high: float
 ) -> list[tuple[float, float]]:
     """The part of an ascending line that lies between the two."""
-    found = []
+    found: list[tuple[float, float]] = []
     for (x, y), (to_x, to_y) in pairwise(points):
         if to_x < low or x > high:
             continue
