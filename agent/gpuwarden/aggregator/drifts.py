@@ -25,6 +25,7 @@ from gpuwarden.policy.fleet.redlines import Subject
 from gpuwarden.ports_evaluation import Documents
 
 if TYPE_CHECKING:
+    from gpuwarden.evaluate.drift.profile_file import ProfileFile
     from gpuwarden.policy.fleet.driftlines import ServiceDrift
 
 Result = TypeVar("Result")
@@ -134,6 +135,7 @@ class Drifts:
             self._kept = self.profiles.every()
             if not self._is_loaded:
                 self._load()
+                self._recall(wall)
             self._adopt()
             since = {
                 cohort: judge.needed_since(cohort)
@@ -166,6 +168,21 @@ class Drifts:
                 self._services[service] = self._made(service, memory)
         self._is_loaded = True
 
+    def _recall(self, wall: float) -> None:
+        """What was said last holds until there is something new: else a restart would end what is no better, and let
+        a rollout on."""
+        many = sum(len(each.cohorts) for each in self._services.values())
+        for service, judge in self._services.items():
+            told = max(map(judge.told_wall, judge.cohorts), default=0.0)
+            for verdict in judge.judge(self._profiles_of(service), told, cohorts=many):
+                self._said[verdict.cohort] = verdict
+        self._forget(wall)
+        if self._said:
+            self._publish(wall)
+
+    def _profiles_of(self, service: str) -> "dict[Cohort, ProfileFile]":
+        return {c: kept.profile for c, kept in self._kept.items() if c.service == service}
+
     def _adopt(self) -> None:
         """Settings that were read again: what was open is filled again."""
         if self._used is not self.cfg:
@@ -186,9 +203,7 @@ class Drifts:
         judge = self._services.get(service)
         if judge is None:
             judge = self._services[service] = self._made(service)
-        profiles = {
-            cohort: kept.profile for cohort, kept in self._kept.items() if cohort.service == service
-        }
+        profiles = self._profiles_of(service)
         many = sum(len(each.cohorts) for each in self._services.values())
         for place, step in enumerate(steps):
             judge.feed(step.cohort, step.window)

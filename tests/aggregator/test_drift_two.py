@@ -1,0 +1,179 @@
+"""Drift of two aggregators on one PostgreSQL: one picture, one baseline, one incident, whoever of them dies when."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gpuwarden.aggregator.store_postgres import PostgresStore
+from gpuwarden.evaluate.fast import sketch
+from gpuwarden.model.drift import DriftState
+from gpuwarden.model.evaluation import Window
+from tests.aggregator.databases import database
+from tests.aggregator.services_told import Bench, message
+from tests.aggregator.test_drifts import MINUTE, V1, Desk
+
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
+SETTINGS: dict[str, Any] = {"drift": {"rows": 150}}
+
+
+class Two:
+    """Aggregators on one database, the first of which leads; each holds a node of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.lives = url, 0
+        self.desks = [self.life() for _ in range(2)]
+        self.reign(self.desks[0])
+
+    def life(self) -> Desk:
+        self.lives += 1
+        it = Bench(PostgresStore(self.url), f"life-{self.lives}", **SETTINGS)
+        it.is_leader = False
+        if self.lives > 1 and self.desks_or_none():
+            it.clock.at = self.desks_or_none()[0].it.clock.at
+        return Desk(it)
+
+    def desks_or_none(self) -> list[Desk]:
+        return getattr(self, "desks", [])
+
+    def reign(self, desk: Desk) -> None:
+        for each in self.desks_or_none():
+            each.it.is_leader = False
+        desk.it.epoch = desk.it.committer.do(lambda store: store.next_epoch()).result(10)
+        desk.it.is_leader = True
+
+    def minute(self, n: int, loc: float = 0.0, rows: int = 200, wrong: int = 0) -> None:
+        """Each node's aggregator is told its half; then the minute is over."""
+        begin = MINUTE + 60.0 * n
+        for place, desk in enumerate(self.desks):
+            r = random.Random(f"{n} {place} {loc}")
+            for k in range(6):
+                values = [r.gauss(loc, 1) for _ in range(rows // 12 + 1)]
+                told = Window(
+                    cohort=V1,
+                    begin_wall=begin + 10.0 * k,
+                    length_s=10.0,
+                    sketches={"feature.age": sketch.of(values)},
+                    counts={"labels": 20.0, "correct": 20.0 - wrong} if k == 0 else {},
+                )
+                desk.sequence += 1
+                desk.it.tell(f"n{place + 1}", message(told, desk.sequence))
+        self.at(begin + 60.0)
+
+    def at(self, wall: float) -> None:
+        for desk in self.desks:
+            desk.it.clock.at = wall
+        for _ in range(2):  # written by each, then read by each
+            for desk in self.desks:
+                desk.it.services.look()
+
+    def look(self) -> None:
+        """Once what was told is settled."""
+        self.at(self.desks[0].it.clock.at + 121.0)
+        for desk in self.desks:
+            desk.drifts.look()
+            assert not desk.drifts.fault
+            desk.it.services.look()
+
+    def kill(self, place: int) -> Desk:
+        """As -9 does: it writes nothing more."""
+        gone = self.desks.pop(place)
+        gone.it.is_leader = False
+        gone.it.close()
+        gone.it.store.close()
+        return gone
+
+    def close(self) -> None:
+        while self.desks:
+            self.kill(0)
+
+
+@pytest.fixture
+def two() -> Iterator[Two]:
+    with database() as url:
+        made = Two(url)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def keys(desk: Desk) -> list[str]:
+    return [claim.key for claim in desk.drifts.claims()]
+
+
+def labels(desk: Desk) -> int:
+    return desk.drifts._services["scan"].memory.cohorts[V1].errors.labels
+
+
+def test_a_profile_pushed_at_one_and_windows_held_by_both_are_used_by_both(two: Two) -> None:
+    one, other = two.desks
+    other.push()
+    two.minute(0, rows=100)
+    two.look()
+    for desk in two.desks:
+        (row,) = desk.drifts.view.verdicts[V1].features
+        assert row.why == "108 of 150 rows"  # 54 of each node
+        assert labels(desk) == 40
+    two.minute(3, loc=1.5, rows=100)
+    two.look()
+    for desk in two.desks:
+        assert desk.state() is DriftState.DRIFT
+        assert keys(desk) == ["drift scan"]
+    assert one.drifts.view.verdicts == other.drifts.view.verdicts
+    assert len(one.it.store.documents("drift-memory")) == 1
+    one.drifts.profiles.drop(V1, who="ann", wall=one.it.clock.wall())
+    two.minute(6, rows=100)
+    two.look()
+    for desk in two.desks:
+        (row,) = desk.drifts.view.verdicts[V1].features
+        assert row.state is DriftState.NO_PROFILE
+
+
+def test_whoever_leads_next_goes_on_where_the_first_was_killed(two: Two) -> None:
+    one, other = two.desks
+    one.push()
+    two.minute(0, loc=2.0)
+    two.look()
+    since = one.drifts.view.verdicts[V1].since_wall
+    before = labels(one)
+    two.kill(0)
+    two.reign(other)
+    other.drifts.look()
+    assert keys(other) == ["drift scan"]
+    assert other.drifts.view.verdicts[V1].since_wall == since
+    kept = other.it.store.documents("drift-memory")
+    assert [each.revision for each in kept] == [2]  # it is the new leader's, once
+    two.desks.append(two.life())  # and one that joins the new leader
+    two.minute(3, loc=2.0)
+    two.look()
+    for desk in two.desks:
+        assert desk.drifts.view.verdicts[V1].since_wall == since
+        assert labels(desk) == before + 40
+    assert two.desks[0].drifts.view.verdicts == two.desks[1].drifts.view.verdicts
+
+
+def test_one_that_starts_alone_says_at_once_what_was_known(two: Two) -> None:
+    """No claim ends for want of a new minute, nor is a rollout let on."""
+    one, _ = two.desks
+    one.push()
+    two.minute(0, loc=2.0)
+    two.look()
+    since = one.drifts.view.verdicts[V1].since_wall
+    now = one.it.clock.at
+    for _ in range(2):
+        two.kill(0)
+    fresh = two.life()
+    two.desks = [fresh]
+    fresh.it.clock.at = now + 30.0
+    two.reign(fresh)
+    fresh.it.services.look()
+    fresh.drifts.look()
+    assert keys(fresh) == ["drift scan"]
+    assert fresh.drifts.view.verdicts[V1].since_wall == since
+    fresh.it.services.look()
+    standing = fresh.it.services.view.services["scan"]
+    assert "data-drift" in [v.guardrail for v in standing.verdicts]
