@@ -6,9 +6,11 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
 from gpuwarden.aggregator.store_postgres import PostgresStore
+from gpuwarden.aggregator.window_relay import HEAL_S
 from gpuwarden.evaluate.fast import sketch
 from gpuwarden.model.drift import DriftState
 from gpuwarden.model.evaluation import Window
@@ -25,22 +27,21 @@ class Two:
 
     def __init__(self, url: str) -> None:
         self.url, self.lives = url, 0
-        self.desks = [self.life() for _ in range(2)]
+        self.desks: list[Desk] = []
+        for _ in range(2):
+            self.desks.append(self.life())
         self.reign(self.desks[0])
 
     def life(self) -> Desk:
         self.lives += 1
         it = Bench(PostgresStore(self.url), f"life-{self.lives}", **SETTINGS)
         it.is_leader = False
-        if self.lives > 1 and self.desks_or_none():
-            it.clock.at = self.desks_or_none()[0].it.clock.at
+        if self.desks:
+            it.clock.at = self.desks[0].it.clock.at
         return Desk(it)
 
-    def desks_or_none(self) -> list[Desk]:
-        return getattr(self, "desks", [])
-
     def reign(self, desk: Desk) -> None:
-        for each in self.desks_or_none():
+        for each in self.desks:
             each.it.is_leader = False
         desk.it.epoch = desk.it.committer.do(lambda store: store.next_epoch()).result(10)
         desk.it.is_leader = True
@@ -177,3 +178,34 @@ def test_one_that_starts_alone_says_at_once_what_was_known(two: Two) -> None:
     fresh.it.services.look()
     standing = fresh.it.services.view.services["scan"]
     assert "data-drift" in [v.guardrail for v in standing.verdicts]
+
+
+def test_what_the_other_holds_is_waited_for_while_the_database_is_ill(two: Two) -> None:
+    """A minute counts once: of half of it the rest would be lost for good."""
+    one, other = two.desks
+    one.push()
+    two.minute(0, rows=60)
+    two.look()
+    before = {id(desk): desk.drifts.view for desk in two.desks}
+    with psycopg.connect(two.url, autocommit=True) as db:
+        db.execute("ALTER TABLE service_window RENAME TO away")
+        two.minute(3, rows=60, wrong=3)
+        two.at(one.it.clock.at + 121.0)
+        for desk in two.desks:
+            desk.drifts.look()
+            assert "what other aggregators hold is not known" in desk.drifts.fault
+            assert desk.drifts.view is before[id(desk)]
+        db.execute("ALTER TABLE away RENAME TO service_window")
+    healed = one.it.clock.at + 5.0
+    one.it.clock.at = healed
+    one.it.services.look()  # it reads before the other has written
+    one.drifts.look()
+    assert "not known" in one.drifts.fault
+    assert labels(one) == 40
+    two.at(healed + HEAL_S)
+    two.look()
+    for desk in (one, other):
+        (row,) = desk.drifts.view.verdicts[V1].features
+        assert row.why == "144 of 150 rows"
+        assert labels(desk) == 80
+        assert desk.drifts._services["scan"].memory.cohorts[V1].errors.reference_wrong == 6

@@ -15,6 +15,7 @@ from gpuwarden.aggregator import drift_memories
 from gpuwarden.aggregator.documents import StoreDocuments
 from gpuwarden.aggregator.drift_steps import Step, judged_cohorts, steps
 from gpuwarden.aggregator.drifts import FORGET_S, STALE_S, Drifts
+from gpuwarden.aggregator.on_services import of_whole
 from gpuwarden.aggregator.service_causes import Causes
 from gpuwarden.aggregator.service_numbers import ServiceNumbers
 from gpuwarden.errors import Refused, Unavailable
@@ -46,7 +47,7 @@ class Desk:
         it = self.it
 
         def ask(job: Callable[[], dict[str, list[Step]]]) -> dict[str, list[Step]]:
-            return job()
+            return of_whole(it.services, job)
 
         drifts = Drifts(
             it.cfg.drift,
