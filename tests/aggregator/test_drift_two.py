@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from gpuwarden.aggregator import drift_memories
+from gpuwarden.aggregator.retrain_facts import ServiceFacts
 from gpuwarden.aggregator.store_postgres import PostgresStore
 from gpuwarden.aggregator.window_relay import HEAL_S
+from gpuwarden.errors import Unavailable
 from gpuwarden.evaluate.fast import sketch
 from gpuwarden.model.drift import DriftState
 from gpuwarden.model.evaluation import Window
+from gpuwarden.wire.v1 import evaluation_pb2 as pb
+from tests.adapters.receiver import Receiver
+from tests.aggregator.centre import Centre
 from tests.aggregator.databases import database
-from tests.aggregator.services_told import Bench, message
+from tests.aggregator.pairs import eventually, pair
+from tests.aggregator.services_told import Bench, message, window
+from tests.aggregator.test_drift_follow import drifted
 from tests.aggregator.test_drifts import MINUTE, V1, Desk
+from tests.aggregator.test_evaluation_service import lately
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
 SETTINGS: dict[str, Any] = {"drift": {"rows": 150}}
@@ -209,3 +220,85 @@ def test_what_the_other_holds_is_waited_for_while_the_database_is_ill(two: Two) 
         assert row.why == "144 of 150 rows"
         assert labels(desk) == 80
         assert desk.drifts._services["scan"].memory.cohorts[V1].errors.reference_wrong == 6
+
+
+def test_who_only_believes_to_lead_changes_no_memory(two: Two) -> None:
+    one, other = two.desks
+    one.push()
+    two.minute(0, loc=2.0)
+    two.look()
+    two.reign(other)
+    two.minute(3, loc=0.0)
+    two.minute(4, loc=0.0)
+    one.it.is_leader = True  # it was held up, and has not heard
+    two.look()
+    (kept,) = other.it.store.documents("drift-memory")
+    known = drift_memories.read(kept.body)
+    assert known is not None
+    assert known[1] == other.drifts._services["scan"].memory
+    assert one.drifts.failures == 1
+
+
+def test_new_labels_are_counted_whole_for_training(two: Two) -> None:
+    one, _ = two.desks
+    facts = ServiceFacts(one.it.services, lambda: one.drifts.view, lambda service: "")
+
+    def labelled() -> float:
+        ticking = threading.Event()
+
+        def look() -> None:
+            while not ticking.wait(0.01):
+                one.it.services.look()
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            upto = one.it.clock.at - 120.0
+            return facts.labelled("scan", MINUTE, MINUTE, 3600.0, upto).fresh
+        finally:
+            ticking.set()
+            thread.join()
+
+    two.at(MINUTE)
+    with psycopg.connect(two.url, autocommit=True) as db:
+        db.execute("ALTER TABLE service_window RENAME TO away")
+        two.minute(0)
+        two.at(one.it.clock.at + 121.0)
+        with pytest.raises(Unavailable, match="other aggregators"):
+            labelled()
+        db.execute("ALTER TABLE away RENAME TO service_window")
+    two.at(one.it.clock.at + HEAL_S)
+    two.at(one.it.clock.at + HEAL_S)
+    assert labelled() == 40.0
+
+
+def test_training_is_asked_for_once_and_a_label_finds_its_prediction(tmp_path: Path) -> None:
+    """Whoever leads, and whoever was told of what."""
+    with Receiver() as receiver:
+        hook = {"url": receiver.url("/retrain")}
+        retrain: Any = [{"service": "chat", "labels_min": 0, "webhook": hook}]
+        with pair(tmp_path, retrain=retrain) as (one, other, _):
+            line = other.line("n1")
+            line.batch(windows=[message(window(lately(), [0.1] * 50), 1)])
+            for centre in (one, other):
+                services = centre.parts.evaluation.services
+                eventually(lambda: "chat" in services.view.services, "it is known")  # noqa: B023
+                drifted(centre)
+            eventually(lambda: len(receiver.requests) == 1, "whoever trains is asked")
+            said = pb.LabelEntry(prediction_id="p1", version="v1", prediction="yes")
+            assert submitted(one, said) == (0, 1)
+            notes = one.parts.follow.retrains.notes
+            eventually(lambda: any("HTTP 200" in note for note in notes("chat")), "on record")
+            one.stop()
+            eventually(lambda: other.parts.evaluation.services.view.is_leader, "the other leads")
+            notes = other.parts.follow.retrains.notes
+            eventually(lambda: any("HTTP 200" in note for note in notes("chat")), "it has looked")
+            assert len(receiver.requests) == 1
+            assert submitted(other, pb.LabelEntry(prediction_id="p1", label="no")) == (1, 0)
+            line.close()
+
+
+def submitted(centre: Centre, entry: pb.LabelEntry) -> tuple[int, int]:
+    request = pb.SubmitLabelsRequest(service="chat", entries=[entry])
+    said = centre.evaluation().SubmitLabels(request)
+    return said.counted, said.waiting

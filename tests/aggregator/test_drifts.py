@@ -56,6 +56,7 @@ class Desk:
             StoreDocuments(it.store, it.committer),
             it.clock,
             lambda: it.is_leader,
+            StoreDocuments(it.store, it.committer, lambda: it.epoch if it.is_leader else None),
         )
         it.services.beside = drifts.beside
         return drifts

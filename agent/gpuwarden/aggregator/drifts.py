@@ -52,12 +52,14 @@ class Drifts:
         documents: Documents,
         clock: Clock,
         is_leading: Callable[[], bool],
+        memories: Documents | None = None,
     ) -> None:
+        """``memories``: where what is remembered is kept, if only whoever leads may write there."""
         self.cfg = self._used = cfg
         self.profiles = Profiles(documents)
         self._picture = picture
         self._ask = ask
-        self._documents = documents
+        self._memories = documents if memories is None else memories
         self._clock = clock
         self._is_leading = is_leading
         self._services: dict[str, ServiceDrift] = {}
@@ -155,7 +157,7 @@ class Drifts:
         self._write()
 
     def _load(self) -> None:
-        documents = self._documents.every(MEMORY)
+        documents = self._memories.every(MEMORY)
         if documents:
             from gpuwarden.aggregator import drift_memories
 
@@ -250,7 +252,7 @@ class Drifts:
             from gpuwarden.aggregator import drift_memories
 
             try:
-                drift_memories.write(self._documents, service, judge.memory, wall)
+                drift_memories.write(self._memories, service, judge.memory, wall)
             except GpuwardenError as error:
                 self.failures += 1
                 get_log().warning("drift_memory_not_kept", service=service, reason=str(error))

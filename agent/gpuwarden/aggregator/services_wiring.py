@@ -106,6 +106,11 @@ def make_evaluation(
     causes = Causes(services, store, clock, lambda: connected(view()))
     services.explain = causes.red
     labels = LabelDesk(picture, name, store, committer, leadership.lead)
+
+    def epoch() -> int | None:
+        lead = leadership.lead()
+        return lead.epoch if lead.is_ours else None
+
     drifts = Drifts(
         cfg.drift,
         picture,
@@ -113,6 +118,7 @@ def make_evaluation(
         StoreDocuments(store, committer),
         clock,
         lambda: leadership.lead().is_ours,
+        StoreDocuments(store, committer, epoch),
     )
     services.beside = drifts.beside
     return Evaluation(
