@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from gpuwarden.aggregator import drift_memories
+from gpuwarden.aggregator import drift_memories, retrains
 from gpuwarden.aggregator.retrain_facts import ServiceFacts
 from gpuwarden.aggregator.store_postgres import PostgresStore
 from gpuwarden.aggregator.window_relay import HEAL_S
@@ -272,8 +272,11 @@ def test_new_labels_are_counted_whole_for_training(two: Two) -> None:
     assert labelled() == 40.0
 
 
-def test_training_is_asked_for_once_and_a_label_finds_its_prediction(tmp_path: Path) -> None:
+def test_training_is_asked_for_once_and_a_label_finds_its_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever leads, and whoever was told of what."""
+    monkeypatch.setattr(retrains, "LOOK_S", 0.2)
     with Receiver() as receiver:
         hook = {"url": receiver.url("/retrain")}
         retrain: Any = [{"service": "chat", "labels_min": 0, "webhook": hook}]

@@ -108,13 +108,16 @@ def drift(
         baseline_labels=1000, p_value=3e-7, level=1e-5, detectors=["adwin", "hddm-w"],
         version="river 0.21.2", points=points,
     )  # fmt: skip
+    score = pb.StreamDrift(
+        stream="score", state="stable", since_wall=WALL - 80_000, labels=300, value=4.021, baseline=4.113,
+    )  # fmt: skip
     return pb.ServiceDriftResponse(
         schema_version=1,
         wall=WALL,
         reports=[
             pb.DriftReport(
                 cohort=cohort(name, "v2", segment), state="drift", since_wall=WALL - 5400, wall=WALL,
-                features=features, streams=[errors],
+                features=features, streams=[errors, score],
                 summary=f"the data of version v2 segment {segment} drifted: {feature} (mean 98.2 -> 127.4, +0.83 sd)",
                 proposals=["a new profile of version v2"],
             ),

@@ -63,6 +63,7 @@ def test_all_that_is_told_stands_there() -> None:
         "drifted: brightness (mean 98.2 -> 127.4, +0.83 sd)",
         "<1e-15 0.61 0.83 127.4 98.2 1,000",
         "5.20% before, 14.10% of the newest 800 labels, p = 3e-07; adwin, hddm-w (river 0.21.2)",
+        "4.113 before, 4.021 of the newest 300 scores",
         "a new profile of version v2",
         "full training was asked for (HTTP 200)",
         "a rollout of v2 waits at 5 %: data-drift",
@@ -180,7 +181,7 @@ def test_hostile_numbers_of_everything_else_stand_as_unknown() -> None:
     report.verdicts[1].verdict.value = math.nan
     report.verdicts[1].verdict.since_wall = report.standing.since_wall = 1e300
     report.numbers[0].value = math.inf
-    (stream,) = drift.reports[0].streams
+    stream = drift.reports[0].streams[0]
     stream.value, stream.p_value, stream.points[3].wrong = math.nan, math.inf, math.nan
     drift.reports[0].features[1].shape.names[0].live = -math.inf
     text = said(page(report, drift))

@@ -174,9 +174,11 @@ class Drifts:
         """What was said last holds until there is something new: else a restart would end what is no better, and let
         a rollout on."""
         many = sum(len(each.cohorts) for each in self._services.values())
+        streams = sum(each.streams for each in self._services.values())
         for service, judge in self._services.items():
             told = max(map(judge.told_wall, judge.cohorts), default=0.0)
-            for verdict in judge.judge(self._profiles_of(service), told, cohorts=many):
+            profiles = self._profiles_of(service)
+            for verdict in judge.judge(profiles, told, cohorts=many, streams=streams):
                 self._said[verdict.cohort] = verdict
         self._forget(wall)
         if self._said:
@@ -207,11 +209,12 @@ class Drifts:
             judge = self._services[service] = self._made(service)
         profiles = self._profiles_of(service)
         many = sum(len(each.cohorts) for each in self._services.values())
+        streams = sum(each.streams for each in self._services.values())
         for place, step in enumerate(steps):
             judge.feed(step.cohort, step.window)
             if place + 1 < len(steps) and steps[place + 1].end_wall == step.end_wall:
                 continue
-            for verdict in judge.judge(profiles, step.end_wall, cohorts=many):
+            for verdict in judge.judge(profiles, step.end_wall, cohorts=many, streams=streams):
                 self._said[verdict.cohort] = verdict
 
     def _forget(self, wall: float) -> None:

@@ -198,7 +198,8 @@ def _drift(
             parts.append(_features(each))
         for stream in each.streams:
             parts.append(_stream(stream))
-            pictures.append(_errors(stream))
+            if stream.stream == "errors":
+                pictures.append(_errors(stream))
         parts.append(f'<div class="pictures">{"".join(pictures)}</div>')
         if each.proposals:
             parts.append("<p>Proposed; nothing applies it:</p>" + _list(each.proposals))
@@ -243,7 +244,8 @@ def _shape(each: drift_pb2.FeatureDrift) -> str:
 def _stream(each: drift_pb2.StreamDrift) -> str:
     text = f"<b>{_text(each.stream)}</b> {_is(each.state)} since {_time(each.since_wall)}"
     if each.HasField("value") and each.HasField("baseline"):
-        text += f": {_share(each.baseline)} before, {_share(each.value)} of the newest {each.labels:,} labels"
+        shown, what = (_number, "scores") if each.stream == "score" else (_share, "labels")
+        text += f": {shown(each.baseline)} before, {shown(each.value)} of the newest {each.labels:,} {what}"
     if each.HasField("p_value"):
         text += f", p = {_chance(each.p_value)}"
     if each.detectors:
