@@ -40,6 +40,7 @@ LABELS_AN_HOUR = 100.0
 ACCURACIES = (0.97, 0.95, 0.90)
 SHOWN_ACCURACY = 0.97
 """The accuracy that the bounds are for; what five points off the others can give is shown without one."""
+STEP_S = 86_400.0 / world.STEPS_A_DAY
 HISTORY_DAYS = 5
 """Of labels before the loss: 12,000, more than a reference holds."""
 SCREEN_PSI, SCREEN_MOVED = 0.85, 0.85
@@ -208,7 +209,7 @@ def quiet_service(task: tuple[int, int, int, int]) -> dict[str, int]:
         "missed": sum(bool(found(service, window, q, usual)) for window in dropped),
     }
     for good in ACCURACIES:
-        said = world.labels(r, days * 24, an_hour=LABELS_AN_HOUR, error=1 - good)
+        said = world.labels(r, days, an_hour=LABELS_AN_HOUR, error=1 - good)
         result[f"loss_{good:g}"] = len(losses(said, services)) if may_lose(said, services) else 0
     return result
 
@@ -220,11 +221,11 @@ def quota(services: int) -> float:
 
 
 def losses(said: world.Labels, streams: int) -> list[int]:
-    """Labels seen at each new verdict that accuracy has dropped, hour by hour."""
+    """Labels seen at each new verdict that accuracy has dropped, step by step."""
     judge, seen, onsets, was = Concept(LINE.concept), 0, [], False
-    for hour, (n, k) in enumerate(zip(said.labels.tolist(), said.wrong.tolist(), strict=True)):
-        judge.add(hour * 3600.0, (hour + 1) * 3600.0, int(n), int(k))
-        judge.judge((hour + 1) * 3600.0, streams=streams)
+    for step, (n, k) in enumerate(zip(said.labels.tolist(), said.wrong.tolist(), strict=True)):
+        judge.add(step * STEP_S, (step + 1) * STEP_S, int(n), int(k))
+        judge.judge((step + 1) * STEP_S, streams=streams)
         seen += int(n)
         if judge.memory.is_drift and not was:
             onsets.append(seen)
@@ -233,7 +234,7 @@ def losses(said: world.Labels, streams: int) -> list[int]:
 
 
 def may_lose(said: world.Labels, streams: int) -> bool:
-    """Whether any hour's newest labels could be unlikely enough: a bound that is never above the judge's own chance.
+    """Whether any step's newest labels could be unlikely enough: a bound that is never above the judge's own chance.
 
     The reference is at least the least share of any stretch that it may be made of; everything else is the judge's.
     """
@@ -241,9 +242,9 @@ def may_lose(said: world.Labels, streams: int) -> bool:
     n, k = np.cumsum(said.labels), np.cumsum(said.wrong)
     learned = (n >= settings.reference_min) & (n <= 2 * settings.reference_max)
     base = max(float((k / np.maximum(n, 1))[learned].min()) * 0.98, settings.share_floor)
-    per_day = float(n[-1]) / (n.size / 24)
+    per_day = float(n[-1]) / (n.size / world.STEPS_A_DAY)
     for size, part in settings.windows:
-        first = np.searchsorted(n, n - size, side="right") - 1  # the last hour before the window
+        first = np.searchsorted(n, n - size, side="right") - 1  # the last step before the window
         before = np.where(first >= 0, n[first], 0.0), np.where(first >= 0, k[first], 0.0)
         labels, wrong = n - before[0], k - before[1]
         limit = 1.5 * settings.pages_per_day * part / (SCANS * per_day / size * streams)
@@ -271,11 +272,15 @@ def changed_service(task: tuple[int, int, int]) -> dict[str, int]:
         "shift_others": int(any(set(each) - {name} for each in rounds)),
     }
     for good in ACCURACIES:
-        before = HISTORY_DAYS * 24
         said = world.labels(
-            r, before + 24, an_hour=LABELS_AN_HOUR, error=1 - good, drop=LOSS, drop_at=before
+            r,
+            HISTORY_DAYS + 1,
+            an_hour=LABELS_AN_HOUR,
+            error=1 - good,
+            drop=LOSS,
+            drop_day=HISTORY_DAYS,
         )
-        start = float(said.labels[:before].sum())
+        start = float(said.labels[: HISTORY_DAYS * world.STEPS_A_DAY].sum())
         onsets = losses(said, services)
         result[f"loss_{good:g}_found"] = int(any(start < seen <= start + 1000 for seen in onsets))
     return result

@@ -104,23 +104,28 @@ def category_profile(places: Floats) -> CategoryProfile:
     )
 
 
+STEPS_A_DAY = 96
+"""Of labels. Windows of nodes come by minutes: larger steps would judge later than an aggregator does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """Labels of each hour, and how many of them were mistakes."""
+    """Labels of each step, and how many of them were mistakes."""
 
     labels: Floats
     wrong: Floats
 
 
 def labels(
-    r: np.random.Generator, hours: int, *, an_hour: float, error: float, drop: float = 0.0,
-    drop_at: int | None = None,
+    r: np.random.Generator, days: float, *, an_hour: float, error: float, drop: float = 0.0,
+    drop_day: float | None = None,
 ) -> Labels:  # fmt: skip
-    """The share of mistakes wanders by 5 % of itself (AR(1) of hours, 0.98)."""
-    load = 1 + LOAD * np.sin(2 * math.pi * (np.arange(hours) / 24 + r.random()))
-    count = r.poisson(an_hour * load)
-    share = error * np.exp(ar1(r, hours, phi=0.98, spread=0.05))
-    if drop_at is not None:
-        share = share + drop * (np.arange(hours) >= drop_at)
+    """Of each quarter of an hour. The share of mistakes wanders by 5 % of itself (AR(1), 0.98 from hour to hour)."""
+    steps = round(days * STEPS_A_DAY)
+    load = 1 + LOAD * np.sin(2 * math.pi * (np.arange(steps) / STEPS_A_DAY + r.random()))
+    count = r.poisson(an_hour * load * 24 / STEPS_A_DAY)
+    share = error * np.exp(ar1(r, steps, phi=0.98 ** (24 / STEPS_A_DAY), spread=0.05))
+    if drop_day is not None:
+        share = share + drop * (np.arange(steps) >= drop_day * STEPS_A_DAY)
     wrong = r.binomial(count, np.minimum(share, 1.0))
     return Labels(labels=count.astype(np.float64), wrong=wrong.astype(np.float64))
