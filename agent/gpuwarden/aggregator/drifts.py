@@ -190,11 +190,12 @@ class Drifts:
             cohort: kept.profile for cohort, kept in self._kept.items() if cohort.service == service
         }
         many = sum(len(each.cohorts) for each in self._services.values())
+        streams = sum(each.streams for each in self._services.values())
         for place, step in enumerate(steps):
             judge.feed(step.cohort, step.window)
             if place + 1 < len(steps) and steps[place + 1].end_wall == step.end_wall:
                 continue
-            for verdict in judge.judge(profiles, step.end_wall, cohorts=many):
+            for verdict in judge.judge(profiles, step.end_wall, cohorts=many, streams=streams):
                 self._said[verdict.cohort] = verdict
 
     def _forget(self, wall: float) -> None:

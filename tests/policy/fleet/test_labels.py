@@ -25,7 +25,7 @@ def test_two_halves_in_any_order_are_one(order: tuple[str, str]) -> None:
     join = LabelJoin()
     first, second = ({name: "yes"} for name in order)
     assert join.take(_said(first))[0] is Joined.WAITING
-    became, _, counts = join.take(_said(second))
+    became, _, counts, _ = join.take(_said(second))
     assert became is Joined.COUNTED
     assert counts == {"labels": 1.0, "correct": 1.0}
     assert join.take(answer(prediction="yes", label="no"))[0] is Joined.KNOWN

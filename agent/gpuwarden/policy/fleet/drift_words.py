@@ -7,6 +7,7 @@ from gpuwarden.evaluate.drift.concept import Concept, ConceptSettings, Evidence
 from gpuwarden.evaluate.drift.live import LiveScore
 from gpuwarden.evaluate.drift.profile import NumericProfile
 from gpuwarden.evaluate.drift.profile_file import Profile
+from gpuwarden.evaluate.drift.scores import Scores
 from gpuwarden.model.drift import DriftState, FeatureDrift, StreamDrift
 from gpuwarden.model.evaluation import Cohort
 from gpuwarden.policy.fleet.fitness import named
@@ -35,22 +36,26 @@ def feature(name: str, scored: LiveScore, adjusted: float, ref: Profile | None) 
     )
 
 
-def errors(
-    concept: Concept, found: Evidence, settings: ConceptSettings, since_wall: float
+def stream(
+    name: str,
+    concept: Concept | Scores,
+    found: Evidence,
+    settings: ConceptSettings,
+    since_wall: float,
 ) -> StreamDrift:
-    """The stream of errors as it stands; ``since_wall``: since when its state is what it is."""
-    memory = concept.memory
+    """A stream as it stands; ``since_wall``: since when its state is what it is."""
+    memory, of = concept.memory, "labels" if name == "errors" else "scores"
     state, why = DriftState.STABLE, ""
     if memory.is_drift:
         state = DriftState.DRIFT
     elif memory.reference_labels < settings.reference_min:
         state = DriftState.NOT_ENOUGH
-        why = f"{memory.reference_labels} of {settings.reference_min} labels for its own baseline"
+        why = f"{memory.reference_labels} of {settings.reference_min} {of} for its own baseline"
     elif found.share is None:
         state = DriftState.NOT_ENOUGH
-        why = f"{found.labels} labels since its baseline, {settings.windows[0][0]} are needed"
+        why = f"{found.labels} {of} since its baseline, {settings.windows[0][0]} are needed"
     return StreamDrift(
-        stream="errors",
+        stream=name,
         state=state,
         since_wall=memory.drift_since_wall if memory.drift_since_wall is not None else since_wall,
         labels=found.labels,
@@ -113,6 +118,8 @@ def lost(each: StreamDrift) -> str:
     if each.value is None or each.baseline is None:
         return each.stream
     by = f"; {', '.join(each.detectors)} of {each.version}" if each.detectors else ""
+    if each.stream != "errors":
+        return f"mean {each.stream} {each.baseline:.4g} -> {each.value:.4g} of the newest {each.labels}{by}"
     return f"{each.stream} {each.baseline:.1%} -> {each.value:.1%} of the newest {each.labels} labels{by}"
 
 
@@ -138,9 +145,10 @@ def proposals(
         )
     for each in streams:
         if each.state is DriftState.DRIFT and now_wall - each.since_wall >= NEW_BASELINE_S:
-            value = "" if each.value is None else f" of {each.value:.1%}"
+            how = ".1%" if each.stream == "errors" else ".4g"
+            value = "" if each.value is None else f" of {each.value:{how}}"
             said.append(
-                f"{each.stream}: a baseline{value} instead of {each.baseline or 0.0:.1%}, if the model is to "
+                f"{each.stream}: a baseline{value} instead of {each.baseline or 0.0:{how}}, if the model is to "
                 f"be held against what it is like now (it has been so for {_days(now_wall - each.since_wall)})"
             )
     return tuple(said)

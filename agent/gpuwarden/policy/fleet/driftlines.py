@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from gpuwarden.evaluate.drift import from_sketch, live, multiplicity, wander
-from gpuwarden.evaluate.drift.concept import Concept, ConceptSettings
+from gpuwarden.evaluate.drift.concept import ConceptSettings
 from gpuwarden.evaluate.drift.live import LiveScore
 from gpuwarden.evaluate.drift.profile import (
     CategoryProfile,
@@ -33,6 +33,7 @@ from gpuwarden.policy.fleet.drift_memory import (
     LineSettings,
     ServiceMemory,
 )
+from gpuwarden.policy.fleet.drift_streams import Streams
 
 DAY_S = 86_400.0
 FEATURES_MAX = 256
@@ -85,9 +86,7 @@ class _Feature:
 class _Cohort:
     def __init__(self, settings: ConceptSettings, memory: CohortMemory) -> None:
         self.features = {name: _Feature(each) for name, each in memory.features.items()}
-        self.errors = Concept(settings, memory.errors)
-        self.streams = memory.streams
-        self.judged_wall = 0.0
+        self.streams = Streams(settings, memory)
         self.told_wall = memory.told_wall
         self.fed_wall = 0.0
         """End of the newest step of this life; 0: what was open before it is filled again first."""
@@ -114,8 +113,9 @@ class ServiceDrift:
             cohorts={
                 cohort: CohortMemory(
                     features={name: f.memory for name, f in each.features.items()},
-                    errors=each.errors.memory,
-                    streams=each.streams,
+                    errors=each.streams.errors.memory,
+                    scores=each.streams.scores.memory,
+                    streams=each.streams.said,
                     told_wall=each.told_wall,
                 )
                 for cohort, each in self._cohorts.items()
@@ -126,6 +126,11 @@ class ServiceDrift:
     def cohorts(self) -> Collection[Cohort]:
         """That are judged."""
         return self._cohorts.keys()
+
+    @property
+    def streams(self) -> int:
+        """Of errors and of scores, that are judged."""
+        return sum(each.streams.many for each in self._cohorts.values())
 
     def told_wall(self, cohort: Cohort) -> float:
         """When its newest step ended; 0: there was none."""
@@ -138,7 +143,7 @@ class ServiceDrift:
         if known is None:
             return 0.0
         since = [f.memory.since_wall for f in known.features.values()]
-        return known.fed_wall or min([known.errors.memory.upto_wall or known.told_wall, *since])
+        return known.fed_wall or min([known.streams.needed_since(known.told_wall), *since])
 
     def forget(self, kept: Iterable[Cohort]) -> None:
         """All but these."""
@@ -157,10 +162,7 @@ class ServiceDrift:
                 if each is not None and begin >= each.upto_wall:
                     each.add(window.sketches.get(series), window.categories.get(series))
                     each.upto_wall = end
-        labels, right = window.counts.get("labels", 0.0), window.counts.get("correct", 0.0)
-        total = round(labels)
-        wrong = min(max(total - round(right), 0), total)
-        known.errors.add(begin, end, total, wrong)
+        known.streams.feed(begin, end, window)
 
     def feed_counts(
         self,
@@ -192,10 +194,16 @@ class ServiceDrift:
         return each
 
     def judge(
-        self, profiles: Mapping[Cohort, ProfileFile], now_wall: float, *, cohorts: int = 1
+        self,
+        profiles: Mapping[Cohort, ProfileFile],
+        now_wall: float,
+        *,
+        cohorts: int = 1,
+        streams: int = 1,
     ) -> tuple[DriftVerdict, ...]:
-        """What is thought of every cohort. ``profiles``: by version and segment; ``cohorts``: how many of the whole
-        fleet are judged, for they share one budget of false alarms."""
+        """What is thought of every cohort. ``profiles``: by version and segment; ``cohorts`` and ``streams``: how many
+        of the whole fleet are judged, for they share one budget of false alarms."""
+        many = max(cohorts, streams, self.streams)
         for cohort, known in self._cohorts.items():
             known.scored = self._scored(known, profile_of(profiles, cohort), now_wall)
         q = self._level(max(cohorts, len(self._cohorts)))
@@ -212,8 +220,8 @@ class ServiceDrift:
                 each = known.features[name]
                 self._settle(each, said, scored.excess, is_off=is_off, now_wall=now_wall)
             features = self._features(cohort, profile, now_wall)
-            streams = self._streams(cohort, now_wall, max(cohorts, len(self._cohorts)))
-            found.append(self._verdict(cohort, profile, features, streams, now_wall))
+            said_of = known.streams.judge(now_wall, many)
+            found.append(self._verdict(cohort, profile, features, said_of, now_wall))
         return tuple(found)
 
     def _level(self, cohorts: int) -> float:
@@ -319,16 +327,6 @@ class ServiceDrift:
             other is not each and other.rows >= enough and other.memory.since_wall >= last
             for other in known.features.values()
         )
-
-    def _streams(self, cohort: Cohort, now_wall: float, streams: int) -> tuple[StreamDrift, ...]:
-        known = self._cohorts[cohort]
-        if known.errors.memory.upto_wall != known.judged_wall:
-            known.judged_wall = known.errors.memory.upto_wall
-            known.errors.judge(now_wall, streams=streams)
-            found = known.errors.evidence(now_wall, streams=streams)
-            said = words.errors(known.errors, found, self._settings.concept, now_wall)
-            known.streams = (words.since(said, known.streams),)
-        return known.streams
 
     def _verdict(
         self,
