@@ -21,6 +21,8 @@ from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.evaluate.drift import profile, profile_file
 from gpuwarden.evaluate.drift.profile_file import ProfileFile
 from gpuwarden.evaluate.fast import sketch
+from gpuwarden.evaluate.fast.observation import Observations
+from gpuwarden.evaluate.fast.tally import Tally
 from gpuwarden.model.drift import DriftState, DriftView
 from gpuwarden.model.evaluation import Cohort, Colour, Window
 from gpuwarden.model.finding import Severity
@@ -354,3 +356,66 @@ def test_steps_are_whole_minutes() -> None:
     spans = [(each.begin_wall - MINUTE, each.length_s) for each in found]
     assert spans == [(0, 60), (60, 60), (900, 900)]
     assert sketch.count(found[0].sketches["feature.age"]) == 2
+
+
+def test_scores_told_to_nodes_are_a_stream_of_their_own_and_a_fall_is_claimed(desk: Desk) -> None:
+    """From ``observe`` on two nodes through windows to the verdict, over a restart."""
+    r = random.Random(5)
+    nodes = {name: Observations() for name in ("n1", "n2")}
+
+    def minute(n: int, loc: float) -> None:
+        begin = MINUTE + 60.0 * n
+        for node, heard in nodes.items():
+            tallies: dict[Cohort, Tally] = {}
+            for k in range(100):
+                score = r.gauss(loc, 1)
+                for said in (
+                    {"prediction": 1, "prediction_id": f"{n}-{k}"},
+                    {"prediction_id": f"{n}-{k}", "score": score},
+                    {"prediction_id": f"{n}-{k}", "score": -9.0},
+                ):
+                    heard.take(said, V1, begin, tallies)
+            told = Window(
+                cohort=V1,
+                begin_wall=begin,
+                length_s=10.0,
+                counts=tallies[V1].counts,
+                sketches={"score": tallies[V1].sketches["score"].done()},
+            )
+            desk.sequence += 1
+            desk.it.tell(node, message(told, desk.sequence))
+        desk.it.clock.at = begin + 60.0
+        desk.look()
+
+    for n in range(0, 24, 3):
+        minute(n, 4.0)
+    (stream,) = desk.drifts.view.verdicts[V1].streams
+    assert (stream.stream, stream.state, stream.baseline_labels) == (
+        "score",
+        DriftState.STABLE,
+        1000,
+    )
+    assert desk.drifts.claims() == ()
+    desk.drifts.stop()
+    desk.drifts = desk.made()
+    for n in range(24, 36, 3):
+        minute(n, 3.0)
+    (stream,) = desk.drifts.view.verdicts[V1].streams
+    assert stream.state is DriftState.DRIFT
+    assert stream.value is not None
+    assert stream.value == pytest.approx(3.0, abs=0.2)
+    (claim,) = desk.drifts.claims()
+    assert "mean score 3.974 -> 2.957" in claim.summary
+    assert desk.drifts._services["scan"].memory.cohorts[V1].scores.labels == 12 * 200
+
+
+def test_a_memory_of_before_there_were_scores_is_read(desk: Desk) -> None:
+    desk.minute(0)
+    desk.look()
+    (document,) = desk.it.store.documents("drift-memory")
+    plain = json.loads(zlib.decompress(document.body))
+    for _, cohort in plain["cohorts"]:
+        del cohort["scores"]
+    known = drift_memories.read(zlib.compress(json.dumps(plain).encode()))
+    assert known is not None
+    assert known[1].cohorts[V1].scores.labels == 0

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from gpuwarden.evaluate.fast.series import SCORE_MAX
 from gpuwarden.evaluate.quality.sampling import Prediction, doubt, rank
@@ -318,10 +318,11 @@ def _read(line: str, queue: Known, labels: frozenset[str] | None) -> Correction 
         return LineFault.UNKNOWN_LABEL
     if not isinstance(reviewer, str) or not 0 < len(reviewer.strip()) <= WORD_MAX_CHARS:
         return LineFault.NO_REVIEWER
-    score = said.get("score")
-    is_number = isinstance(score, int | float) and not isinstance(score, bool)
-    if score is not None and not (is_number and abs(score) <= SCORE_MAX):  # NaN is within nothing
-        return LineFault.NO_SCORE
+    score: Any = said.get("score")
+    if score is not None:
+        is_number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not is_number or not abs(score) <= SCORE_MAX:  # NaN is within nothing
+            return LineFault.NO_SCORE
     return Correction(
         prediction=prediction,
         label=label.strip(),
