@@ -15,14 +15,13 @@ from gpuwarden.aggregator import drift_memories
 from gpuwarden.aggregator.documents import StoreDocuments
 from gpuwarden.aggregator.drift_steps import Step, judged_cohorts, steps
 from gpuwarden.aggregator.drifts import FORGET_S, STALE_S, Drifts
+from gpuwarden.aggregator.on_services import of_whole
 from gpuwarden.aggregator.service_causes import Causes
 from gpuwarden.aggregator.service_numbers import ServiceNumbers
 from gpuwarden.errors import Refused, Unavailable
 from gpuwarden.evaluate.drift import profile, profile_file
 from gpuwarden.evaluate.drift.profile_file import ProfileFile
 from gpuwarden.evaluate.fast import sketch
-from gpuwarden.evaluate.fast.observation import Observations
-from gpuwarden.evaluate.fast.tally import Tally
 from gpuwarden.model.drift import DriftState, DriftView
 from gpuwarden.model.evaluation import Cohort, Colour, Window
 from gpuwarden.model.finding import Severity
@@ -48,7 +47,7 @@ class Desk:
         it = self.it
 
         def ask(job: Callable[[], dict[str, list[Step]]]) -> dict[str, list[Step]]:
-            return job()
+            return of_whole(it.services, job)
 
         drifts = Drifts(
             it.cfg.drift,
@@ -57,6 +56,7 @@ class Desk:
             StoreDocuments(it.store, it.committer),
             it.clock,
             lambda: it.is_leader,
+            StoreDocuments(it.store, it.committer, lambda: it.epoch if it.is_leader else None),
         )
         it.services.beside = drifts.beside
         return drifts
@@ -352,70 +352,43 @@ def test_steps_are_whole_minutes() -> None:
             sketches={name: sketch.of([1.0])},
         )
 
-    found = steps([told(70, 10), told(0, 10), told(50, 10), told(900, 900), told(120, 60, "score")])
+    found = steps(
+        [told(70, 10), told(0, 10), told(50, 10), told(900, 900), told(120, 60, "latency_s")]
+    )
     spans = [(each.begin_wall - MINUTE, each.length_s) for each in found]
     assert spans == [(0, 60), (60, 60), (900, 900)]
     assert sketch.count(found[0].sketches["feature.age"]) == 2
 
 
-def test_scores_told_to_nodes_are_a_stream_of_their_own_and_a_fall_is_claimed(desk: Desk) -> None:
-    """From ``observe`` on two nodes through windows to the verdict, over a restart."""
-    r = random.Random(5)
-    nodes = {name: Observations() for name in ("n1", "n2")}
-
-    def minute(n: int, loc: float) -> None:
-        begin = MINUTE + 60.0 * n
-        for node, heard in nodes.items():
-            tallies: dict[Cohort, Tally] = {}
-            for k in range(100):
-                score = r.gauss(loc, 1)
-                for said in (
-                    {"prediction": 1, "prediction_id": f"{n}-{k}"},
-                    {"prediction_id": f"{n}-{k}", "score": score},
-                    {"prediction_id": f"{n}-{k}", "score": -9.0},
-                ):
-                    heard.take(said, V1, begin, tallies)
-            told = Window(
+def test_scores_that_fall_are_a_claim_and_the_next_leader_knows_their_baseline(desk: Desk) -> None:
+    def told(n: int, fall: float) -> None:
+        r = random.Random(n)
+        for node in ("n1", "n2"):
+            stars = [float(min(5, max(1, round(r.gauss(4 - fall, 1))))) for _ in range(60)]
+            window = Window(
                 cohort=V1,
-                begin_wall=begin,
-                length_s=10.0,
-                counts=tallies[V1].counts,
-                sketches={"score": tallies[V1].sketches["score"].done()},
+                begin_wall=MINUTE + 60.0 * n,
+                length_s=60.0,
+                sketches={"score": sketch.of(stars)},
             )
             desk.sequence += 1
-            desk.it.tell(node, message(told, desk.sequence))
-        desk.it.clock.at = begin + 60.0
-        desk.look()
+            desk.it.tell(node, message(window, desk.sequence))
+        desk.it.clock.at = MINUTE + 60.0 * (n + 1)
+        desk.it.services.look()
 
-    for n in range(0, 24, 3):
-        minute(n, 4.0)
-    (stream,) = desk.drifts.view.verdicts[V1].streams
-    assert (stream.stream, stream.state, stream.baseline_labels) == (
-        "score",
-        DriftState.STABLE,
-        1000,
-    )
+    for n in range(12):
+        told(n, 0.0)
+    desk.look()
     assert desk.drifts.claims() == ()
     desk.drifts.stop()
     desk.drifts = desk.made()
-    for n in range(24, 36, 3):
-        minute(n, 3.0)
-    (stream,) = desk.drifts.view.verdicts[V1].streams
-    assert stream.state is DriftState.DRIFT
-    assert stream.value is not None
-    assert stream.value == pytest.approx(3.0, abs=0.2)
-    (claim,) = desk.drifts.claims()
-    assert "mean score 3.974 -> 2.957" in claim.summary
-    assert desk.drifts._services["scan"].memory.cohorts[V1].scores.labels == 12 * 200
-
-
-def test_a_memory_of_before_there_were_scores_is_read(desk: Desk) -> None:
-    desk.minute(0)
+    for n in range(12, 20):
+        told(n, 1.2)
     desk.look()
-    (document,) = desk.it.store.documents("drift-memory")
-    plain = json.loads(zlib.decompress(document.body))
-    for _, cohort in plain["cohorts"]:
-        del cohort["scores"]
-    known = drift_memories.read(zlib.compress(json.dumps(plain).encode()))
-    assert known is not None
-    assert known[1].cohorts[V1].scores.labels == 0
+    (claim,) = desk.drifts.claims()
+    assert claim.key == "drift scan"
+    assert "became worse: score" in claim.summary
+    (score,) = desk.drifts.view.verdicts[V1].streams
+    assert score.baseline_labels >= 1000
+    assert score.baseline is not None
+    assert 3.7 < score.baseline < 4.1

@@ -1,103 +1,119 @@
-"""Scores: a fall that matters is found soon, chance and wild values are none, and it goes on after a restart."""
+"""People's scores of answers: a fall is found, whatever their scale; what is usual is not."""
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from gpuwarden.evaluate.drift.concept import ConceptSettings
-from gpuwarden.evaluate.drift.scores import Moments, Scores, moments
-from gpuwarden.evaluate.fast import sketch
+from gpuwarden.evaluate.drift.scores import ScoreMemory, Scores, cut_of, low_of
+from gpuwarden.evaluate.fast import sketch as sketches
 
-STEP = 20
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.random import Generator
+
+STEP = 50
+SETTINGS = ConceptSettings()
 
 
-def told(scores: Scores, values: list[float], minute: int, streams: int = 100) -> bool:
-    was_taken = scores.add(60.0 * minute, 60.0 * minute + 60.0, sketch.of(values))
-    scores.judge(60.0 * minute + 60.0, streams=streams)
-    return was_taken
-
-
-def drawn(rng: np.random.Generator, loc: float, sigma: float = 1.0) -> list[float]:
-    found: list[float] = rng.normal(loc, sigma, STEP).tolist()
+def stars(r: Generator, n: int, fall: float = 0.0) -> list[float]:
+    """One to five, as people give them; ``fall`` in stars, of a spread of about one."""
+    found: list[float] = np.clip(np.rint(r.normal(4.0 - fall, 1.0, n)), 1, 5).tolist()
     return found
 
 
-def learnt(seed: int = 1, minutes: int = 100) -> Scores:
-    rng, scores = np.random.default_rng(seed), Scores(ConceptSettings())
-    for minute in range(minutes):
-        assert told(scores, drawn(rng, 3.6), minute)
-    return scores
+def errors(r: Generator, n: int, fall: float = 0.0) -> list[float]:
+    """A regression's negated errors: negative, of no fixed scale."""
+    found: list[float] = (-np.abs(r.normal(0, 30.0, n)) - fall * 18.0).tolist()
+    return found
 
 
-def test_services_that_stay_as_they_are_have_no_alarm() -> None:
-    for seed in range(20):  # services, 5,000 scores each: as people give them
-        rng, scores = np.random.default_rng(seed), Scores(ConceptSettings())
-        for minute in range(250):
-            stars = np.clip(np.round(rng.normal(3.6, 1, STEP)), 1, 5).tolist()
-            told(scores, stars, minute, streams=20)
-            assert not scores.memory.is_drift
+def shares(r: Generator, n: int, fall: float = 0.0) -> list[float]:
+    found: list[float] = np.clip(r.normal(0.8 - 0.1 * fall, 0.1, n), 0, 1).tolist()
+    return found
 
 
-def test_a_fall_by_a_standard_deviation_is_found_within_1000_scores_and_ends() -> None:
-    for seed in range(10):
-        scores, rng = learnt(seed), np.random.default_rng(100 + seed)
-        found = [
-            told(scores, drawn(rng, 2.6), 100 + n) and scores.memory.is_drift for n in range(50)
-        ]
-        assert found[-1]
-        assert scores.memory.voted
-        assert scores.memory.drift_since_wall is not None
-        for n in range(150, 210):
-            told(scores, drawn(rng, 3.6), n)
-        assert not scores.memory.is_drift
+def fed(known: Scores, values: list[float], *, at: int = 0, streams: int = 100) -> int | None:
+    """Step by step; how many scores had come when it was a drift."""
+    for start in range(0, len(values), STEP):
+        step = at + start // STEP
+        known.add(60.0 * step, 60.0 * (step + 1), sketches.of(values[start : start + STEP]))
+        known.judge(60.0 * (step + 1), streams=streams)
+        if known.concept.is_drift:
+            return start + STEP
+    return None
 
 
-@pytest.mark.parametrize("by", [-0.3, 1.0], ids=["too-small", "a-rise"])
-def test_what_does_not_matter_is_no_drift(by: float) -> None:
-    scores, rng = learnt(), np.random.default_rng(7)
-    for n in range(100):
-        told(scores, drawn(rng, 3.6 + by), 100 + n)
-        assert not scores.memory.is_drift
+@pytest.mark.parametrize("draw", [stars, errors, shares])
+def test_a_fall_by_one_spread_is_found_within_a_thousand(
+    draw: Callable[[Generator, int, float], list[float]],
+) -> None:
+    for seed in range(5):
+        r, known = np.random.default_rng(seed), Scores(SETTINGS)
+        assert fed(known, draw(r, 4000, 0.0)) is None
+        found = fed(known, draw(r, 1000, 1.0), at=80)
+        assert found is not None, seed
+        assert known.newest is not None
+        assert known.baseline is not None
+        assert known.newest < known.baseline
 
 
-def test_one_wild_score_is_no_fall() -> None:
-    scores, rng = learnt(), np.random.default_rng(7)
-    told(scores, [*drawn(rng, 3.6), -1e9], 100)
-    for n in range(40):
-        told(scores, drawn(rng, 3.6), 101 + n)
-        assert not scores.memory.is_drift
+@pytest.mark.parametrize("draw", [stars, errors, shares])
+def test_what_is_usual_is_no_fall_and_a_rise_is_none(
+    draw: Callable[[Generator, int, float], list[float]],
+) -> None:
+    r, known = np.random.default_rng(7), Scores(SETTINGS)
+    assert fed(known, draw(r, 20_000, 0.0)) is None
+    assert fed(known, draw(r, 2000, -1.0), at=400) is None
 
 
-def test_a_baseline_without_spread_is_judged_coarsely_not_by_rounding() -> None:
-    scores = Scores(ConceptSettings())
-    for minute in range(150):
-        told(scores, [5.0] * STEP, minute)
-    assert not scores.memory.is_drift
-    for minute in range(150, 200):
-        told(scores, [5.0] * (STEP - 4) + [1.0] * 4, minute)
-    assert scores.memory.is_drift
+def test_it_goes_on_after_a_restart_and_takes_each_step_once() -> None:
+    r, adapter = np.random.default_rng(1), TypeAdapter(ScoreMemory)
+    whole, cut = Scores(SETTINGS), Scores(SETTINGS)
+    values = stars(r, 3000)
+    fed(whole, values)
+    for start in range(0, 3000, 600):  # before its reference is whole, and after
+        fed(cut, values[start : start + 600], at=start // STEP)
+        cut = Scores(SETTINGS, adapter.validate_json(adapter.dump_json(cut.memory)))
+        again = sketches.of(values[start : start + STEP])
+        assert not cut.add(60.0 * (start // STEP), 60.0 * (start // STEP + 1), again)
+    assert cut.memory == whole.memory
 
 
-def test_a_step_counts_once_and_memory_is_enough_to_go_on() -> None:
-    scores, rng = learnt(), np.random.default_rng(9)
-    again = Scores(ConceptSettings(), scores.memory)
-    assert not told(again, [1.0] * STEP, 99)
-    assert again.memory == scores.memory
-    for n in range(50):
-        told(again, drawn(rng, 2.6), 100 + n)
-    assert again.memory.is_drift
-    assert Scores(ConceptSettings(), again.memory).memory.is_drift
+def test_until_its_reference_is_whole_nothing_is_said() -> None:
+    known = Scores(SETTINGS)
+    fed(known, stars(np.random.default_rng(2), 950))
+    assert known.is_told
+    assert not Scores(SETTINGS).is_told
+    assert (known.learning, known.cut, known.newest) == (950, None, None)
 
 
-def test_moments_are_those_of_the_values_and_add_up() -> None:
-    rng = np.random.default_rng(3)
-    parts = [rng.normal(-2, 3, 400), rng.normal(5, 1, 100)]
-    both = sum((moments(sketch.of(each.tolist())) for each in parts), Moments())
-    every = np.concatenate(parts)
-    assert both.count == 500
-    assert both.mean == pytest.approx(every.mean())
-    assert math.sqrt(both.square / both.count) == pytest.approx(every.std(), rel=0.02)
-    assert moments(sketch.of([])) == Moments()
+@pytest.mark.parametrize(
+    ("values", "low"),
+    [
+        ([1.0] * 10 + [2.0] * 10 + [3.0] * 30 + [4.0] * 50, 20),
+        ([5.0] * 90 + [4.0] * 10, 10),
+        ([5.0] * 100, 0),
+        ([0.0] * 30 + [1.0] * 70, 30),
+        ([1.0] * 90 + [2.0] * 10, 0),
+        ([-3.0] * 15 + [0.0] * 85, 15),
+        ([-7.0] * 100, 0),
+    ],
+)
+def test_about_a_fifth_is_low_as_near_as_ties_let_it(values: list[float], low: int) -> None:
+    reference = sketches.of(values)
+    cut = cut_of(reference)
+    assert low_of(reference, cut) == low
+    worse = sketches.of([min(values) - 1.0] * 4)
+    assert low_of(worse, cut) == 4
+
+
+def test_a_score_that_never_moved_and_then_falls_is_found() -> None:
+    known = Scores(SETTINGS)
+    assert fed(known, [5.0] * 3000) is None
+    assert fed(known, [4.0] * 1000, at=60) is not None

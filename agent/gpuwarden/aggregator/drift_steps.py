@@ -54,8 +54,8 @@ def gathered(picture: Picture, since: Mapping[Cohort, float], wall: float) -> di
 
 
 def steps(windows: Sequence[Window]) -> list[Window]:
-    """Windows as whole minutes; what is longer stays as it is. Those that say nothing of features, labels or
-    scores are left out."""
+    """Windows as whole minutes; what is longer stays as it is. Those that say nothing of features, labels or scores are
+    left out."""
     minutes: dict[float, list[Window]] = {}
     found: list[Window] = []
     for window in windows:
@@ -73,5 +73,6 @@ def steps(windows: Sequence[Window]) -> list[Window]:
 
 
 def _tells(series: Collection[str], counts: Mapping[str, float]) -> bool:
-    has_known = counts.get("labels", 0.0) > 0 or "score" in series
-    return has_known or any(n.startswith(FEATURE_PREFIX) for n in series)
+    if counts.get("labels", 0.0) > 0 or "score" in series:
+        return True
+    return any(name.startswith(FEATURE_PREFIX) for name in series)

@@ -30,7 +30,7 @@ asks = functools.partial(asks_fleet, make=DriftClient)
 @answers
 def drift(connect: Callable[[], DriftClient], out: Out, name: str) -> None:
     """Of service NAME every version and segment: which features have moved from their profile and how far, and
-    whether errors have become more, or scores have fallen.
+    whether errors have become more.
 
     Exit code 1 when something drifted or the schema changed, 4 when there is not enough data, or no profile, to say.
     """
@@ -103,10 +103,8 @@ def _number(each: pb.FeatureDrift, name: str, how: str) -> str:
 def _stream(each: pb.StreamDrift, wall: float) -> str:
     text = f"{each.stream}: {each.state} for {span(wall - each.since_wall)}"
     if each.HasField("value") and each.HasField("baseline"):
-        if each.stream == "errors":
-            text += f", {each.baseline:.2%} -> {each.value:.2%} of the newest {each.labels} labels"
-        else:
-            text += f", mean {each.baseline:.4g} -> {each.value:.4g} of the newest {each.labels}"
+        how, what = (".4g", "scores") if each.stream == "score" else (".2%", "labels")
+        text += f", {each.baseline:{how}} -> {each.value:{how}} of the newest {each.labels} {what}"
     if each.detectors:
         text += f"; {', '.join(each.detectors)} ({each.version})"
     return text + (f" ({each.why})" if each.why else "")

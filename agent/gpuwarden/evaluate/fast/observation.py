@@ -144,6 +144,8 @@ class Observations:
             number = _number(value)
             if value is None or value == "" or (isinstance(value, float) and number is None):
                 missing += 1
+                if isinstance(name, str):
+                    tally.missing(name)
             elif isinstance(name, str) and name.isprintable():
                 series = f"{FEATURE_PREFIX}{name}"[:NAME_MAX_CHARS]
                 if number is not None:
@@ -183,9 +185,8 @@ class Observations:
             if key is not None:
                 tally.count(REPEATED, 0.0 if waiting is None else 1.0)
                 told = _Waiting(at=at, answer=answer, cohort=cohort)
-                if (
-                    waiting is not None and at - waiting.at <= PREDICTION_S
-                ):  # told twice: what became known of it counts once
+                if waiting is not None and at - waiting.at <= PREDICTION_S:
+                    # Told twice: what became known of it counts once.
                     told = replace(
                         told, is_labelled=waiting.is_labelled, is_scored=waiting.is_scored
                     )

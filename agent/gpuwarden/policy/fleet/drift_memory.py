@@ -46,7 +46,8 @@ class FeatureMemory:
 class CohortMemory:
     features: Mapping[str, FeatureMemory] = field(default_factory=dict)
     errors: ConceptMemory = field(default_factory=ConceptMemory)
-    scores: ScoreMemory = field(default_factory=ScoreMemory)
+    scores: ScoreMemory | None = None
+    """None: no score ever came."""
     streams: tuple[StreamDrift, ...] = ()
     """What was said of them last."""
     told_wall: float = 0.0

@@ -36,26 +36,22 @@ def feature(name: str, scored: LiveScore, adjusted: float, ref: Profile | None) 
     )
 
 
-def stream(
-    name: str,
-    concept: Concept | Scores,
-    found: Evidence,
-    settings: ConceptSettings,
-    since_wall: float,
+def errors(
+    concept: Concept, found: Evidence, settings: ConceptSettings, since_wall: float
 ) -> StreamDrift:
-    """A stream as it stands; ``since_wall``: since when its state is what it is."""
-    memory, of = concept.memory, "labels" if name == "errors" else "scores"
+    """The stream of errors as it stands; ``since_wall``: since when its state is what it is."""
+    memory = concept.memory
     state, why = DriftState.STABLE, ""
     if memory.is_drift:
         state = DriftState.DRIFT
     elif memory.reference_labels < settings.reference_min:
         state = DriftState.NOT_ENOUGH
-        why = f"{memory.reference_labels} of {settings.reference_min} {of} for its own baseline"
+        why = f"{memory.reference_labels} of {settings.reference_min} labels for its own baseline"
     elif found.share is None:
         state = DriftState.NOT_ENOUGH
-        why = f"{found.labels} {of} since its baseline, {settings.windows[0][0]} are needed"
+        why = f"{found.labels} labels since its baseline, {settings.windows[0][0]} are needed"
     return StreamDrift(
-        stream=name,
+        stream="errors",
         state=state,
         since_wall=memory.drift_since_wall if memory.drift_since_wall is not None else since_wall,
         labels=found.labels,
@@ -66,6 +62,38 @@ def stream(
         level=found.level,
         detectors=memory.voted,
         version=concept.version,
+        why=why,
+    )
+
+
+def scores(
+    known: Scores, found: Evidence, settings: ConceptSettings, since_wall: float
+) -> StreamDrift:
+    """The stream of people's scores; ``value`` and ``baseline`` are means, the chance is of the low ones."""
+    memory = known.concept
+    state, why = DriftState.STABLE, ""
+    if known.cut is None:
+        state = DriftState.NOT_ENOUGH
+        why = f"{known.learning} of {settings.reference_min} scores for its own baseline"
+    elif found.share is None or found.baseline is None:
+        state = DriftState.NOT_ENOUGH
+        why = f"{found.labels} scores since its baseline, {settings.windows[0][0]} are needed"
+    else:
+        why = f"about {known.cut:.2g} or less: {found.baseline:.1%} -> {found.share:.1%}"
+    if memory.is_drift:
+        state = DriftState.DRIFT
+    return StreamDrift(
+        stream="score",
+        state=state,
+        since_wall=memory.drift_since_wall if memory.drift_since_wall is not None else since_wall,
+        labels=found.labels,
+        value=known.newest,
+        baseline=known.baseline,
+        baseline_labels=memory.reference_labels,
+        p_value=found.p_value,
+        level=found.level,
+        detectors=memory.voted,
+        version=known.version,
         why=why,
     )
 
@@ -118,8 +146,8 @@ def lost(each: StreamDrift) -> str:
     if each.value is None or each.baseline is None:
         return each.stream
     by = f"; {', '.join(each.detectors)} of {each.version}" if each.detectors else ""
-    if each.stream != "errors":
-        return f"mean {each.stream} {each.baseline:.4g} -> {each.value:.4g} of the newest {each.labels}{by}"
+    if each.stream == "score":
+        return f"score {each.baseline:.4g} -> {each.value:.4g} ({each.why} of the newest {each.labels}){by}"
     return f"{each.stream} {each.baseline:.1%} -> {each.value:.1%} of the newest {each.labels} labels{by}"
 
 
@@ -145,7 +173,7 @@ def proposals(
         )
     for each in streams:
         if each.state is DriftState.DRIFT and now_wall - each.since_wall >= NEW_BASELINE_S:
-            how = ".1%" if each.stream == "errors" else ".4g"
+            how = ".4g" if each.stream == "score" else ".1%"
             value = "" if each.value is None else f" of {each.value:{how}}"
             said.append(
                 f"{each.stream}: a baseline{value} instead of {each.baseline or 0.0:{how}}, if the model is to "
