@@ -88,6 +88,8 @@ def _to_feature(each: FeatureDrift, *, has_shape: bool) -> pb.FeatureDrift:
         mean=_finite(each.mean),
         was_mean=_finite(each.was_mean),
         new_share=_finite(each.new_share),
+        missing_share=_finite(each.missing_share),
+        was_missing=_finite(each.was_missing),
         why=text(each.why),
         shape=_to_shape(each.shape) if has_shape and each.shape is not None else None,
     )

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuwarden.aggregator.picture import Picture
-from gpuwarden.evaluate.fast.series import FEATURE_PREFIX
+from gpuwarden.evaluate.fast.series import FEATURE_PREFIX, MISSING
 from gpuwarden.evaluate.fast.window import merge
 from gpuwarden.model.evaluation import Cohort, Window
 
@@ -73,6 +73,6 @@ def steps(windows: Sequence[Window]) -> list[Window]:
 
 
 def _tells(series: Collection[str], counts: Mapping[str, float]) -> bool:
-    if counts.get("labels", 0.0) > 0 or "score" in series:
+    if counts.get("labels", 0.0) > 0 or not {"score", MISSING}.isdisjoint(series):
         return True
     return any(name.startswith(FEATURE_PREFIX) for name in series)

@@ -67,7 +67,11 @@ class FeatureDrift:
     wasserstein_norm: float | None = None
     """Standard deviations of the reference; None for categories and for a constant."""
     missing_share: float | None = None
+    """Of all rows of the window; None: nobody tells when it is missing."""
     was_missing: float | None = None
+    """The same of the profile."""
+    is_gone: bool = False
+    """It is missing far more often than it was: that is the drift, or a part of it."""
     mean: float | None = None
     was_mean: float | None = None
     new_share: float | None = None

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, replace
 
 from gpuwarden.evaluate.drift import feature, wander
+from gpuwarden.evaluate.drift.absence import Absence
 from gpuwarden.evaluate.drift.feature import FeatureScore
 from gpuwarden.evaluate.drift.findings import DriftSettings
 from gpuwarden.evaluate.drift.profile import (
@@ -35,6 +36,8 @@ class LiveScore:
     new_share: float | None = None
     length_s: float = 0.0
     """Of the window."""
+    absence: Absence | None = None
+    """None: nobody tells when it is missing."""
 
     @property
     def excess(self) -> float:

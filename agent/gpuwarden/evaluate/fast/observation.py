@@ -145,7 +145,7 @@ class Observations:
             if value is None or value == "" or (isinstance(value, float) and number is None):
                 missing += 1
                 if isinstance(name, str):
-                    tally.missing(name)
+                    tally.missing(name[: NAME_MAX_CHARS - len(FEATURE_PREFIX)])
             elif isinstance(name, str) and name.isprintable():
                 series = f"{FEATURE_PREFIX}{name}"[:NAME_MAX_CHARS]
                 if number is not None:

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from gpuwarden.evaluate.drift import from_sketch, live
+from gpuwarden.evaluate.drift import absence, from_sketch, live
+from gpuwarden.evaluate.drift.absence import Absence
 from gpuwarden.evaluate.drift.live import LiveScore
 from gpuwarden.evaluate.drift.profile import (
     CategoryProfile,
@@ -23,7 +24,10 @@ from gpuwarden.policy.fleet.drift_memory import FeatureMemory, LineSettings
 class Feature:
     """What has come of one feature since its window began."""
 
-    __slots__ = ("builder", "categories", "memory", "numbers", "rows", "shape", "upto_wall")
+    __slots__ = (
+        *("builder", "categories", "memory", "missing", "numbers", "rows", "shape"),
+        "upto_wall",
+    )
 
     def __init__(self, memory: FeatureMemory) -> None:
         self.memory = memory
@@ -36,10 +40,11 @@ class Feature:
         self.builder: Builder | None = None
         self.numbers: NumericWindow | None = None
         self.categories: CategoryWindow | None = None
-        self.rows = 0
+        self.rows = self.missing = 0
 
-    def add(self, sketch: Sketch | None, named: Categories | None) -> None:
+    def add(self, sketch: Sketch | None, named: Categories | None, missing: int = 0) -> None:
         """What nodes tell: a feature is of one kind, but a client may send what it likes."""
+        self.missing += missing
         if sketch is not None:
             if self.builder is None:
                 self.builder = Builder(sketch.accuracy)
@@ -73,6 +78,23 @@ class Feature:
 def score(profile: Profile, each: Feature, settings: LineSettings) -> LiveScore | None:
     """None: it is of another kind than the profile's."""
     least = min(settings.rows, 100)
+    missing = absence.of(profile, rows=each.rows, missing=each.missing, min_rows=least)
+    if not each.rows:
+        return None if missing is None else _of_nothing(profile, missing)
+    found = _score(profile, each, least)
+    return None if found is None else replace(found, absence=missing)
+
+
+def _of_nothing(profile: Profile, missing: Absence) -> LiveScore:
+    """Every row lacks it: of values nothing is said."""
+    if isinstance(profile, CategoryProfile):
+        found = live.categories(profile, CategoryWindow())
+    else:
+        found = live.numbers(profile, NumericWindow(counts=(0,) * len(profile.counts)))
+    return replace(found, absence=missing)
+
+
+def _score(profile: Profile, each: Feature, least: int) -> LiveScore | None:
     try:
         if isinstance(profile, CategoryProfile):
             window = each.categories

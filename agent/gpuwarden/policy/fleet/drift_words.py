@@ -17,9 +17,14 @@ NEW_BASELINE_S = 3 * 86_400.0
 """A loss that has stood for so long may be what the model is like now: a person is asked."""
 
 
-def feature(name: str, scored: LiveScore, adjusted: float, ref: Profile | None) -> FeatureDrift:
-    """A judged window; its state is the caller's."""
-    score = scored.score
+def feature(
+    name: str, scored: LiveScore, adjusted: float, ref: Profile | None, *, is_gone: bool = False
+) -> FeatureDrift:
+    """A judged window; its state is the caller's. ``is_gone``: it is missing far more often than it was."""
+    score, gone = scored.score, scored.absence
+    why = [score.why_no_p] if score.why_no_p else []
+    if is_gone and gone is not None:
+        why.insert(0, f"missing in {gone.share:.1%}, in the profile {gone.was:.1%}")
     return FeatureDrift(
         feature=name,
         state=DriftState.NOT_ENOUGH,
@@ -32,7 +37,10 @@ def feature(name: str, scored: LiveScore, adjusted: float, ref: Profile | None) 
         mean=scored.mean,
         was_mean=ref.mean if isinstance(ref, NumericProfile) else None,
         new_share=scored.new_share,
-        why=score.why_no_p,
+        missing_share=None if gone is None else gone.share,
+        was_missing=None if gone is None else gone.was,
+        is_gone=is_gone,
+        why="; ".join(why),
     )
 
 
@@ -130,11 +138,13 @@ def summary(
 def moved(each: FeatureDrift) -> str:
     """How far one feature has moved."""
     parts = []
+    if each.is_gone and each.missing_share is not None:
+        parts.append(f"missing in {each.missing_share:.1%}, was {each.was_missing or 0.0:.1%}")
     if each.mean is not None and each.was_mean is not None:
         parts.append(f"mean {each.was_mean:.4g} -> {each.mean:.4g}")
     if each.wasserstein_norm is not None:
         parts.append(f"moved {each.wasserstein_norm:.2g} sigma")
-    if each.psi is not None:
+    if each.psi is not None and each.rows:
         parts.append(f"PSI {each.psi:.2f}")
     if each.new_share:
         parts.append(f"{each.new_share:.0%} in categories the profile does not have")

@@ -9,14 +9,14 @@ windows that are kept (``needed_since``).
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from gpuwarden.evaluate.drift import live, multiplicity, wander
+from gpuwarden.evaluate.drift import absence, live, multiplicity, wander
 from gpuwarden.evaluate.drift.concept import ConceptSettings
 from gpuwarden.evaluate.drift.live import LiveScore
 from gpuwarden.evaluate.drift.profile import CategoryWindow, NumericProfile, NumericWindow
 from gpuwarden.evaluate.drift.profile_file import ProfileFile
-from gpuwarden.evaluate.fast.series import FEATURE_PREFIX
+from gpuwarden.evaluate.fast.series import FEATURE_PREFIX, MISSING
 from gpuwarden.model.drift import DriftState, DriftVerdict, FeatureDrift, StreamDrift, worst
-from gpuwarden.model.evaluation import Cohort, Window
+from gpuwarden.model.evaluation import Categories, Cohort, Window
 from gpuwarden.policy.fleet import drift_shapes as shapes
 from gpuwarden.policy.fleet import drift_words as words
 from gpuwarden.policy.fleet.drift_feature import Feature, is_other_kind, score
@@ -29,6 +29,7 @@ from gpuwarden.policy.fleet.drift_memory import (
 from gpuwarden.policy.fleet.drift_streams import Streams
 
 DAY_S = 86_400.0
+VALUES, ABSENCE = "values", "absence"
 FEATURES_MAX = 256
 """Of a cohort; what a client invents beyond them is not looked at."""
 
@@ -106,12 +107,16 @@ class ServiceDrift:
         known = self._known(cohort)
         begin, end = window.begin_wall, window.begin_wall + window.length_s
         known.fed_wall = known.told_wall = max(known.told_wall, end)
-        for series in sorted(window.sketches.keys() | window.categories.keys()):
-            if series.startswith(FEATURE_PREFIX):
-                each = self._feature(known, series.removeprefix(FEATURE_PREFIX), begin)
-                if each is not None and begin >= each.upto_wall:
-                    each.add(window.sketches.get(series), window.categories.get(series))
-                    each.upto_wall = end
+        missing = window.categories.get(MISSING, Categories()).counts
+        told = window.sketches.keys() | window.categories.keys()
+        names = {s.removeprefix(FEATURE_PREFIX) for s in told if s.startswith(FEATURE_PREFIX)}
+        for name in sorted(names | missing.keys()):
+            each = self._feature(known, name, begin)
+            if each is not None and begin >= each.upto_wall:
+                series = FEATURE_PREFIX + name
+                sketch, named = window.sketches.get(series), window.categories.get(series)
+                each.add(sketch, named, missing.get(name, 0))
+                each.upto_wall = end
         known.streams.feed(window)
 
     def feed_counts(
@@ -162,13 +167,14 @@ class ServiceDrift:
         for cohort in sorted(self._cohorts):
             known, profile = self._cohorts[cohort], profile_of(profiles, cohort)
             for name, scored in known.scored.items():
-                is_off = adjusted[cohort, name] <= q and live.is_material(
-                    scored, self._settings.drift
-                )
+                p, p_missing = adjusted[cohort, name, VALUES], adjusted[cohort, name, ABSENCE]
+                gone, limits = scored.absence, self._settings.drift
+                is_gone = gone is not None and p_missing <= q and absence.is_material(gone, limits)
+                is_off = p <= q and live.is_material(scored, limits)
                 ref = None if profile is None else profile.features.get(name)
-                said = words.feature(name, scored, adjusted[cohort, name], ref)
+                said = words.feature(name, scored, p, ref, is_gone=is_gone)
                 each = known.features[name]
-                self._settle(each, said, scored.excess, is_off=is_off, now_wall=now_wall)
+                self._settle(each, said, scored.excess, is_off=is_off or is_gone, now_wall=now_wall)
             features = self._features(cohort, profile, now_wall)
             said_of = known.streams.judge(now_wall, in_fleet)
             found.append(self._verdict(cohort, profile, features, said_of, now_wall))
@@ -189,7 +195,10 @@ class ServiceDrift:
         found: dict[str, LiveScore] = {}
         for name, each in known.features.items():
             length_s = each.upto_wall - each.memory.since_wall
-            if each.rows >= self._settings.rows and length_s >= self._settings.round_s:
+            if (
+                each.rows + each.missing >= self._settings.rows
+                and length_s >= self._settings.round_s
+            ):
                 if profile is not None and name in profile.features:
                     ref = profile.features[name]
                     scored = score(ref, each, self._settings)
@@ -202,14 +211,16 @@ class ServiceDrift:
                 each.start(max(each.upto_wall, now_wall - self._settings.stale_s))
         return found
 
-    def _adjusted(self) -> dict[tuple[Cohort, str], float]:
-        """By Benjamini and Hochberg over all features of all versions and segments that were full together; a window
-        must be unlikely for how its feature wanders, too."""
-        tested = {
-            (cohort, name): live.p_value(scored, known.features[name].memory.wander)
-            for cohort, known in self._cohorts.items()
-            for name, scored in known.scored.items()
-        }
+    def _adjusted(self) -> dict[tuple[Cohort, str, str], float]:
+        """By Benjamini and Hochberg over all features of all versions and segments that were full together, their
+        values and their absence; values must be unlikely for how their feature wanders, too."""
+        tested: dict[tuple[Cohort, str, str], float | None] = {}
+        for cohort, known in self._cohorts.items():
+            for name, scored in known.scored.items():
+                usual = known.features[name].memory.wander
+                tested[cohort, name, VALUES] = live.p_value(scored, usual)
+                gone = scored.absence
+                tested[cohort, name, ABSENCE] = None if gone is None else gone.p_value
         with_p = {key: p for key, p in tested.items() if p is not None}
         adjusted = multiplicity.adjusted(list(with_p.values())) if with_p else ()
         found = dict(zip(with_p, map(float, adjusted), strict=True))

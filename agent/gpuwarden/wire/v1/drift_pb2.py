@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from gpuwarden.wire.v1 import evaluation_pb2 as gpuwarden_dot_wire_dot_v1_dot_evaluation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgpuwarden/wire/v1/drift.proto\x12\x11gpuwarden.wire.v1\x1a\"gpuwarden/wire/v1/evaluation.proto\"&\n\x13ServiceDriftRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"|\n\x14ServiceDriftResponse\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x12/\n\x07reports\x18\x02 \x03(\x0b\x32\x1e.gpuwarden.wire.v1.DriftReport\x12\x0c\n\x04wall\x18\x03 \x01(\x01\x12\r\n\x05notes\x18\x04 \x03(\t\"\xf1\x01\n\x0b\x44riftReport\x12)\n\x06\x63ohort\x18\x01 \x01(\x0b\x32\x19.gpuwarden.wire.v1.Cohort\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\nsince_wall\x18\x03 \x01(\x01\x12\x0c\n\x04wall\x18\x04 \x01(\x01\x12\x31\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1f.gpuwarden.wire.v1.FeatureDrift\x12/\n\x07streams\x18\x06 \x03(\x0b\x32\x1e.gpuwarden.wire.v1.StreamDrift\x12\x0f\n\x07summary\x18\x07 \x01(\t\x12\x11\n\tproposals\x18\x08 \x03(\t\"\x8d\x03\n\x0c\x46\x65\x61tureDrift\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\nsince_wall\x18\x03 \x01(\x01\x12\x0c\n\x04rows\x18\x04 \x01(\x04\x12\x14\n\x07p_value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03psi\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bjs_distance\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x1d\n\x10wasserstein_norm\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x11\n\x04mean\x18\t \x01(\x01H\x04\x88\x01\x01\x12\x15\n\x08was_mean\x18\n \x01(\x01H\x05\x88\x01\x01\x12\x16\n\tnew_share\x18\x0b \x01(\x01H\x06\x88\x01\x01\x12\x0b\n\x03why\x18\x0c \x01(\t\x12.\n\x05shape\x18\r \x01(\x0b\x32\x1f.gpuwarden.wire.v1.FeatureShapeB\n\n\x08_p_valueB\x06\n\x04_psiB\x0e\n\x0c_js_distanceB\x13\n\x11_wasserstein_normB\x07\n\x05_meanB\x0b\n\t_was_meanB\x0c\n\n_new_share\"Z\n\x0c\x46\x65\x61tureShape\x12\x0f\n\x07profile\x18\x01 \x03(\x01\x12\x0c\n\x04live\x18\x02 \x03(\x01\x12+\n\x05names\x18\x03 \x03(\x0b\x32\x1c.gpuwarden.wire.v1.NameShare\"8\n\tNameShare\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07profile\x18\x02 \x01(\x01\x12\x0c\n\x04live\x18\x03 \x01(\x01\"\xcc\x02\n\x0bStreamDrift\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\nsince_wall\x18\x03 \x01(\x01\x12\x0e\n\x06labels\x18\x04 \x01(\x04\x12\x12\n\x05value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x62\x61seline\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\x0f\x62\x61seline_labels\x18\x07 \x01(\x04\x12\x14\n\x07p_value\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05level\x18\t \x01(\x01H\x03\x88\x01\x01\x12\x11\n\tdetectors\x18\n \x03(\t\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x0b\n\x03why\x18\x0c \x01(\t\x12.\n\x06points\x18\r \x03(\x0b\x32\x1e.gpuwarden.wire.v1.StreamPointB\x08\n\x06_valueB\x0b\n\t_baselineB\n\n\x08_p_valueB\x08\n\x06_level\"R\n\x0bStreamPoint\x12\x12\n\nbegin_wall\x18\x01 \x01(\x01\x12\x10\n\x08length_s\x18\x02 \x01(\x01\x12\x0e\n\x06labels\x18\x03 \x01(\x01\x12\r\n\x05wrong\x18\x04 \x01(\x01\"W\n\x11PutProfileRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\x12\x0f\n\x07profile\x18\x04 \x01(\t\"]\n\x12PutProfileResponse\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x12/\n\x07profile\x18\x02 \x01(\x0b\x32\x1e.gpuwarden.wire.v1.ProfileLine\"\"\n\x0fProfilesRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"\\\n\x10ProfilesResponse\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x12\x30\n\x08profiles\x18\x02 \x03(\x0b\x32\x1e.gpuwarden.wire.v1.ProfileLine\"\x85\x01\n\x0bProfileLine\x12)\n\x06\x63ohort\x18\x01 \x01(\x0b\x32\x19.gpuwarden.wire.v1.Cohort\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\r\x12\x0c\n\x04wall\x18\x04 \x01(\x01\x12\x0b\n\x03who\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\r\"G\n\x12\x44ropProfileRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\"-\n\x13\x44ropProfileResponse\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x32\xfd\x02\n\x0c\x44riftService\x12_\n\x0cServiceDrift\x12&.gpuwarden.wire.v1.ServiceDriftRequest\x1a\'.gpuwarden.wire.v1.ServiceDriftResponse\x12Y\n\nPutProfile\x12$.gpuwarden.wire.v1.PutProfileRequest\x1a%.gpuwarden.wire.v1.PutProfileResponse\x12S\n\x08Profiles\x12\".gpuwarden.wire.v1.ProfilesRequest\x1a#.gpuwarden.wire.v1.ProfilesResponse\x12\\\n\x0b\x44ropProfile\x12%.gpuwarden.wire.v1.DropProfileRequest\x1a&.gpuwarden.wire.v1.DropProfileResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgpuwarden/wire/v1/drift.proto\x12\x11gpuwarden.wire.v1\x1a\"gpuwarden/wire/v1/evaluation.proto\"&\n\x13ServiceDriftRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"|\n\x14ServiceDriftResponse\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x12/\n\x07reports\x18\x02 \x03(\x0b\x32\x1e.gpuwarden.wire.v1.DriftReport\x12\x0c\n\x04wall\x18\x03 \x01(\x01\x12\r\n\x05notes\x18\x04 \x03(\t\"\xf1\x01\n\x0b\x44riftReport\x12)\n\x06\x63ohort\x18\x01 \x01(\x0b\x32\x19.gpuwarden.wire.v1.Cohort\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\nsince_wall\x18\x03 \x01(\x01\x12\x0c\n\x04wall\x18\x04 \x01(\x01\x12\x31\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1f.gpuwarden.wire.v1.FeatureDrift\x12/\n\x07streams\x18\x06 \x03(\x0b\x32\x1e.gpuwarden.wire.v1.StreamDrift\x12\x0f\n\x07summary\x18\x07 \x01(\t\x12\x11\n\tproposals\x18\x08 \x03(\t\"\xe5\x03\n\x0c\x46\x65\x61tureDrift\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\nsince_wall\x18\x03 \x01(\x01\x12\x0c\n\x04rows\x18\x04 \x01(\x04\x12\x14\n\x07p_value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03psi\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bjs_distance\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x1d\n\x10wasserstein_norm\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x11\n\x04mean\x18\t \x01(\x01H\x04\x88\x01\x01\x12\x15\n\x08was_mean\x18\n \x01(\x01H\x05\x88\x01\x01\x12\x16\n\tnew_share\x18\x0b \x01(\x01H\x06\x88\x01\x01\x12\x0b\n\x03why\x18\x0c \x01(\t\x12.\n\x05shape\x18\r \x01(\x0b\x32\x1f.gpuwarden.wire.v1.FeatureShape\x12\x1a\n\rmissing_share\x18\x0e \x01(\x01H\x07\x88\x01\x01\x12\x18\n\x0bwas_missing\x18\x0f \x01(\x01H\x08\x88\x01\x01\x42\n\n\x08_p_valueB\x06\n\x04_psiB\x0e\n\x0c_js_distanceB\x13\n\x11_wasserstein_normB\x07\n\x05_meanB\x0b\n\t_was_meanB\x0c\n\n_new_shareB\x10\n\x0e_missing_shareB\x0e\n\x0c_was_missing\"Z\n\x0c\x46\x65\x61tureShape\x12\x0f\n\x07profile\x18\x01 \x03(\x01\x12\x0c\n\x04live\x18\x02 \x03(\x01\x12+\n\x05names\x18\x03 \x03(\x0b\x32\x1c.gpuwarden.wire.v1.NameShare\"8\n\tNameShare\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07profile\x18\x02 \x01(\x01\x12\x0c\n\x04live\x18\x03 \x01(\x01\"\xcc\x02\n\x0bStreamDrift\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\nsince_wall\x18\x03 \x01(\x01\x12\x0e\n\x06labels\x18\x04 \x01(\x04\x12\x12\n\x05value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x62\x61seline\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\x0f\x62\x61seline_labels\x18\x07 \x01(\x04\x12\x14\n\x07p_value\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05level\x18\t \x01(\x01H\x03\x88\x01\x01\x12\x11\n\tdetectors\x18\n \x03(\t\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x0b\n\x03why\x18\x0c \x01(\t\x12.\n\x06points\x18\r \x03(\x0b\x32\x1e.gpuwarden.wire.v1.StreamPointB\x08\n\x06_valueB\x0b\n\t_baselineB\n\n\x08_p_valueB\x08\n\x06_level\"R\n\x0bStreamPoint\x12\x12\n\nbegin_wall\x18\x01 \x01(\x01\x12\x10\n\x08length_s\x18\x02 \x01(\x01\x12\x0e\n\x06labels\x18\x03 \x01(\x01\x12\r\n\x05wrong\x18\x04 \x01(\x01\"W\n\x11PutProfileRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\x12\x0f\n\x07profile\x18\x04 \x01(\t\"]\n\x12PutProfileResponse\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x12/\n\x07profile\x18\x02 \x01(\x0b\x32\x1e.gpuwarden.wire.v1.ProfileLine\"\"\n\x0fProfilesRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"\\\n\x10ProfilesResponse\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x12\x30\n\x08profiles\x18\x02 \x03(\x0b\x32\x1e.gpuwarden.wire.v1.ProfileLine\"\x85\x01\n\x0bProfileLine\x12)\n\x06\x63ohort\x18\x01 \x01(\x0b\x32\x19.gpuwarden.wire.v1.Cohort\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\r\x12\x0c\n\x04wall\x18\x04 \x01(\x01\x12\x0b\n\x03who\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\r\"G\n\x12\x44ropProfileRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\"-\n\x13\x44ropProfileResponse\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x32\xfd\x02\n\x0c\x44riftService\x12_\n\x0cServiceDrift\x12&.gpuwarden.wire.v1.ServiceDriftRequest\x1a\'.gpuwarden.wire.v1.ServiceDriftResponse\x12Y\n\nPutProfile\x12$.gpuwarden.wire.v1.PutProfileRequest\x1a%.gpuwarden.wire.v1.PutProfileResponse\x12S\n\x08Profiles\x12\".gpuwarden.wire.v1.ProfilesRequest\x1a#.gpuwarden.wire.v1.ProfilesResponse\x12\\\n\x0b\x44ropProfile\x12%.gpuwarden.wire.v1.DropProfileRequest\x1a&.gpuwarden.wire.v1.DropProfileResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,29 +39,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRIFTREPORT']._serialized_start=255
   _globals['_DRIFTREPORT']._serialized_end=496
   _globals['_FEATUREDRIFT']._serialized_start=499
-  _globals['_FEATUREDRIFT']._serialized_end=896
-  _globals['_FEATURESHAPE']._serialized_start=898
-  _globals['_FEATURESHAPE']._serialized_end=988
-  _globals['_NAMESHARE']._serialized_start=990
-  _globals['_NAMESHARE']._serialized_end=1046
-  _globals['_STREAMDRIFT']._serialized_start=1049
-  _globals['_STREAMDRIFT']._serialized_end=1381
-  _globals['_STREAMPOINT']._serialized_start=1383
-  _globals['_STREAMPOINT']._serialized_end=1465
-  _globals['_PUTPROFILEREQUEST']._serialized_start=1467
-  _globals['_PUTPROFILEREQUEST']._serialized_end=1554
-  _globals['_PUTPROFILERESPONSE']._serialized_start=1556
-  _globals['_PUTPROFILERESPONSE']._serialized_end=1649
-  _globals['_PROFILESREQUEST']._serialized_start=1651
-  _globals['_PROFILESREQUEST']._serialized_end=1685
-  _globals['_PROFILESRESPONSE']._serialized_start=1687
-  _globals['_PROFILESRESPONSE']._serialized_end=1779
-  _globals['_PROFILELINE']._serialized_start=1782
-  _globals['_PROFILELINE']._serialized_end=1915
-  _globals['_DROPPROFILEREQUEST']._serialized_start=1917
-  _globals['_DROPPROFILEREQUEST']._serialized_end=1988
-  _globals['_DROPPROFILERESPONSE']._serialized_start=1990
-  _globals['_DROPPROFILERESPONSE']._serialized_end=2035
-  _globals['_DRIFTSERVICE']._serialized_start=2038
-  _globals['_DRIFTSERVICE']._serialized_end=2419
+  _globals['_FEATUREDRIFT']._serialized_end=984
+  _globals['_FEATURESHAPE']._serialized_start=986
+  _globals['_FEATURESHAPE']._serialized_end=1076
+  _globals['_NAMESHARE']._serialized_start=1078
+  _globals['_NAMESHARE']._serialized_end=1134
+  _globals['_STREAMDRIFT']._serialized_start=1137
+  _globals['_STREAMDRIFT']._serialized_end=1469
+  _globals['_STREAMPOINT']._serialized_start=1471
+  _globals['_STREAMPOINT']._serialized_end=1553
+  _globals['_PUTPROFILEREQUEST']._serialized_start=1555
+  _globals['_PUTPROFILEREQUEST']._serialized_end=1642
+  _globals['_PUTPROFILERESPONSE']._serialized_start=1644
+  _globals['_PUTPROFILERESPONSE']._serialized_end=1737
+  _globals['_PROFILESREQUEST']._serialized_start=1739
+  _globals['_PROFILESREQUEST']._serialized_end=1773
+  _globals['_PROFILESRESPONSE']._serialized_start=1775
+  _globals['_PROFILESRESPONSE']._serialized_end=1867
+  _globals['_PROFILELINE']._serialized_start=1870
+  _globals['_PROFILELINE']._serialized_end=2003
+  _globals['_DROPPROFILEREQUEST']._serialized_start=2005
+  _globals['_DROPPROFILEREQUEST']._serialized_end=2076
+  _globals['_DROPPROFILERESPONSE']._serialized_start=2078
+  _globals['_DROPPROFILERESPONSE']._serialized_end=2123
+  _globals['_DRIFTSERVICE']._serialized_start=2126
+  _globals['_DRIFTSERVICE']._serialized_end=2507
 # @@protoc_insertion_point(module_scope)

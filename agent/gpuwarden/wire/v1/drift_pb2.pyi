@@ -141,6 +141,8 @@ class FeatureDrift(_message.Message):
     NEW_SHARE_FIELD_NUMBER: _builtins.int
     WHY_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
+    MISSING_SHARE_FIELD_NUMBER: _builtins.int
+    WAS_MISSING_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     state: _builtins.str
     since_wall: _builtins.float
@@ -155,6 +157,9 @@ class FeatureDrift(_message.Message):
     new_share: _builtins.float
     why: _builtins.str
     """What is missing."""
+    missing_share: _builtins.float
+    """Of all rows; absent: nobody tells when it is missing."""
+    was_missing: _builtins.float
     @_builtins.property
     def shape(self) -> Global___FeatureShape:
         """Of what has drifted, where its window is known; of the furthest moved alone where there are many."""
@@ -175,15 +180,19 @@ class FeatureDrift(_message.Message):
         new_share: _builtins.float | None = ...,
         why: _builtins.str = ...,
         shape: Global___FeatureShape | None = ...,
+        missing_share: _builtins.float | None = ...,
+        was_missing: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_js_distance", b"_js_distance", "_mean", b"_mean", "_new_share", b"_new_share", "_p_value", b"_p_value", "_psi", b"_psi", "_was_mean", b"_was_mean", "_wasserstein_norm", b"_wasserstein_norm", "js_distance", b"js_distance", "mean", b"mean", "new_share", b"new_share", "p_value", b"p_value", "psi", b"psi", "shape", b"shape", "was_mean", b"was_mean", "wasserstein_norm", b"wasserstein_norm"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_js_distance", b"_js_distance", "_mean", b"_mean", "_missing_share", b"_missing_share", "_new_share", b"_new_share", "_p_value", b"_p_value", "_psi", b"_psi", "_was_mean", b"_was_mean", "_was_missing", b"_was_missing", "_wasserstein_norm", b"_wasserstein_norm", "js_distance", b"js_distance", "mean", b"mean", "missing_share", b"missing_share", "new_share", b"new_share", "p_value", b"p_value", "psi", b"psi", "shape", b"shape", "was_mean", b"was_mean", "was_missing", b"was_missing", "wasserstein_norm", b"wasserstein_norm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_js_distance", b"_js_distance", "_mean", b"_mean", "_new_share", b"_new_share", "_p_value", b"_p_value", "_psi", b"_psi", "_was_mean", b"_was_mean", "_wasserstein_norm", b"_wasserstein_norm", "feature", b"feature", "js_distance", b"js_distance", "mean", b"mean", "new_share", b"new_share", "p_value", b"p_value", "psi", b"psi", "rows", b"rows", "shape", b"shape", "since_wall", b"since_wall", "state", b"state", "was_mean", b"was_mean", "wasserstein_norm", b"wasserstein_norm", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_js_distance", b"_js_distance", "_mean", b"_mean", "_missing_share", b"_missing_share", "_new_share", b"_new_share", "_p_value", b"_p_value", "_psi", b"_psi", "_was_mean", b"_was_mean", "_was_missing", b"_was_missing", "_wasserstein_norm", b"_wasserstein_norm", "feature", b"feature", "js_distance", b"js_distance", "mean", b"mean", "missing_share", b"missing_share", "new_share", b"new_share", "p_value", b"p_value", "psi", b"psi", "rows", b"rows", "shape", b"shape", "since_wall", b"since_wall", "state", b"state", "was_mean", b"was_mean", "was_missing", b"was_missing", "wasserstein_norm", b"wasserstein_norm", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__js_distance: _TypeAlias = _typing.Literal["js_distance"]  # noqa: Y015
     _WhichOneofArgType__js_distance: _TypeAlias = _typing.Literal["_js_distance", b"_js_distance"]  # noqa: Y015
     _WhichOneofReturnType__mean: _TypeAlias = _typing.Literal["mean"]  # noqa: Y015
     _WhichOneofArgType__mean: _TypeAlias = _typing.Literal["_mean", b"_mean"]  # noqa: Y015
+    _WhichOneofReturnType__missing_share: _TypeAlias = _typing.Literal["missing_share"]  # noqa: Y015
+    _WhichOneofArgType__missing_share: _TypeAlias = _typing.Literal["_missing_share", b"_missing_share"]  # noqa: Y015
     _WhichOneofReturnType__new_share: _TypeAlias = _typing.Literal["new_share"]  # noqa: Y015
     _WhichOneofArgType__new_share: _TypeAlias = _typing.Literal["_new_share", b"_new_share"]  # noqa: Y015
     _WhichOneofReturnType__p_value: _TypeAlias = _typing.Literal["p_value"]  # noqa: Y015
@@ -192,12 +201,16 @@ class FeatureDrift(_message.Message):
     _WhichOneofArgType__psi: _TypeAlias = _typing.Literal["_psi", b"_psi"]  # noqa: Y015
     _WhichOneofReturnType__was_mean: _TypeAlias = _typing.Literal["was_mean"]  # noqa: Y015
     _WhichOneofArgType__was_mean: _TypeAlias = _typing.Literal["_was_mean", b"_was_mean"]  # noqa: Y015
+    _WhichOneofReturnType__was_missing: _TypeAlias = _typing.Literal["was_missing"]  # noqa: Y015
+    _WhichOneofArgType__was_missing: _TypeAlias = _typing.Literal["_was_missing", b"_was_missing"]  # noqa: Y015
     _WhichOneofReturnType__wasserstein_norm: _TypeAlias = _typing.Literal["wasserstein_norm"]  # noqa: Y015
     _WhichOneofArgType__wasserstein_norm: _TypeAlias = _typing.Literal["_wasserstein_norm", b"_wasserstein_norm"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__js_distance) -> _WhichOneofReturnType__js_distance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mean) -> _WhichOneofReturnType__mean | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__missing_share) -> _WhichOneofReturnType__missing_share | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__new_share) -> _WhichOneofReturnType__new_share | None: ...
     @_typing.overload
@@ -206,6 +219,8 @@ class FeatureDrift(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__psi) -> _WhichOneofReturnType__psi | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__was_mean) -> _WhichOneofReturnType__was_mean | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__was_missing) -> _WhichOneofReturnType__was_missing | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wasserstein_norm) -> _WhichOneofReturnType__wasserstein_norm | None: ...
 
