@@ -13,6 +13,7 @@ import pytest
 from click.testing import Result
 
 from gpuwarden.adapters.pki.names import write_credentials
+from gpuwarden.evaluate.fast import sketch
 from gpuwarden.model.fleet import Role
 from gpuwarden.wire.v1 import evaluation_pb2 as pb
 from tests.aggregator.centre import Centre, Line
@@ -111,6 +112,26 @@ def test_from_a_node_to_people_and_back_into_the_accuracy(desk: Desk) -> None:
     assert json.loads(again.output)["faults"] == [[n, "repeated"] for n in range(1, 5)]
     assert list(desk.counts(*names).values()) == [2, 1, 2, 1]
     assert "0 of 0 that wait" in desk.ask("export", "chat").output
+
+
+def test_scores_in_lines_count_once_with_the_word_that_decides_and_not_of_doubtful_ones(
+    desk: Desk,
+) -> None:
+    desk.tell("a", is_random=True)
+    desk.tell("c", is_random=False)
+    lines = [
+        said("a", "1", "ann", score=4),
+        said("a", "1", "bea", score=3),
+        said("c", "1", score=1),
+    ]
+    for _ in range(2):
+        desk.ask("import", desk.filled(*lines), "--json")
+    desk.ask("import", desk.filled(said("a", "1", "joe", score=1)), "--json")
+    eventually(lambda: desk.counts("labels", "custom.reviewed")["labels"] == 1, "it is counted")
+    picture = desk.centre.parts.evaluation.services.picture
+    windows = picture.over(picture.cohorts(), 0.0)
+    told = [each.sketches["score"] for each in windows if "score" in each.sketches]
+    assert [(sketch.count(each), each.total) for each in told] == [(1, 3.5)]
 
 
 def test_experts_who_disagree_are_put_to_the_vote(desk: Desk) -> None:

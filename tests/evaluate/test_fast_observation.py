@@ -182,3 +182,25 @@ def test_a_service_may_count_what_it_looks_for_itself() -> None:
 def test_counts_that_are_none_are_left_out_and_told(counts: object) -> None:
     tally = Heard().say(counts=counts)
     assert (tally.counts, tally.dropped) == ({}, 1)
+
+
+def test_a_score_joins_its_prediction_and_counts_once() -> None:
+    heard = Heard()
+    old = Cohort(service="risk", version="7", segment="old")
+    heard.say(prediction_id="a", score=9)  # not known here
+    assert heard.observations.unmatched == 1
+    for _ in range(2):  # delivered twice
+        heard.say(prediction=1, prediction_id="a", segment="old")
+        heard.say(prediction_id="a", score=4, label=1)
+    heard.say(prediction_id="a", score=1)
+    assert heard.tallies[old].sketches["score"].total == 4
+    assert heard.tallies[old].counts["labels"] == 1
+    assert "score" not in heard.tallies[RISK].sketches
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, 1e10, True, "5", [5], 10**400])
+def test_a_score_that_is_none_is_refused_and_counted(score: object) -> None:
+    heard = Heard()
+    assert "score" not in heard.say(prediction=1, prediction_id="a", score=score).sketches
+    assert heard.observations.refused == 1
+    assert heard.say(prediction_id="a", score=-2.5).sketches["score"].total == -2.5

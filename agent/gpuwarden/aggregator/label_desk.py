@@ -14,13 +14,14 @@ from gpuwarden.aggregator.lead import Lead
 from gpuwarden.aggregator.picture import Picture
 from gpuwarden.aggregator.store import Store
 from gpuwarden.errors import Refused
+from gpuwarden.evaluate.fast.series import SCORE_MAX
 from gpuwarden.evaluate.fast.sketch import Builder
 from gpuwarden.model.evaluation import Cohort, Window
 from gpuwarden.policy.fleet.labels import Answer, Half, Joined, LabelJoin
 from gpuwarden.policy.fleet.parts import NOT_A_NODE
 from gpuwarden.wire import fleet_check as check
 from gpuwarden.wire.v1 import evaluation_pb2 as pb
-from gpuwarden.wire.window_check import VALUE_MAX, Told, from_cohort
+from gpuwarden.wire.window_check import Told, from_cohort
 
 ENTRIES_MAX = 1000
 LENGTH_S = 10.0
@@ -104,13 +105,13 @@ class LabelDesk:
         touched: set[Cohort] = set()
         found = []
         for answer in answers:
-            became, cohort, counts = self._join.take(answer)
+            became, cohort, counts, score = self._join.take(answer)
             found.append(became)
             if became is not Joined.COUNTED:
                 continue
             known = self._counted(cohort, counts, wall)
-            if answer.score is not None:
-                known.scores.add(answer.score)
+            if score is not None:
+                known.scores.add(score)
             touched.add(cohort)
         for cohort in touched:
             self._put(cohort, self._open[cohort], wall)
@@ -153,7 +154,7 @@ def from_entry(service: str, entry: pb.LabelEntry) -> Answer:
         raise Refused("entry: it says nothing of the prediction")
     score = None
     if entry.HasField("score"):
-        score = check.number("entry.score", entry.score, -VALUE_MAX, VALUE_MAX)
+        score = check.number("entry.score", entry.score, -SCORE_MAX, SCORE_MAX)
     return Answer(
         cohort=from_cohort(cohort),
         id=check.identifier("entry.prediction_id", entry.prediction_id),

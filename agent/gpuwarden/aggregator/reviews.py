@@ -5,7 +5,7 @@ who have looked, whoever imports it and where: the store decides who was first.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -192,12 +192,12 @@ class Reviews:
             for each in made
         ]
         self.decided += len(first)
-        self._do(lambda: self._count(counted, wall))
+        self._do(lambda: self._count(counted, _scores(fresh), wall))
         return counted
 
-    def _count(self, made: Sequence[Judged], wall: float) -> None:
+    def _count(self, made: Sequence[Judged], scores: Mapping[str, float], wall: float) -> None:
         """On the services' thread. By chance: the accuracy's own series. For doubt: series of their own, for a
-        sample of doubtful predictions is worse than all of them."""
+        sample of doubtful predictions is worse than all of them (and so are their scores, which count nowhere)."""
         for each in made:
             for prediction, label in each.decided:
                 cohort = _cohort(prediction)
@@ -206,7 +206,11 @@ class Reviews:
                     self._labels.add(cohort, {REVIEWED: 1.0, REVIEWED_RIGHT: right}, wall)
                     continue
                 answer = Answer(
-                    cohort=cohort, id=prediction.id, prediction=prediction.label, label=label
+                    cohort=cohort,
+                    id=prediction.id,
+                    prediction=prediction.label,
+                    label=label,
+                    score=scores.get(prediction.id),
                 )
                 self._labels.take([answer], wall)
 
@@ -276,6 +280,15 @@ def _fresh(
             why = LineFault.REPEATED if before == correction.label else LineFault.CONTRADICTORY
             faults.append((places[line - 1], why))
     return fresh, faults
+
+
+def _scores(fresh: Iterable[Correction]) -> dict[str, float]:
+    """The mean of what people gave each prediction with the words that decided it."""
+    given: dict[str, list[float]] = {}
+    for each in fresh:
+        if each.score is not None:
+            given.setdefault(each.prediction.id, []).append(each.score)
+    return {name: sum(scores) / len(scores) for name, scores in given.items()}
 
 
 def _said(label: KeptLabel) -> Said:

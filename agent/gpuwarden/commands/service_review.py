@@ -26,7 +26,7 @@ LINES_A_CALL = 1000
 CALL_MAX_BYTES = 192 * 1024
 LINE_MAX_BYTES = 1 << 20
 FAULTS_SHOWN = 20
-_READ = ("service", "id", "label", "reviewer")
+_READ = ("service", "id", "label", "reviewer", "score")
 
 
 @click.group("review")

@@ -192,6 +192,10 @@ def test_corrections_come_back() -> None:
         (_line("a", "z"), LineFault.UNKNOWN_LABEL),
         (_line("a", "y", None), LineFault.NO_REVIEWER),
         (_line("a", "y", {"name": "ann"}), LineFault.NO_REVIEWER),
+        (_line("a", score="4"), LineFault.NO_SCORE),
+        (_line("a", score=True), LineFault.NO_SCORE),
+        (_line("a", score=float("nan")), LineFault.NO_SCORE),
+        (_line("a", score=-1e10), LineFault.NO_SCORE),
         (_line("a", input="i" * (1 << 20)), LineFault.TOO_LONG),
     ],
 )

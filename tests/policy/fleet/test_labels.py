@@ -25,7 +25,7 @@ def test_two_halves_in_any_order_are_one(order: tuple[str, str]) -> None:
     join = LabelJoin()
     first, second = ({name: "yes"} for name in order)
     assert join.take(_said(first))[0] is Joined.WAITING
-    became, _, counts = join.take(_said(second))
+    became, _, counts, _ = join.take(_said(second))
     assert became is Joined.COUNTED
     assert counts == {"labels": 1.0, "correct": 1.0}
     assert join.take(answer(prediction="yes", label="no"))[0] is Joined.KNOWN
@@ -76,3 +76,10 @@ def test_the_oldest_are_let_go_and_those_without_a_label_are_counted() -> None:
     join.take(answer("p4", prediction="a"))
     assert join.forgotten == 1
     assert join.take(answer("p1", label="a"))[0] is Joined.WAITING
+
+
+def test_a_second_score_adds_nothing_even_where_it_brings_the_label() -> None:
+    join = LabelJoin()
+    assert join.take(answer(prediction="a", score=3.0))[3] == 3.0
+    became, _, counts, score = join.take(answer(label="a", score=5.0))
+    assert (became, counts["labels"], score) == (Joined.COUNTED, 1.0, None)

@@ -6,10 +6,15 @@ The client is the service's own, and a stranger here: what is not what it must b
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gpuwarden.evaluate.fast.series import CUSTOM_PREFIX, FEATURE_PREFIX, NAME_MAX_CHARS
+from gpuwarden.evaluate.fast.series import (
+    CUSTOM_PREFIX,
+    FEATURE_PREFIX,
+    NAME_MAX_CHARS,
+    SCORE_MAX,
+)
 from gpuwarden.evaluate.fast.tally import Tally
 from gpuwarden.model.evaluation import Cohort
 
@@ -40,6 +45,7 @@ class _Waiting:
     answer: str
     cohort: Cohort
     is_labelled: bool = False
+    is_scored: bool = False
 
 
 class Observations:
@@ -178,7 +184,13 @@ class Observations:
             tally.count("predictions")
             if key is not None:
                 tally.count(REPEATED, 0.0 if waiting is None else 1.0)
-                self._remember(key, _Waiting(at=at, answer=answer, cohort=cohort))
+                told = _Waiting(at=at, answer=answer, cohort=cohort)
+                if waiting is not None and at - waiting.at <= PREDICTION_S:
+                    # Told twice: what became known of it counts once.
+                    told = replace(
+                        told, is_labelled=waiting.is_labelled, is_scored=waiting.is_scored
+                    )
+                self._remember(key, told)
         confidence = _number(said.get("confidence"))
         if confidence is not None and 0 <= confidence <= 1:
             tally.value("confidence", confidence)
@@ -187,9 +199,8 @@ class Observations:
             answer = waiting.answer
         if label is not None:
             self._label(label, answer, key, waiting, tally)
-        score = _number(said.get("score"))
-        if score is not None:
-            tally.value("score", score)
+        if said.get("score") is not None:
+            self._score(_number(said["score"]), key, tally)
 
     def _label(
         self,
@@ -205,9 +216,7 @@ class Observations:
         if waiting is not None and waiting.is_labelled:
             return  # it counts once
         if key is not None and (known := self._predictions.get(key)) is not None:
-            self._predictions[key] = _Waiting(
-                at=known.at, answer=known.answer, cohort=known.cohort, is_labelled=True
-            )
+            self._predictions[key] = replace(known, is_labelled=True)
         tally.count("labels")
         tally.count("correct", 1.0 if label == answer else 0.0)
         if POSITIVE in (label, answer):
@@ -215,6 +224,21 @@ class Observations:
             tally.count("true_positives", 1.0 if pair == (True, True) else 0.0)
             tally.count("false_positives", 1.0 if pair == (True, False) else 0.0)
             tally.count("false_negatives", 1.0 if pair == (False, True) else 0.0)
+
+    def _score(self, score: float | None, key: str | None, tally: Tally) -> None:
+        """It joins by id and counts once a prediction; one without an id is of what is told with it."""
+        if score is None or abs(score) > SCORE_MAX:
+            tally.dropped += 1
+            return
+        if key is not None:
+            known = self._predictions.get(key)
+            if known is None:
+                self.unmatched += 1
+                return
+            if known.is_scored:
+                return
+            self._predictions[key] = replace(known, is_scored=True)
+        tally.value("score", score)
 
     def _remember(self, key: str, prediction: _Waiting) -> None:
         self._predictions[key] = prediction

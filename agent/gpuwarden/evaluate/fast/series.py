@@ -84,6 +84,8 @@ FEATURE_PREFIX = "feature."
 CUSTOM_PREFIX = "custom."
 """``custom.NAME`` is a series that the configuration maps from the service's page."""
 NAME_MAX_CHARS = 128
+SCORE_MAX = 1e9
+"""Of a score, either way: what is beyond is refused."""
 
 
 def kind_of(name: str) -> Kind | None:

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
+from gpuwarden.evaluate.fast.series import SCORE_MAX
 from gpuwarden.evaluate.quality.sampling import Prediction, doubt, rank
 
 SCHEMA = 1
@@ -211,6 +212,8 @@ class LineFault(StrEnum):
     NO_LABEL = "no-label"
     UNKNOWN_LABEL = "unknown-label"
     NO_REVIEWER = "no-reviewer"
+    NO_SCORE = "no-score"
+    """What stands there is no number, or beyond all bounds."""
     REPEATED = "repeated"
     """The same person on the same prediction with the same label: counts once."""
     CONTRADICTORY = "contradictory"
@@ -224,6 +227,8 @@ class Correction:
     prediction: Prediction
     label: str
     reviewer: str
+    score: float | None = None
+    """How good the person found the prediction, in the service's own units."""
 
     @property
     def is_right(self) -> bool:
@@ -313,7 +318,17 @@ def _read(line: str, queue: Known, labels: frozenset[str] | None) -> Correction 
         return LineFault.UNKNOWN_LABEL
     if not isinstance(reviewer, str) or not 0 < len(reviewer.strip()) <= WORD_MAX_CHARS:
         return LineFault.NO_REVIEWER
-    return Correction(prediction=prediction, label=label.strip(), reviewer=reviewer.strip())
+    score: Any = said.get("score")
+    if score is not None:
+        is_number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not is_number or not abs(score) <= SCORE_MAX:  # NaN is within nothing
+            return LineFault.NO_SCORE
+    return Correction(
+        prediction=prediction,
+        label=label.strip(),
+        reviewer=reviewer.strip(),
+        score=None if score is None else float(score),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

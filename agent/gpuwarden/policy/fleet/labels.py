@@ -66,8 +66,8 @@ class LabelJoin:
         keys = dict.fromkeys((each.cohort.service, each.id) for each in answers)
         return [replace(self._halves[key]) for key in keys if key in self._halves]
 
-    def take(self, answer: Answer) -> tuple[Joined, Cohort, dict[str, float]]:
-        """What became of it, whose it is, and what it adds to that cohort's counts."""
+    def take(self, answer: Answer) -> tuple[Joined, Cohort, dict[str, float], float | None]:
+        """What became of it, whose it is, what it adds to that cohort's counts, and the score if it is the first."""
         key = (answer.cohort.service, answer.id)
         half = self._halves.get(key)
         if half is None:
@@ -89,8 +89,8 @@ class LabelJoin:
             half.is_counted = True
             counts |= _counts(whole)
         if counts or is_new_score:
-            return Joined.COUNTED, whole.cohort, counts
-        return (Joined.KNOWN if half.is_counted else Joined.WAITING), whole.cohort, counts
+            return Joined.COUNTED, whole.cohort, counts, answer.score if is_new_score else None
+        return (Joined.KNOWN if half.is_counted else Joined.WAITING), whole.cohort, counts, None
 
 
 def _both(before: Answer, after: Answer) -> Answer:
