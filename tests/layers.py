@@ -13,6 +13,7 @@ PURE_STDLIB = frozenset(
     [
         "__future__",
         "abc",
+        "array",
         "base64",
         "binascii",
         "bisect",

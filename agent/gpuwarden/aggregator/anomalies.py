@@ -8,6 +8,7 @@ whoever leads; after a start the windows that are kept fill what was open. What 
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gpuwarden.aggregator import anomaly_memories, anomaly_steps
@@ -193,9 +194,8 @@ class Anomalies:
         names = list(since)
         for begin in range(0, len(names), SERVICES_AT_ONCE):
             some = {name: since[name] for name in names[begin : begin + SERVICES_AT_ONCE]}
-            found = self._ask_told(
-                lambda some=some: anomaly_steps.gathered(self._picture, some, wall)
-            )  # type: ignore[misc]
+            job = partial(anomaly_steps.gathered, self._picture, some, wall)
+            found = self._ask_told(job)
             for service, told in found.items():
                 self._take(service, told, newest)
         self._forget(newest)

@@ -90,4 +90,4 @@ def _phi(z: Floats) -> float:
     # What so few values say of it is too little, by (1 + 3 phi)/n (Kendall 1954), and one deviation more is allowed.
     phi = float(pairs.mean() / power)
     phi += (1 + 3 * max(phi, 0.0)) / pairs.size + 1 / np.sqrt(pairs.size)
-    return min(max(phi, 0.0), PHI_MAX)
+    return float(min(max(phi, 0.0), PHI_MAX))

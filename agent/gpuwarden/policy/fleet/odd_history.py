@@ -41,10 +41,10 @@ class History:
             values, odd = self.values[name], self.odd[name]
             values.extend([nan] * missing)
             odd.extend(bytes(missing))
-            is_known = value is not None and isfinite(value)
-            values.append(value if is_known else nan)
+            known = value if value is not None and isfinite(value) else nan
+            values.append(known)
             odd.append(0)
-            is_told |= is_known
+            is_told |= isfinite(known)
             if (over := len(values) - SLOTS_KEPT) > 0:
                 del values[:over], odd[:over]
         self._told.extend(bytes(missing))

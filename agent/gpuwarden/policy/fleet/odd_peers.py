@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 
 from gpuwarden.model.anomaly import OddDevice
@@ -173,16 +173,9 @@ def _settle(device: _Device, series: str, odd: OddDevice | None, wall: float) ->
             device.since[series] = wall
         run = max(run, 0) + 1
         if run >= HOLDS or series in device.told:
-            began = device.since[series]
-            device.told[series] = _since(odd, began)
+            device.told[series] = replace(odd, since_wall=device.since[series])
     else:
         run = min(run, 0) - 1
         if run <= -HOLDS:
             device.told.pop(series, None)
     device.run[series] = max(-HOLDS, min(HOLDS, run))
-
-
-def _since(odd: OddDevice, wall: float) -> OddDevice:
-    from dataclasses import replace
-
-    return replace(odd, since_wall=wall)

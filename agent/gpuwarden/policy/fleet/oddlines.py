@@ -37,6 +37,12 @@ CALM = 4
 """A finding ends when it was not seen again for so many slots."""
 ROWS_MIN = 2 * SLOTS_A_DAY
 """Fewer rows say nothing of how series belong together."""
+GROUPED = 400
+"""Of the rows that are learnt from, evenly: states of an hour are among them."""
+STILL = 0.2
+"""A series that moves less than this (of a usual deviation) belongs to nothing."""
+LEAST_ROOT = 0.15
+"""Six of these are a misfit of about one deviation: less than that does not matter, however well all used to fit."""
 NAMED = 2
 RECENT_MAX = 16
 
@@ -144,7 +150,7 @@ class ServiceOdds:
         self._joint = self._joined(own)
 
     def _joined(self, own: dict[str, Floats]) -> _Joint | None:
-        names = tuple(own)
+        names = tuple(name for name in own if np.nanstd(own[name]) > STILL)
         if len(names) < 2:
             return None
         rows = np.column_stack([own[name] for name in names])
@@ -160,8 +166,8 @@ class ServiceOdds:
             series=names,
             subspace=subspace,
             centre=centre,
-            spread=max(spread, 0.05 * centre, 1e-6),
-            groups=clusters.start(rows),
+            spread=max(spread, LEAST_ROOT),
+            groups=clusters.start(rows[:: max(1, len(rows) // GROUPED)]),
         )
 
     def _scores(self, name: str) -> Floats:
