@@ -43,6 +43,8 @@ STILL = 0.2
 """A series that moves less than this (of a usual deviation) belongs to nothing."""
 LEAST_ROOT = 0.15
 """Six of these are a misfit of about one deviation: less than that does not matter, however well all used to fit."""
+RADIUS = 2 / 3
+"""Of the cut for a value, by series: what is nearer to a state that was seen is of it."""
 NAMED = 2
 RECENT_MAX = 16
 
@@ -167,7 +169,9 @@ class ServiceOdds:
             subspace=subspace,
             centre=centre,
             spread=max(spread, LEAST_ROOT),
-            groups=clusters.start(rows[:: max(1, len(rows) // GROUPED)]),
+            groups=clusters.start(
+                rows[:: max(1, len(rows) // GROUPED)], radius=RADIUS * self.settings.point_sigma
+            ),
         )
 
     def _scores(self, name: str) -> Floats:
