@@ -278,7 +278,7 @@ def test_a_service_that_is_gone_is_forgotten(desk: Desk) -> None:
 
 
 def test_services_that_are_busy_are_asked_again(desk: Desk) -> None:
-    def busy(job: object) -> list[str]:
+    def busy(job: object) -> dict[str, int]:
         raise Unavailable("the services are busy")
 
     was, desk.anomalies._ask_names = desk.anomalies._ask_names, busy
@@ -328,6 +328,14 @@ def test_a_gpu_that_is_hot_beside_its_peers_is_told(desk: Desk) -> None:
     assert "node n5 GPU 0 (H100): temperature 92 C, 7 peers at the same work 61 C" in claim.summary
     assert desk.anomalies.counters()["anomaly_devices_odd"] == 1
     assert desk.anomalies.view.devices_compared == 8
+
+
+def test_what_the_services_are_asked_for_is_in_small_parts() -> None:
+    since = dict.fromkeys("abcdef", 7)
+    cohorts = {"a": 40, "b": 24, "c": 1, "d": 256, "e": 60}
+    parts = [list(part) for part in anomaly_steps.jobs(since, cohorts)]
+    assert parts == [["a", "b"], ["c"], ["d"], ["e", "f"]]
+    assert anomaly_steps.jobs({}, cohorts) == []
 
 
 def test_numbers_of_a_quarter() -> None:

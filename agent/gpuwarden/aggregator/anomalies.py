@@ -28,14 +28,12 @@ from gpuwarden.policy.fleet.odd_peers import DeviceReading, PeerSettings, PeerWa
 if TYPE_CHECKING:
     from gpuwarden.policy.fleet.oddlines import OddSettings, ServiceOdds
 
-AskNames = Callable[[Callable[[], list[str]]], list[str]]
+AskNames = Callable[[Callable[[], dict[str, int]]], dict[str, int]]
 AskTold = Callable[[Callable[[], dict[str, Told]]], dict[str, Told]]
 """Have something done on the services' thread; ``Unavailable`` when it does not come to it."""
 
 PASS_S = 15.0
 WRITE_S = 3600.0
-SERVICES_AT_ONCE = 16
-"""A job on the services' thread is short: red lines wait for it."""
 AGAIN_SLOTS = 96
 """After a start the newest day is judged again: what stood, stands."""
 
@@ -191,9 +189,7 @@ class Anomalies:
                     continue
                 history = History()
             since[service] = history.upto
-        names = list(since)
-        for begin in range(0, len(names), SERVICES_AT_ONCE):
-            some = {name: since[name] for name in names[begin : begin + SERVICES_AT_ONCE]}
+        for some in anomaly_steps.jobs(since, told_of):
             job = partial(anomaly_steps.gathered, self._picture, some, wall)
             found = self._ask_told(job)
             for service, told in found.items():

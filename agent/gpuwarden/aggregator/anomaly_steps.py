@@ -1,5 +1,6 @@
 """Quarters of an hour of whole services, from the picture: on the services' thread."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from gpuwarden.aggregator.picture import FINE_S, Picture
@@ -13,6 +14,8 @@ SETTLE_S = FINE_S + 60.0
 """So long after its end a quarter is taken for whole: what a node that was away for less has to tell is there."""
 REQUESTS_MIN = 50
 """Of a quarter: fewer say nothing of errors and of percentiles."""
+COHORTS_AT_ONCE = 64
+"""After a start a day of each may have to be read."""
 NAMES = frozenset({"requests", "errors", "latency_s", "gpu_utilization", "queue_length"})
 Told = dict[int, dict[str, float | None]]
 """By the number (since 1970) of a slot, each series."""
@@ -23,8 +26,23 @@ def newest_slot(wall: float) -> int:
     return int((wall - SETTLE_S) // SLOT_S) - 1
 
 
-def services_of(picture: Picture) -> list[str]:
-    return sorted({cohort.service for cohort in picture.cohorts()})
+def services_of(picture: Picture) -> dict[str, int]:
+    """By name, how many versions, arms and segments are told of it."""
+    return dict(sorted(Counter(cohort.service for cohort in picture.cohorts()).items()))
+
+
+def jobs(since: Mapping[str, int], cohorts: Mapping[str, int]) -> list[dict[str, int]]:
+    """The same services in parts that are short work: red lines wait for it."""
+    found: list[dict[str, int]] = []
+    many = COHORTS_AT_ONCE
+    for service, slot in since.items():
+        size = cohorts.get(service, 0)
+        if many + size > COHORTS_AT_ONCE or not found:
+            found.append({})
+            many = 0
+        found[-1][service] = slot
+        many += size
+    return found
 
 
 def gathered(picture: Picture, since: Mapping[str, int], wall: float) -> dict[str, Told]:

@@ -126,12 +126,17 @@ def make_evaluation(
         lambda: leadership.lead().is_ours,
     )
     services.beside = drifts.beside
+
+    def epoch() -> int | None:
+        lead = leadership.lead()
+        return lead.epoch if lead.is_ours else None
+
     anomalies = Anomalies(
         cfg.anomaly,
         picture,
         lambda job: asked(services, job, ASK_S),
         lambda job: asked(services, job, ASK_S),
-        StoreDocuments(store, committer),
+        StoreDocuments(store, committer, epoch),
         clock,
         lambda: leadership.lead().is_ours,
     )

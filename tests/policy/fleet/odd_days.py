@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import scipy.signal
 
-from gpuwarden.model.anomaly import SLOTS_A_DAY as DAY
-from gpuwarden.model.anomaly import Oddity, ServiceOddities
+from gpuwarden.model.anomaly import SLOTS_A_DAY, Oddity, ServiceOddities
 from gpuwarden.policy.fleet.odd_history import History
 from gpuwarden.policy.fleet.oddlines import OddSettings, ServiceOdds
 
+DAY = SLOTS_A_DAY
 FIRST = 18_000 * DAY + 17
 """The number of the first slot: not at midnight."""
 PHI, SHARED = 0.7, 0.3
