@@ -292,6 +292,77 @@ def test_services_that_are_busy_are_asked_again(desk: Desk) -> None:
     assert "chat" in desk.anomalies.view.services
 
 
+def test_a_clock_that_is_set_empties_nothing(desk: Desk) -> None:
+    keep(desk, upto=desk.slot)
+    desk.look()
+    clock, wall = desk.it.clock, desk.it.clock.at
+    before = len(desk.anomalies._days["chat"])
+
+    class Set:
+        """A year ahead; what is monotonic goes on."""
+
+        def now(self) -> float:
+            return float(clock.now())
+
+        def wall(self) -> float:
+            return float(clock.wall()) + 365 * 86_400.0
+
+        def sleep(self, seconds: float) -> None:
+            clock.sleep(seconds)
+
+    desk.anomalies._clock = Set()
+    for _ in range(3):
+        clock.at += 900.0
+        desk.anomalies.look()
+        assert "the clock was set" in desk.anomalies.fault
+    desk.anomalies._clock = clock
+    desk.anomalies.look()
+    assert len(desk.anomalies._days["chat"]) == before
+    assert clock.at < wall + 3600.0
+    clock.at += 3600.0
+    desk.anomalies.look()
+    assert desk.anomalies.fault == ""
+    assert len(desk.anomalies._days["chat"]) == before + 7
+
+
+def test_a_clock_that_was_ahead_for_long_costs_what_was_told_meanwhile(desk: Desk) -> None:
+    keep(desk, upto=desk.slot)
+    desk.look()
+    history = desk.anomalies._days["chat"]
+    before = history.upto
+    for slot in range(before, before + 50):
+        history.take(slot, {})
+    desk.quarter()
+    desk.look()
+    assert history.upto == before + 1
+    assert desk.anomalies.view.services["chat"].days == 4
+
+
+def test_one_service_takes_no_other_along(desk: Desk) -> None:
+    keep(desk, "a", upto=desk.slot)
+    keep(desk, "z", upto=desk.slot)
+    desk.look()
+    desk.anomalies._days["a"].values["error_ratio"].pop()
+    desk.anomalies._judges.clear()
+    desk.quarter(service="z")
+    desk.look()
+    assert desk.anomalies.counters()["anomaly_failures"] == 1
+    assert desk.anomalies._days["z"].newest_told() == desk.slot - 1
+
+
+@pytest.mark.parametrize("value", [1e300, -5.0, 1e-300, 0.0])
+def test_numbers_that_none_has_are_no_error(desk: Desk, value: float) -> None:
+    history = learnt(upto=desk.slot)
+    for place in range(0, len(history), 7):
+        for name in SERIES:
+            history.values[name][place] = value
+    anomaly_memories.write(desk.documents, "chat", history, WALL)
+    desk.quarter()
+    desk.look()
+    assert desk.anomalies.counters()["anomaly_failures"] == 0
+    assert not desk.anomalies.view.services["chat"].is_learning
+
+
 def test_new_settings_hold_from_the_next_quarter_on(desk: Desk) -> None:
     keep(desk, upto=desk.slot)
     desk.quarter(3.0)

@@ -34,6 +34,9 @@ AskTold = Callable[[Callable[[], dict[str, Told]]], dict[str, Told]]
 
 PASS_S = 15.0
 WRITE_S = 3600.0
+SET_S = 300.0
+WAIT_S = 3600.0
+"""A clock that was set by more than that is believed after so long."""
 AGAIN_SLOTS = 96
 """After a start the newest day is judged again: what stood, stands."""
 
@@ -67,6 +70,10 @@ class Anomalies:
         self._odd_devices: tuple[OddDevice, ...] = ()
         self._gathered = 0
         """The newest slot that was asked for."""
+        self._times: tuple[float, float] | None = None
+        """Monotonic and wall, of the pass before."""
+        self._set_at = float("-inf")
+        """When the clock was last seen to be set (monotonic)."""
         self._is_loaded = False
         self.failures = self.crowded = self.refused = self.begun = 0
         """``crowded``: services that are told of now and have no room; ``refused``: days in the store that were none;
@@ -139,10 +146,10 @@ class Anomalies:
             if not self._is_loaded:
                 self._load(wall)
             newest = anomaly_steps.newest_slot(wall)
-            if newest > self._gathered:
+            self.fault = self._clock_fault(wall)
+            if newest != self._gathered and not self.fault:
                 self._look_at_services(newest, wall)
                 self._gathered = newest
-            self.fault = ""
         except GpuwardenError as error:
             self.failures += 1
             self.fault = str(error)
@@ -155,6 +162,17 @@ class Anomalies:
             self._used = self.cfg
             self._judges.clear()
             self._peers.settings = _peer_settings(self.cfg)
+
+    def _clock_fault(self, wall: float) -> str:
+        """A clock that is set, and perhaps set back soon, must not empty the days that are kept."""
+        now = self._clock.now()
+        if self._times is not None:
+            before, before_wall = self._times
+            if abs((wall - before_wall) - (now - before)) > SET_S:
+                self._set_at = now
+                get_log().warning("anomalies_wait", reason="the clock was set")
+        self._times = (now, wall)
+        return "the clock was set: services wait for an hour" if now - self._set_at < WAIT_S else ""
 
     def _load(self, wall: float) -> None:
         newest = anomaly_steps.newest_slot(wall)
@@ -193,7 +211,11 @@ class Anomalies:
             job = partial(anomaly_steps.gathered, self._picture, some, wall)
             found = self._ask_told(job)
             for service, told in found.items():
-                self._take(service, told, newest)
+                try:
+                    self._take(service, told, newest)
+                except Exception as error:  # noqa: BLE001  the boundary: one takes no other along
+                    self.failures += 1
+                    get_log().error("anomalies_failed", service=service, reason=repr(error))
         self._forget(newest)
 
     def _take(self, service: str, told: Told, newest: int) -> None:
@@ -202,7 +224,10 @@ class Anomalies:
             if not told:
                 return
             history = self._days[service] = History()
-        since = history.upto if len(history) else min(told)
+        if history.upto > newest + 1:
+            history.cut(newest + 1)
+            self._judges.pop(service, None)
+        since = history.upto if len(history) else min(told, default=newest)
         for slot in sorted(told):
             history.take(slot, told[slot])
         history.take(newest, {})  # unless it was told: nothing came of it

@@ -53,6 +53,14 @@ class History:
         self.upto = slot + 1
         return True
 
+    def cut(self, upto: int) -> None:
+        """Slots from this number on go: the clock that they are of was wrong."""
+        keep = max(0, upto - self.first)
+        for name in SERIES:
+            del self.values[name][keep:], self.odd[name][keep:]
+        del self._told[keep:]
+        self.upto = min(self.upto, upto)
+
     def days(self) -> int:
         """Whole days back from the newest slot, of which half the slots or more are told."""
         found = 0

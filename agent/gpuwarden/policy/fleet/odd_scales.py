@@ -15,7 +15,7 @@ class Scale:
     """``least``: the smallest deviation that counts as one. ``noise``: so many deviations are in the square root of
     one over the requests of a slot; 0: it does not depend on them."""
 
-    kind: Literal["log", "angle", "plain"]
+    kind: Literal["log", "angle", "ratio"]
     origin: float = 0.0
     least: float
     noise: float = 0.0
@@ -26,7 +26,7 @@ SCALES = {
     "error_ratio": Scale(kind="angle", least=0.01, noise=0.5),
     "latency_p50_s": Scale(kind="log", origin=1e-6, least=0.02, noise=1.0),
     "latency_p95_s": Scale(kind="log", origin=1e-6, least=0.02, noise=1.0),
-    "gpu_utilization": Scale(kind="plain", least=0.01),
+    "gpu_utilization": Scale(kind="ratio", least=0.01),
     "queue_length": Scale(kind="log", origin=1.0, least=0.1),
 }
 
@@ -37,9 +37,8 @@ def straight(name: str, values: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         if scale.kind == "log":
             return np.log(np.where(values >= 0, values, np.nan) + scale.origin)
-        if scale.kind == "angle":
-            return np.arcsin(np.sqrt(np.where((values >= 0) & (values <= 1), values, np.nan)))
-    return np.asarray(values, dtype=np.float64)
+        ratio = np.where((values >= 0) & (values <= 1), values, np.nan)
+        return np.arcsin(np.sqrt(ratio)) if scale.kind == "angle" else ratio
 
 
 def shown(name: str, value: float) -> float:
