@@ -13,11 +13,18 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import machine, prerequisites
 from tests.kills import tally
 from tests.properties import generated
+
+# No test asserts how long anything takes: what generates much, or meets a busy machine, may take its time.
+hypothesis.settings.register_profile(
+    "gpuwarden", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("gpuwarden")
 
 REQUIRED = pytest.StashKey[frozenset[str]]()
 MACHINE = pytest.StashKey[machine.Machine]()  # where the tests marked `systemd` run

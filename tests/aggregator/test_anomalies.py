@@ -440,3 +440,14 @@ def test_a_history_is_bounded_and_knows_its_gaps() -> None:
     assert (len(history), history.upto, history.days()) == (SLOTS_KEPT, 10**6 + 1, 0)
     with pytest.raises(ValueError, match="equal lengths"):
         history.load(9000, {"error_ratio": [1.0]}, {"error_ratio": b""})
+
+
+def test_what_was_known_is_said_before_the_services_answer(desk: Desk) -> None:
+    keep(desk, upto=desk.slot, noisy=True)
+
+    def ill(job: object) -> dict[str, int]:
+        raise Unavailable("what was known before is not read")
+
+    desk.anomalies._ask_names = ill
+    desk.anomalies.look()
+    assert [claim.key for claim in desk.anomalies.claims()] == ["anomaly chat"]

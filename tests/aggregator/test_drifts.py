@@ -15,6 +15,7 @@ from gpuwarden.aggregator import drift_memories
 from gpuwarden.aggregator.documents import StoreDocuments
 from gpuwarden.aggregator.drift_steps import Step, judged_cohorts, steps
 from gpuwarden.aggregator.drifts import FORGET_S, STALE_S, Drifts
+from gpuwarden.aggregator.on_services import of_whole
 from gpuwarden.aggregator.service_causes import Causes
 from gpuwarden.aggregator.service_numbers import ServiceNumbers
 from gpuwarden.errors import Refused, Unavailable
@@ -46,7 +47,7 @@ class Desk:
         it = self.it
 
         def ask(job: Callable[[], dict[str, list[Step]]]) -> dict[str, list[Step]]:
-            return job()
+            return of_whole(it.services, job)
 
         drifts = Drifts(
             it.cfg.drift,
@@ -55,6 +56,7 @@ class Desk:
             StoreDocuments(it.store, it.committer),
             it.clock,
             lambda: it.is_leader,
+            StoreDocuments(it.store, it.committer, lambda: it.epoch if it.is_leader else None),
         )
         it.services.beside = drifts.beside
         return drifts
@@ -350,7 +352,43 @@ def test_steps_are_whole_minutes() -> None:
             sketches={name: sketch.of([1.0])},
         )
 
-    found = steps([told(70, 10), told(0, 10), told(50, 10), told(900, 900), told(120, 60, "score")])
+    found = steps(
+        [told(70, 10), told(0, 10), told(50, 10), told(900, 900), told(120, 60, "latency_s")]
+    )
     spans = [(each.begin_wall - MINUTE, each.length_s) for each in found]
     assert spans == [(0, 60), (60, 60), (900, 900)]
     assert sketch.count(found[0].sketches["feature.age"]) == 2
+
+
+def test_scores_that_fall_are_a_claim_and_the_next_leader_knows_their_baseline(desk: Desk) -> None:
+    def told(n: int, fall: float) -> None:
+        r = random.Random(n)
+        for node in ("n1", "n2"):
+            stars = [float(min(5, max(1, round(r.gauss(4 - fall, 1))))) for _ in range(60)]
+            window = Window(
+                cohort=V1,
+                begin_wall=MINUTE + 60.0 * n,
+                length_s=60.0,
+                sketches={"score": sketch.of(stars)},
+            )
+            desk.sequence += 1
+            desk.it.tell(node, message(window, desk.sequence))
+        desk.it.clock.at = MINUTE + 60.0 * (n + 1)
+        desk.it.services.look()
+
+    for n in range(12):
+        told(n, 0.0)
+    desk.look()
+    assert desk.drifts.claims() == ()
+    desk.drifts.stop()
+    desk.drifts = desk.made()
+    for n in range(12, 20):
+        told(n, 1.2)
+    desk.look()
+    (claim,) = desk.drifts.claims()
+    assert claim.key == "drift scan"
+    assert "became worse: score" in claim.summary
+    (score,) = desk.drifts.view.verdicts[V1].streams
+    assert score.baseline_labels >= 1000
+    assert score.baseline is not None
+    assert 3.7 < score.baseline < 4.1

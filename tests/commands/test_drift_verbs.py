@@ -125,6 +125,14 @@ def test_a_service_that_nobody_knows(desk: Desk) -> None:
     assert "nothing was ever told" in said.output
 
 
+def test_a_page_does_not_take_the_place_of_what_is_no_file(desk: Desk) -> None:
+    said = desk.ask("service", "report", "scan", "--html", str(desk.folder))
+    assert said.exit_code == 2, said.output
+    nobody = desk.ask("service", "report", "nobody", "--html", str(desk.folder / "nobody.html"))
+    assert nobody.exit_code == 1
+    assert not (desk.folder / "nobody.html").exists()
+
+
 def test_a_shift_of_live_data_is_shown(desk: Desk) -> None:
     desk.profile("push", desk.file, "--service", "scan", "--version", "v1")
     r = random.Random(1)
@@ -159,9 +167,22 @@ def test_a_shift_of_live_data_is_shown(desk: Desk) -> None:
     assert rows["age"]["state"] == "drift"
     assert rows["age"]["wasserstein_norm"] == pytest.approx(1.0, abs=0.2)
     assert rows["dose"]["state"] == "stable"
+    assert "shape" not in rows["dose"]  # of what has drifted alone
+    shape = rows["age"]["shape"]
+    assert [len(shape["profile"]), len(shape["live"])] == [21, 21]
+    assert shape["profile"][10] == pytest.approx(0.0, abs=0.1)
+    assert shape["live"][10] == pytest.approx(1.0, abs=0.2)
     eventually(
         lambda: "data-drift" in desk.ask("service", "status", "scan").output, "the status says so"
     )
     claims = desk.centre.parts.fleet
     eventually(lambda: "drift scan" in [each.key for each in claims.view.claims], "people are told")
+    page = desk.folder / "scan.html"
+    said = desk.ask("service", "report", "scan", "--html", str(page), role=Role.VIEWER)
+    assert said.exit_code == 1, said.output
+    assert str(page) in said.output.replace("\n", "")
+    text = page.read_text()
+    assert "<b>age</b>: the profile beside the newest judged window" in text
+    assert "the data of version v1 drifted: age (mean" in text
+    assert text.count("<svg ") == 1
     line.close()

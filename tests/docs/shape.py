@@ -11,7 +11,7 @@ _SHAPES = (
     (re.compile(r"GPU-[0-9a-f-]{36}"), "UUID"),
     (re.compile(r"/\S*?/etc/gpuwarden|/etc/gpuwarden"), "ETC"),
     (re.compile(r"/\S*?/var/lib/gpuwarden|/var/lib/gpuwarden"), "STATE"),
-    (re.compile(r"\b[A-Za-z0-9+/]{43}=?(?![A-Za-z0-9+/=])"), "KEY"),
+    (re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{43}=?(?![A-Za-z0-9+/=])"), "KEY"),
     (re.compile(r"\b[0-9a-f]{12,}\b"), "HEX"),
     (re.compile(r"[▁▂▃▄▅▆▇█░]+"), "BAR"),
     (re.compile(r"[─━]+"), "-"),

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.serial, pytest.mark.timeout(300)]
 
 LOOKS = re.compile(
     r"(gpuwarden (status|gpus|tenants|incidents|explain|events|ready|doctor|check-config"
-    r"|fleet (status|nodes|incidents|explain|top)|policy (status|diff)|silence list)|curl|test) ?"
+    r"|fleet (status|nodes|incidents|explain|top)|policy (status|diff)|rollout status|silence list)|curl|test) ?"
 )
 """What may be asked again until the page's answer is there: it changes nothing."""
 WITHIN_S = 45.0

@@ -18,6 +18,7 @@ from tests.docs.shape import differs, shape
         ("  ██▁  up to 6.0 GiB", "█ up to 12 GiB"),
         ("ok: /etc/gpuwarden/agent.toml", "ok: /tmp/gw-docs-x/etc/gpuwarden/agent.toml"),
         ("closed +1.84 s", "closed +12 ms"),
+        (f"ed25519:+{'Dd5W' * 10}x0=", f"ed25519:/{'4O1q' * 10}+a="),
     ],
 )
 def test_numbers_ids_and_places_are_no_difference(one: str, other: str) -> None:

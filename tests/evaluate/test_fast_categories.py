@@ -29,6 +29,7 @@ def test_text_and_yes_and_no_are_names_and_numbers_are_none() -> None:
     assert window.categories == {
         "feature.site": Categories(counts={"north": 1}),
         "feature.is_new": Categories(counts={"True": 1}),
+        "missing": Categories(counts={"note": 1, "extra": 1}),
     }
     assert set(window.sketches) == {"feature.age"}
     assert tally.counts["missing_fields"] == 2

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpuwarden.evaluate.fast.categories import FEATURES_MAX, NAMES_MAX
 from gpuwarden.evaluate.fast.observation import PREDICTIONS_MAX, SEGMENTS_MAX, Observations
 from gpuwarden.evaluate.fast.tally import SERIES_MAX, Tally
 from gpuwarden.model.evaluation import Cohort
@@ -40,6 +41,21 @@ def test_features_that_are_missing_are_counted_and_the_others_have_a_distributio
     tally = Heard().say(features={"age": 41, "income": None, "x": math.nan, "city": "Bonn"})
     assert (tally.counts["fields"], tally.counts["missing_fields"]) == (4, 2)
     assert set(tally.sketches) == {"feature.age"}
+    assert tally.categories["missing"].done().counts == {"income": 1, "x": 1}
+
+
+def test_a_flood_of_missing_inputs_is_bounded_and_takes_no_features_place() -> None:
+    heard = Heard()
+    names: dict[str, object] = {f"f{i}": "a" for i in range(FEATURES_MAX)}
+    heard.say(features={"gone": None})
+    tally = heard.say(features=names)
+    assert len(tally.categories) == FEATURES_MAX + 1
+    assert tally.dropped == 0
+    for part in range(10):
+        heard.say(features=dict.fromkeys(f"{part} {i}" for i in range(60)))
+    missing = tally.categories["missing"].done()
+    assert len(missing.counts) == NAMES_MAX
+    assert sum(missing.counts.values()) + missing.other == 601
 
 
 def test_a_label_finds_its_prediction_and_counts_once() -> None:

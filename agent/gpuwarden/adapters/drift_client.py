@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Self
 
+from gpuwarden.adapters.evaluation_client import EvaluationClient
 from gpuwarden.adapters.fleet_client import FleetClient
 from gpuwarden.wire.v1 import drift_pb2 as pb
 from gpuwarden.wire.v1.drift_pb2_grpc import DriftServiceStub
@@ -47,3 +48,7 @@ class DriftClient(FleetClient):
     def drop(self, service: str, version: str, segment: str) -> None:
         request = pb.DropProfileRequest(service=service, version=version, segment=segment)
         self._said(self._drift.DropProfile, request)
+
+
+class ReportClient(EvaluationClient, DriftClient):
+    """Both over one connection: all that a service's report is made of."""

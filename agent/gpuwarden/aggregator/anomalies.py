@@ -187,6 +187,8 @@ class Anomalies:
                 self._days[service] = history
                 self._written[service] = (history.upto, document.wall)
         self._is_loaded = True
+        for service, history in self._days.items():
+            self._judge(service, history, history.upto)  # until there is something new, it holds
 
     def _look_at_devices(self, wall: float) -> None:
         with self._wake:

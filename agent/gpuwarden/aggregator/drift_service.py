@@ -1,7 +1,7 @@
 """DriftService: what people ask of drift, and the profiles they push."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import grpc
@@ -9,6 +9,8 @@ import grpc
 from gpuwarden.aggregator import anomaly_messages
 from gpuwarden.aggregator import drift_messages as messages
 from gpuwarden.aggregator.committer import Committer
+from gpuwarden.aggregator.drift_points import points as points_of
+from gpuwarden.aggregator.on_services import on_services
 from gpuwarden.aggregator.profiles import of_service
 from gpuwarden.aggregator.services_wiring import Evaluation
 from gpuwarden.clock import Clock
@@ -55,11 +57,12 @@ class DriftDesk(DriftServiceServicer):
         if not found and not profiles and request.service not in known.services:
             why = f"nothing was ever told of service {request.service[:128]!r}"
             await context.abort(grpc.StatusCode.NOT_FOUND, why)
+        points, silent = await self._points([each.cohort for each in found if each.streams])
         notes = [note for note in (self._drifts.fault, known.note) if note]
-        notes += messages.unseen(profiles, found)
+        notes += [*silent, *messages.unseen(profiles, found)]
         return pb.ServiceDriftResponse(
             schema_version=SCHEMA_VERSION,
-            reports=[messages.to_report(each) for each in found],
+            reports=messages.to_reports(found, points),
             wall=self._clock.wall(),
             notes=notes,
         )
@@ -79,6 +82,19 @@ class DriftDesk(DriftServiceServicer):
             wall=self._clock.wall(),
             notes=[note for note in (self._anomalies.fault,) if note],
         )
+
+    async def _points(
+        self, cohorts: Sequence[Cohort]
+    ) -> tuple[dict[Cohort, list[pb.StreamPoint]], list[str]]:
+        """The errors of the last day, or why they are not there: an answer without them is one, too."""
+        if not cohorts:
+            return {}, []
+        picture, wall = self._services.picture, self._clock.wall()
+        job = on_services(self._services, lambda: points_of(picture, cohorts, wall))
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(job), WAIT_S), []
+        except TimeoutError:
+            return {}, ["the services are busy: errors over time are not told"]
 
     async def PutProfile(
         self, request: pb.PutProfileRequest, context: Any

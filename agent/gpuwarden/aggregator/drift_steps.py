@@ -54,7 +54,7 @@ def gathered(picture: Picture, since: Mapping[Cohort, float], wall: float) -> di
 
 
 def steps(windows: Sequence[Window]) -> list[Window]:
-    """Windows as whole minutes; what is longer stays as it is. Those that say nothing of features or labels are
+    """Windows as whole minutes; what is longer stays as it is. Those that say nothing of features, labels or scores are
     left out."""
     minutes: dict[float, list[Window]] = {}
     found: list[Window] = []
@@ -73,4 +73,6 @@ def steps(windows: Sequence[Window]) -> list[Window]:
 
 
 def _tells(series: Collection[str], counts: Mapping[str, float]) -> bool:
-    return counts.get("labels", 0.0) > 0 or any(n.startswith(FEATURE_PREFIX) for n in series)
+    if counts.get("labels", 0.0) > 0 or "score" in series:
+        return True
+    return any(name.startswith(FEATURE_PREFIX) for name in series)

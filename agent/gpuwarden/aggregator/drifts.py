@@ -25,6 +25,7 @@ from gpuwarden.policy.fleet.redlines import Subject
 from gpuwarden.ports_evaluation import Documents
 
 if TYPE_CHECKING:
+    from gpuwarden.evaluate.drift.profile_file import ProfileFile
     from gpuwarden.policy.fleet.driftlines import ServiceDrift
 
 Result = TypeVar("Result")
@@ -51,12 +52,14 @@ class Drifts:
         documents: Documents,
         clock: Clock,
         is_leading: Callable[[], bool],
+        memories: Documents | None = None,
     ) -> None:
+        """``memories``: where what is remembered is kept, if only whoever leads may write there."""
         self.cfg = self._used = cfg
         self.profiles = Profiles(documents)
         self._picture = picture
         self._ask = ask
-        self._documents = documents
+        self._memories = documents if memories is None else memories
         self._clock = clock
         self._is_leading = is_leading
         self._services: dict[str, ServiceDrift] = {}
@@ -134,6 +137,7 @@ class Drifts:
             self._kept = self.profiles.every()
             if not self._is_loaded:
                 self._load()
+                self._recall(wall)
             self._adopt()
             since = {
                 cohort: judge.needed_since(cohort)
@@ -153,7 +157,7 @@ class Drifts:
         self._write()
 
     def _load(self) -> None:
-        documents = self._documents.every(MEMORY)
+        documents = self._memories.every(MEMORY)
         if documents:
             from gpuwarden.aggregator import drift_memories
 
@@ -165,6 +169,23 @@ class Drifts:
                 service, memory = known
                 self._services[service] = self._made(service, memory)
         self._is_loaded = True
+
+    def _recall(self, wall: float) -> None:
+        """What was said last holds until there is something new: else a restart would end what is no better, and let
+        a rollout on."""
+        many = sum(len(each.cohorts) for each in self._services.values())
+        streams = sum(each.streams for each in self._services.values())
+        for service, judge in self._services.items():
+            told = max(map(judge.told_wall, judge.cohorts), default=0.0)
+            profiles = self._profiles_of(service)
+            for verdict in judge.judge(profiles, told, cohorts=many, streams=streams):
+                self._said[verdict.cohort] = verdict
+        self._forget(wall)
+        if self._said:
+            self._publish(wall)
+
+    def _profiles_of(self, service: str) -> "dict[Cohort, ProfileFile]":
+        return {c: kept.profile for c, kept in self._kept.items() if c.service == service}
 
     def _adopt(self) -> None:
         """Settings that were read again: what was open is filled again."""
@@ -186,15 +207,14 @@ class Drifts:
         judge = self._services.get(service)
         if judge is None:
             judge = self._services[service] = self._made(service)
-        profiles = {
-            cohort: kept.profile for cohort, kept in self._kept.items() if cohort.service == service
-        }
+        profiles = self._profiles_of(service)
         many = sum(len(each.cohorts) for each in self._services.values())
+        streams = sum(each.streams for each in self._services.values())
         for place, step in enumerate(steps):
             judge.feed(step.cohort, step.window)
             if place + 1 < len(steps) and steps[place + 1].end_wall == step.end_wall:
                 continue
-            for verdict in judge.judge(profiles, step.end_wall, cohorts=many):
+            for verdict in judge.judge(profiles, step.end_wall, cohorts=many, streams=streams):
                 self._said[verdict.cohort] = verdict
 
     def _forget(self, wall: float) -> None:
@@ -235,7 +255,7 @@ class Drifts:
             from gpuwarden.aggregator import drift_memories
 
             try:
-                drift_memories.write(self._documents, service, judge.memory, wall)
+                drift_memories.write(self._memories, service, judge.memory, wall)
             except GpuwardenError as error:
                 self.failures += 1
                 get_log().warning("drift_memory_not_kept", service=service, reason=str(error))

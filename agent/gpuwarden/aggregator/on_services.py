@@ -26,6 +26,14 @@ def on_services(services: Services, job: Callable[[], Result]) -> "Future[Result
     return future
 
 
+def of_whole(services: Services, job: Callable[[], Result]) -> Result:
+    """The services' thread: for what may not leave out windows that come later; ``Unavailable`` while some are not
+    known here."""
+    if services.fault:
+        raise Unavailable(services.fault)
+    return job()
+
+
 def asked(services: Services, job: Callable[[], Result], within_s: float) -> Result:
     """The same, waited for; ``Unavailable`` when it does not come in time."""
     future = on_services(services, job)

@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from gpuwarden.aggregator.on_services import asked
+from gpuwarden.aggregator.on_services import asked, of_whole
 from gpuwarden.aggregator.retrains import Labelled
 from gpuwarden.aggregator.reviews import REVIEWED
 from gpuwarden.aggregator.services import Services
@@ -69,7 +69,8 @@ class ServiceFacts:
             return [(w.begin_wall, dict(w.counts)) for w in windows if w.begin_wall < upto]
 
         if upto > known_upto:
-            steps.extend(step for step in asked(self._services, look, WAIT_S) if step[1])
+            whole = asked(self._services, lambda: of_whole(self._services, look), WAIT_S)
+            steps.extend(step for step in whole if step[1])
             self._steps[service] = (steps, upto)
         return steps
 

@@ -123,6 +123,11 @@ class Services:
             self._jobs.append(job)
             self._wake.notify()
 
+    @property
+    def fault(self) -> str:
+        """Why the picture has not all that is kept and that others hold; empty: it has."""
+        return self._relay.fault or ("" if self._is_loaded else "what was known before is not read")
+
     def worth(self, service: str) -> list[pb.SeriesNumber]:
         """The services' thread: what it did and is worth."""
         return numbers(self.picture, service, self._clock.wall(), self._cfg.score)

@@ -13,7 +13,7 @@ from gpuwarden.aggregator.drifts import Drifts
 from gpuwarden.aggregator.ingest import Ingest
 from gpuwarden.aggregator.label_desk import LabelDesk
 from gpuwarden.aggregator.lead import Leadership
-from gpuwarden.aggregator.on_services import asked
+from gpuwarden.aggregator.on_services import asked, of_whole
 from gpuwarden.aggregator.picture import Bounds, Picture
 from gpuwarden.aggregator.reviews import Reviews
 from gpuwarden.aggregator.service_causes import Causes
@@ -117,25 +117,26 @@ def make_evaluation(
     causes = Causes(services, store, clock, lambda: connected(view()))
     services.explain = causes.red
     labels = LabelDesk(picture, name, store, committer, leadership.lead)
-    drifts = Drifts(
-        cfg.drift,
-        picture,
-        lambda job: asked(services, job, ASK_S),
-        StoreDocuments(store, committer),
-        clock,
-        lambda: leadership.lead().is_ours,
-    )
-    services.beside = drifts.beside
 
     def epoch() -> int | None:
         lead = leadership.lead()
         return lead.epoch if lead.is_ours else None
 
+    drifts = Drifts(
+        cfg.drift,
+        picture,
+        lambda job: asked(services, lambda: of_whole(services, job), ASK_S),
+        StoreDocuments(store, committer),
+        clock,
+        lambda: leadership.lead().is_ours,
+        StoreDocuments(store, committer, epoch),
+    )
+    services.beside = drifts.beside
     anomalies = Anomalies(
         cfg.anomaly,
         picture,
-        lambda job: asked(services, job, ASK_S),
-        lambda job: asked(services, job, ASK_S),
+        lambda job: asked(services, lambda: of_whole(services, job), ASK_S),
+        lambda job: asked(services, lambda: of_whole(services, job), ASK_S),
         StoreDocuments(store, committer, epoch),
         clock,
         lambda: leadership.lead().is_ours,

@@ -28,6 +28,8 @@ READ_MAX = 2000
 READ_PAGES_MAX = 200
 OVERLAP_S = 15.0
 """Rows become visible in another order than they were stamped: a transaction takes at most STATEMENT_S."""
+HEAL_S = 15.0
+"""So long after the store was ill the others may not have written yet what they could not write."""
 FINE_ROW_S = 0.0
 """What fine rows have for a length: it may grow with what is merged, and is no part of what a row is called."""
 RECENT_MAX = 2000
@@ -55,6 +57,8 @@ class WindowRelay:
         self._lead = lead
         self._is_shared = is_shared
         self._read_upto = 0.0
+        self._ill_wall: float | None = None
+        """When what the others hold could not be read last; None: since HEAL_S it can."""
         self._recent: list[Window] = []
         self._written_epoch: int | None = None
         self.failures = 0
@@ -156,9 +160,11 @@ class WindowRelay:
             )
         except GpuwardenError as error:
             self.failures += 1
+            self._ill_wall = now_wall
             self.fault = f"what other aggregators hold is not known: {error}"
             return
-        self.fault = ""
+        if self._ill_wall is None or not 0 <= now_wall - self._ill_wall < HEAL_S:
+            self._ill_wall, self.fault = None, ""
         for row in rows:
             message = _parsed(row) if row.holder else None
             if message is None:

@@ -3,9 +3,11 @@
 import functools
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 
+from gpuwarden.adapters.drift_client import ReportClient
 from gpuwarden.adapters.evaluation_client import EvaluationClient
 from gpuwarden.commands.fleet import asks_fleet
 from gpuwarden.commands.fleet_panes import as_data
@@ -14,6 +16,9 @@ from gpuwarden.commands.service_anomalies import anomalies
 from gpuwarden.commands.service_drift import drift
 from gpuwarden.commands.service_panes import gate_parts, report_parts, service_table
 from gpuwarden.commands.service_review import review
+from gpuwarden.commands.words import plain
+from gpuwarden.errors import GpuwardenError
+from gpuwarden.wire.v1 import evaluation_pb2 as pb
 
 EXIT_NOT_ENOUGH = 4
 _EXITS = {"pass": EXIT_OK, "fail": EXIT_PROBLEM, "not-enough-data": EXIT_NOT_ENOUGH}
@@ -61,21 +66,46 @@ def status(connect: Connect, out: Out, name: str, colours: Sequence[str]) -> Non
 @service.command()
 @click.argument("name")
 @click.option("--version", default="", help="Only what is judged of this version.")
-@asks
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also as one page with drift and pictures in it; nothing in it is fetched from anywhere.",
+)
+@functools.partial(asks_fleet, make=ReportClient)
 @answers
-def report(connect: Connect, out: Out, name: str, version: str) -> None:
+def report(
+    connect: Callable[[], ReportClient], out: Out, name: str, version: str, html: Path | None
+) -> None:
     """Why service NAME is as it is: numbers, limits, since when, by segment and node, and what the GPUs have to
     do with it. Exit code 1 when it is not green."""
     with connect() as client:
         said = client.report(name, version)
+        if html is not None:
+            _write_page(html, client, said, version)
     if out.is_json:
-        out.data({"report": as_data(said)})
+        more = {} if html is None else {"files": [html]}
+        out.data({"report": as_data(said), **more})
     else:
         verdicts = [each.verdict for each in said.verdicts]
         parts = report_parts(said.standing, verdicts, said.wall, out, said)
-        out.show(parts)
+        out.show([*parts, *([] if html is None else [plain(str(html))])])
     if said.standing.colour != "green":
         end(EXIT_PROBLEM)
+
+
+def _write_page(
+    path: Path, client: ReportClient, said: pb.ServiceReportResponse, version: str
+) -> None:
+    """What is not known of drift does not keep the rest from being written."""
+    from gpuwarden.commands import service_page
+
+    drift, missing = None, ""
+    try:
+        drift = client.drift(said.standing.service)
+    except GpuwardenError as error:
+        missing = str(error)
+    text = service_page.page(said, drift, version=version, drift_missing=missing)
+    service_page.write(path, text)
 
 
 @service.command()

@@ -103,7 +103,8 @@ def _number(each: pb.FeatureDrift, name: str, how: str) -> str:
 def _stream(each: pb.StreamDrift, wall: float) -> str:
     text = f"{each.stream}: {each.state} for {span(wall - each.since_wall)}"
     if each.HasField("value") and each.HasField("baseline"):
-        text += f", {each.baseline:.2%} -> {each.value:.2%} of the newest {each.labels} labels"
+        how, what = (".4g", "scores") if each.stream == "score" else (".2%", "labels")
+        text += f", {each.baseline:{how}} -> {each.value:{how}} of the newest {each.labels} {what}"
     if each.detectors:
         text += f"; {', '.join(each.detectors)} ({each.version})"
     return text + (f" ({each.why})" if each.why else "")

@@ -104,10 +104,6 @@ def verdict_table(verdicts: Sequence[pb.GuardrailVerdict], wall: float, out: Out
         Column("LIMIT", is_number=True),
         Column("WHY", may_wrap=True),
     )
-    ordered = sorted(
-        verdicts,
-        key=lambda v: (_RANK.get(v.colour, 1), v.guardrail, cohort_word(v.cohort)),
-    )
     rows: list[list[Cell]] = [
         [
             each.guardrail,
@@ -118,9 +114,16 @@ def verdict_table(verdicts: Sequence[pb.GuardrailVerdict], wall: float, out: Out
             _number(each.limit if each.HasField("limit") else None),
             each.missing or each.summary,
         ]
-        for each in ordered
+        for each in red_first(verdicts)
     ]
     return out.table(columns, rows)
+
+
+def red_first(verdicts: Sequence[pb.GuardrailVerdict]) -> list[pb.GuardrailVerdict]:
+    """The worst first, then by name."""
+    return sorted(
+        verdicts, key=lambda v: (_RANK.get(v.colour, 1), v.guardrail, cohort_word(v.cohort))
+    )
 
 
 def number_table(numbers: Sequence[pb.SeriesNumber], out: Out) -> Part:

@@ -30,6 +30,25 @@ WORST = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NameShare:
+    """Of all rows that have a name, the share of this one."""
+
+    name: str
+    profile: float
+    live: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureShape:
+    """What the profile and a live window look like. Numbers have quantiles at equal steps from the least to the
+    largest value, categories the shares of the commonest names of either."""
+
+    profile: tuple[float, ...] = ()
+    live: tuple[float, ...] = ()
+    names: tuple[NameShare, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureDrift:
     """One feature's newest judged window against its profile. None: not known, and ``why`` says what is missing."""
 
@@ -54,6 +73,8 @@ class FeatureDrift:
     new_share: float | None = None
     """Rows of categories that the profile does not name."""
     why: str = ""
+    shape: FeatureShape | None = None
+    """Of what has drifted, where its window is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

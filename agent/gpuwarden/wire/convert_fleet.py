@@ -24,6 +24,7 @@ _SEVERITIES = {
     node.SEVERITY_CRITICAL: Severity.CRITICAL,
 }
 _MODES = frozenset({"observe", "enforce"})
+COUNT_MAX = 100_000
 _POWER_MAX_W = 10_000.0
 _SIGHT_OK = node.SIGHT_OK
 _SIGHT_BAD = frozenset({node.SIGHT_BLIND, node.SIGHT_LOST})
@@ -102,21 +103,39 @@ def from_sample(message: pb.Sample, before: int) -> Report:
         if device.is_cordoned:
             cordoned += 1
     worst, faults = _findings(findings) if findings else (None, ())
+    sequence, wall = message.sequence, message.wall
+    incidents_open, withheld = message.incidents_open, message.withheld_actions
+    # Asked in one breath, for nearly always all of it is fine; NaN is in no range.
+    if not (
+        before < sequence <= check.SEQUENCE_MAX
+        and 0.0 <= wall <= check.WALL_MAX
+        and incidents_open <= COUNT_MAX
+        and withheld <= COUNT_MAX
+    ):
+        _refuse_numbers(message, before)
     return Report(
-        sequence=check.rising("sample.sequence", before, message.sequence),
-        wall=check.wall("sample.wall", message.wall),
-        mode=mode,
-        devices=many,
-        unseen=unseen,
-        cordoned=cordoned,
-        is_cordoned=message.is_cordoned,
-        worst=worst,
-        faults=faults,
-        degraded=tuple(degraded),
-        incidents_open=check.count("sample.incidents_open", message.incidents_open, 100_000),
-        findings=len(findings),
-        withheld=check.count("sample.withheld_actions", message.withheld_actions, 100_000),
+        sequence,
+        wall,
+        mode,
+        many,
+        unseen,
+        cordoned,
+        message.is_cordoned,
+        worst,
+        faults,
+        tuple(degraded) if degraded else (),
+        incidents_open,
+        len(findings),
+        withheld,
     )
+
+
+def _refuse_numbers(message: pb.Sample, before: int) -> None:
+    """Say which of them is not what it must be."""
+    check.rising("sample.sequence", before, message.sequence)
+    check.wall("sample.wall", message.wall)
+    check.count("sample.incidents_open", message.incidents_open, COUNT_MAX)
+    check.count("sample.withheld_actions", message.withheld_actions, COUNT_MAX)
 
 
 def _refuse_lengths(message: pb.Sample) -> None:

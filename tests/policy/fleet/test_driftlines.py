@@ -283,3 +283,37 @@ def test_invented_features_are_bounded() -> None:
         judge.feed(V1, window(V1, minute, {f"f{minute}-{i}": [1.0] for i in range(60)}))
     (verdict,) = judge.judge({}, 600.0)
     assert len(verdict.features) == 256
+
+
+def scored(minute: int, seed: int, fall: float = 0.0) -> Window:
+    stars = np.clip(np.rint(np.random.default_rng(seed).normal(4 - fall, 1, 100)), 1, 5).tolist()
+    return Window(
+        cohort=V1, begin_wall=60.0 * minute, length_s=60.0, sketches={"score": sketches.of(stars)}
+    )
+
+
+def test_scores_of_people_are_a_stream_beside_errors_and_share_the_budget() -> None:
+    judge = ServiceDrift("scan", SETTINGS)
+    judge.feed(V1, window(V1, 0, {}, labels=100, wrong=3))
+    assert judge.streams == 1
+    for minute in range(1, 21):
+        judge.feed(V1, scored(minute, minute))
+        verdict = of(judge.judge({}, 60.0 * (minute + 1)), V1)
+    assert judge.streams == 2
+    assert [each.stream for each in verdict.streams] == ["errors", "score"]
+    assert verdict.streams[1].state is DriftState.STABLE
+    for minute in range(21, 31):
+        judge.feed(V1, scored(minute, minute, fall=1.0))
+        verdict = of(judge.judge({}, 60.0 * (minute + 1)), V1)
+    errors, score = verdict.streams
+    assert errors.state is DriftState.NOT_ENOUGH
+    assert score.state is DriftState.DRIFT
+    assert score.value is not None
+    assert score.baseline == pytest.approx(3.9, abs=0.15)
+    assert score.value == pytest.approx(3.0, abs=0.15)
+    assert verdict.summary.startswith("the model of version v1 became worse: score 3.8")
+    # After a restart it is still so, and what is kept is not taken again.
+    again = ServiceDrift("scan", SETTINGS, judge.memory)
+    assert again.needed_since(V1) == 60.0
+    again.feed(V1, scored(30, 30))
+    assert again.memory == judge.memory

@@ -68,6 +68,8 @@ class ConceptSettings:
     """Newest values that are looked at, and their share of the budget."""
     material_loss: float = 0.025  # of accuracy: half of the five points that are to be found
     share_floor: float = 0.002  # a reference without mistakes still makes one in 500
+    wander: float = 0.05
+    """By how much of itself a share of mistakes wanders while nothing is wrong, one standard deviation: days differ."""
     leave_labels: int = 1000
     """So many newest labels without a material loss end a drift."""
 
@@ -174,7 +176,7 @@ class Concept:
             if labels < size:
                 continue
             level = self._level(labels, part, now_wall, streams)
-            p = _chance(labels, wrong, memory, settings.share_floor)
+            p = _chance(labels, wrong, memory, settings)
             found = Evidence(
                 labels=labels, share=wrong / labels, baseline=baseline, p_value=p, level=level
             )
@@ -262,10 +264,16 @@ def _newest(steps: Sequence[tuple[int, int]], size: int) -> tuple[int, int]:
     return labels, wrong
 
 
-def _chance(labels: int, wrong: int, memory: ConceptMemory, floor: float) -> float:
-    """Of so many mistakes or more, by the posterior predictive of the reference (Jeffreys' prior)."""
+def _chance(labels: int, wrong: int, memory: ConceptMemory, settings: ConceptSettings) -> float:
+    """Of so many mistakes or more, by the posterior predictive of the reference (Jeffreys' prior). A share that wanders
+    by a part w of itself is known no better than from (1 - share)/(w^2 share) labels, however large the reference."""
     import scipy.stats
 
-    told = max(float(memory.reference_wrong), floor * memory.reference_labels)
-    right = memory.reference_labels - told
+    known = float(memory.reference_labels)
+    told = max(float(memory.reference_wrong), settings.share_floor * known)
+    if settings.wander > 0 and 0 < told < known:
+        share = told / known
+        most = (1 - share) / (settings.wander**2 * share)
+        told, known = told / (1 + known / most), known / (1 + known / most)
+    right = known - told
     return float(scipy.stats.betabinom.sf(wrong - 1, labels, told + 0.5, max(right, 0.0) + 0.5))

@@ -138,6 +138,8 @@ class Observations:
             number = _number(value)
             if value is None or value == "" or (isinstance(value, float) and number is None):
                 missing += 1
+                if isinstance(name, str):
+                    tally.missing(name)
             elif isinstance(name, str) and name.isprintable():
                 series = f"{FEATURE_PREFIX}{name}"[:NAME_MAX_CHARS]
                 if number is not None:

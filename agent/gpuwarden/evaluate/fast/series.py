@@ -25,6 +25,10 @@ class Series:
     what: str
 
 
+MISSING = "missing"
+"""How often each input was not there: names of inputs, as a feature of names counts its own."""
+
+
 def _count(name: str, what: str, unit: str = "1") -> Series:
     return Series(name=name, kind=Kind.COUNT, unit=unit, what=what)
 
@@ -70,6 +74,7 @@ KNOWN = {
         _spread("queue_s", "a request's wait before it begins", "s"),
         _spread("confidence", "of predictions", "ratio"),
         _spread("score", "given by people to predictions", "score"),
+        _spread(MISSING, "input fields that were not there, by name", "1"),
     )
 }
 """By name."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from gpuwarden.evaluate.fast import histogram as histograms
 from gpuwarden.evaluate.fast.categories import FEATURES_MAX, Names
+from gpuwarden.evaluate.fast.series import MISSING
 from gpuwarden.evaluate.fast.sketch import Builder
 from gpuwarden.evaluate.fast.window import LACKS_MAX, joined
 from gpuwarden.model.evaluation import Cohort, Histogram, Lack, Level, Window
@@ -64,10 +65,15 @@ class Tally:
         if names is not None:
             names.add(name)
 
+    def missing(self, feature: str) -> None:
+        """An input that was not there. What is so called is bounded as names are, beside the features of names."""
+        self.name(MISSING, feature)
+
     def _names(self, feature: str) -> Names | None:
         names = self.categories.get(feature)
         if names is None:
-            if len(self.categories) >= FEATURES_MAX:
+            features = len(self.categories) - (MISSING in self.categories)
+            if features >= FEATURES_MAX and feature != MISSING:
                 self.dropped += 1
                 return None
             names = self.categories[feature] = Names()

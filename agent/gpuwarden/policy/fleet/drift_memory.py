@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from gpuwarden.evaluate.drift.concept import ConceptMemory, ConceptSettings
 from gpuwarden.evaluate.drift.findings import DriftSettings
+from gpuwarden.evaluate.drift.scores import ScoreMemory
 from gpuwarden.evaluate.drift.wander import Wander
 from gpuwarden.model.drift import FeatureDrift, StreamDrift
 from gpuwarden.model.evaluation import Cohort
@@ -45,6 +46,8 @@ class FeatureMemory:
 class CohortMemory:
     features: Mapping[str, FeatureMemory] = field(default_factory=dict)
     errors: ConceptMemory = field(default_factory=ConceptMemory)
+    scores: ScoreMemory | None = None
+    """None: no score ever came."""
     streams: tuple[StreamDrift, ...] = ()
     """What was said of them last."""
     told_wall: float = 0.0

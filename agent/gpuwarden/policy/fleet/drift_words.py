@@ -7,6 +7,7 @@ from gpuwarden.evaluate.drift.concept import Concept, ConceptSettings, Evidence
 from gpuwarden.evaluate.drift.live import LiveScore
 from gpuwarden.evaluate.drift.profile import NumericProfile
 from gpuwarden.evaluate.drift.profile_file import Profile
+from gpuwarden.evaluate.drift.scores import Scores
 from gpuwarden.model.drift import DriftState, FeatureDrift, StreamDrift
 from gpuwarden.model.evaluation import Cohort
 from gpuwarden.policy.fleet.fitness import named
@@ -65,6 +66,38 @@ def errors(
     )
 
 
+def scores(
+    known: Scores, found: Evidence, settings: ConceptSettings, since_wall: float
+) -> StreamDrift:
+    """The stream of people's scores; ``value`` and ``baseline`` are means, the chance is of the low ones."""
+    memory = known.concept
+    state, why = DriftState.STABLE, ""
+    if known.cut is None:
+        state = DriftState.NOT_ENOUGH
+        why = f"{known.learning} of {settings.reference_min} scores for its own baseline"
+    elif found.share is None or found.baseline is None:
+        state = DriftState.NOT_ENOUGH
+        why = f"{found.labels} scores since its baseline, {settings.windows[0][0]} are needed"
+    else:
+        why = f"about {known.cut:.2g} or less: {found.baseline:.1%} -> {found.share:.1%}"
+    if memory.is_drift:
+        state = DriftState.DRIFT
+    return StreamDrift(
+        stream="score",
+        state=state,
+        since_wall=memory.drift_since_wall if memory.drift_since_wall is not None else since_wall,
+        labels=found.labels,
+        value=known.newest,
+        baseline=known.baseline,
+        baseline_labels=memory.reference_labels,
+        p_value=found.p_value,
+        level=found.level,
+        detectors=memory.voted,
+        version=known.version,
+        why=why,
+    )
+
+
 def summary(
     cohort: Cohort,
     state: DriftState,
@@ -113,6 +146,8 @@ def lost(each: StreamDrift) -> str:
     if each.value is None or each.baseline is None:
         return each.stream
     by = f"; {', '.join(each.detectors)} of {each.version}" if each.detectors else ""
+    if each.stream == "score":
+        return f"score {each.baseline:.4g} -> {each.value:.4g} ({each.why} of the newest {each.labels}){by}"
     return f"{each.stream} {each.baseline:.1%} -> {each.value:.1%} of the newest {each.labels} labels{by}"
 
 
@@ -138,9 +173,10 @@ def proposals(
         )
     for each in streams:
         if each.state is DriftState.DRIFT and now_wall - each.since_wall >= NEW_BASELINE_S:
-            value = "" if each.value is None else f" of {each.value:.1%}"
+            how = ".4g" if each.stream == "score" else ".1%"
+            value = "" if each.value is None else f" of {each.value:{how}}"
             said.append(
-                f"{each.stream}: a baseline{value} instead of {each.baseline or 0.0:.1%}, if the model is to "
+                f"{each.stream}: a baseline{value} instead of {each.baseline or 0.0:{how}}, if the model is to "
                 f"be held against what it is like now (it has been so for {_days(now_wall - each.since_wall)})"
             )
     return tuple(said)

@@ -9,85 +9,34 @@ windows that are kept (``needed_since``).
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from gpuwarden.evaluate.drift import from_sketch, live, multiplicity, wander
-from gpuwarden.evaluate.drift.concept import Concept, ConceptSettings
+from gpuwarden.evaluate.drift import live, multiplicity, wander
+from gpuwarden.evaluate.drift.concept import ConceptSettings
 from gpuwarden.evaluate.drift.live import LiveScore
-from gpuwarden.evaluate.drift.profile import (
-    CategoryProfile,
-    CategoryWindow,
-    NumericProfile,
-    NumericWindow,
-    merged_categories,
-    merged_numbers,
-)
-from gpuwarden.evaluate.drift.profile_file import Profile, ProfileFile
-from gpuwarden.evaluate.fast import sketch as sketches
+from gpuwarden.evaluate.drift.profile import CategoryWindow, NumericProfile, NumericWindow
+from gpuwarden.evaluate.drift.profile_file import ProfileFile
 from gpuwarden.evaluate.fast.series import FEATURE_PREFIX
-from gpuwarden.evaluate.fast.sketch import Builder
 from gpuwarden.model.drift import DriftState, DriftVerdict, FeatureDrift, StreamDrift, worst
-from gpuwarden.model.evaluation import Categories, Cohort, Sketch, Window
+from gpuwarden.model.evaluation import Cohort, Window
+from gpuwarden.policy.fleet import drift_shapes as shapes
 from gpuwarden.policy.fleet import drift_words as words
+from gpuwarden.policy.fleet.drift_feature import Feature, is_other_kind, score
 from gpuwarden.policy.fleet.drift_memory import (
     CohortMemory,
     FeatureMemory,
     LineSettings,
     ServiceMemory,
 )
+from gpuwarden.policy.fleet.drift_streams import Streams
 
 DAY_S = 86_400.0
 FEATURES_MAX = 256
 """Of a cohort; what a client invents beyond them is not looked at."""
 
 
-class _Feature:
-    """What has come of one feature since its window began."""
-
-    __slots__ = ("builder", "categories", "memory", "numbers", "rows", "upto_wall")
-
-    def __init__(self, memory: FeatureMemory) -> None:
-        self.memory = memory
-        self.upto_wall = memory.since_wall
-        self._clear()
-
-    def _clear(self) -> None:
-        self.builder: Builder | None = None
-        self.numbers: NumericWindow | None = None
-        self.categories: CategoryWindow | None = None
-        self.rows = 0
-
-    def add(self, sketch: Sketch | None, named: Categories | None) -> None:
-        """What nodes tell: a feature is of one kind, but a client may send what it likes."""
-        if sketch is not None:
-            if self.builder is None:
-                self.builder = Builder(sketch.accuracy)
-            if self.builder.accuracy == sketch.accuracy:
-                self.builder.merge(sketch)
-                self.rows += sketches.count(sketch)
-        if named is not None:
-            self.count(CategoryWindow(counts=named.counts, other=named.other))
-
-    def count(self, window: NumericWindow | CategoryWindow) -> None:
-        """Counts on the edges of another profile take the place of what there was."""
-        if isinstance(window, CategoryWindow):
-            before = [] if self.categories is None else [self.categories]
-            self.categories = merged_categories([*before, window])
-        elif self.numbers is None or len(self.numbers.counts) != len(window.counts):
-            self.numbers, self.rows = window, 0
-        else:
-            self.numbers = merged_numbers([self.numbers, window])
-        self.rows += window.rows
-
-    def start(self, at_wall: float) -> None:
-        self.memory = replace(self.memory, since_wall=at_wall)
-        self._clear()
-
-
 class _Cohort:
     def __init__(self, settings: ConceptSettings, memory: CohortMemory) -> None:
-        self.features = {name: _Feature(each) for name, each in memory.features.items()}
-        self.errors = Concept(settings, memory.errors)
-        self.streams = memory.streams
-        self.judged_wall = 0.0
+        self.features = {name: Feature(each) for name, each in memory.features.items()}
+        self.streams = Streams(settings, memory)
         self.told_wall = memory.told_wall
         self.fed_wall = 0.0
         """End of the newest step of this life; 0: what was open before it is filled again first."""
@@ -114,8 +63,9 @@ class ServiceDrift:
             cohorts={
                 cohort: CohortMemory(
                     features={name: f.memory for name, f in each.features.items()},
-                    errors=each.errors.memory,
-                    streams=each.streams,
+                    errors=each.streams.errors.memory,
+                    scores=each.streams.score_memory,
+                    streams=each.streams.said,
                     told_wall=each.told_wall,
                 )
                 for cohort, each in self._cohorts.items()
@@ -126,6 +76,11 @@ class ServiceDrift:
     def cohorts(self) -> Collection[Cohort]:
         """That are judged."""
         return self._cohorts.keys()
+
+    @property
+    def streams(self) -> int:
+        """How many streams of errors and scores are judged."""
+        return sum(each.streams.count for each in self._cohorts.values())
 
     def told_wall(self, cohort: Cohort) -> float:
         """When its newest step ended; 0: there was none."""
@@ -138,7 +93,7 @@ class ServiceDrift:
         if known is None:
             return 0.0
         since = [f.memory.since_wall for f in known.features.values()]
-        return known.fed_wall or min([known.errors.memory.upto_wall or known.told_wall, *since])
+        return known.fed_wall or min([known.streams.upto_wall or known.told_wall, *since])
 
     def forget(self, kept: Iterable[Cohort]) -> None:
         """All but these."""
@@ -157,10 +112,7 @@ class ServiceDrift:
                 if each is not None and begin >= each.upto_wall:
                     each.add(window.sketches.get(series), window.categories.get(series))
                     each.upto_wall = end
-        labels, right = window.counts.get("labels", 0.0), window.counts.get("correct", 0.0)
-        total = round(labels)
-        wrong = min(max(total - round(right), 0), total)
-        known.errors.add(begin, end, total, wrong)
+        known.streams.feed(window)
 
     def feed_counts(
         self,
@@ -185,17 +137,23 @@ class ServiceDrift:
             known = self._cohorts[cohort] = _Cohort(self._settings.concept, CohortMemory())
         return known
 
-    def _feature(self, known: _Cohort, name: str, begin: float) -> _Feature | None:
+    def _feature(self, known: _Cohort, name: str, begin: float) -> Feature | None:
         each = known.features.get(name)
         if each is None and len(known.features) < FEATURES_MAX:
-            each = known.features[name] = _Feature(FeatureMemory(since_wall=begin))
+            each = known.features[name] = Feature(FeatureMemory(since_wall=begin))
         return each
 
     def judge(
-        self, profiles: Mapping[Cohort, ProfileFile], now_wall: float, *, cohorts: int = 1
+        self,
+        profiles: Mapping[Cohort, ProfileFile],
+        now_wall: float,
+        *,
+        cohorts: int = 1,
+        streams: int = 1,
     ) -> tuple[DriftVerdict, ...]:
-        """What is thought of every cohort. ``profiles``: by version and segment; ``cohorts``: how many of the whole
-        fleet are judged, for they share one budget of false alarms."""
+        """What is thought of every cohort. ``profiles``: by version and segment; ``cohorts`` and ``streams``: how many
+        of the whole fleet are judged, for they share one budget of false alarms."""
+        in_fleet = max(streams, cohorts, self.streams)
         for cohort, known in self._cohorts.items():
             known.scored = self._scored(known, profile_of(profiles, cohort), now_wall)
         q = self._level(max(cohorts, len(self._cohorts)))
@@ -212,8 +170,8 @@ class ServiceDrift:
                 each = known.features[name]
                 self._settle(each, said, scored.excess, is_off=is_off, now_wall=now_wall)
             features = self._features(cohort, profile, now_wall)
-            streams = self._streams(cohort, now_wall, max(cohorts, len(self._cohorts)))
-            found.append(self._verdict(cohort, profile, features, streams, now_wall))
+            said_of = known.streams.judge(now_wall, in_fleet)
+            found.append(self._verdict(cohort, profile, features, said_of, now_wall))
         return tuple(found)
 
     def _level(self, cohorts: int) -> float:
@@ -233,9 +191,12 @@ class ServiceDrift:
             length_s = each.upto_wall - each.memory.since_wall
             if each.rows >= self._settings.rows and length_s >= self._settings.round_s:
                 if profile is not None and name in profile.features:
-                    scored = _score(profile.features[name], each, self._settings)
+                    ref = profile.features[name]
+                    scored = score(ref, each, self._settings)
                     if scored is not None and profile.rows >= self._settings.reference_min:
                         found[name] = replace(scored, length_s=length_s)
+                        is_large = live.is_material(scored, self._settings.drift)
+                        each.shape = shapes.of(ref, each) if is_large or each.is_off else None
                 each.start(each.upto_wall)
             elif now_wall - each.memory.since_wall > self._settings.stale_s:
                 each.start(max(each.upto_wall, now_wall - self._settings.stale_s))
@@ -255,12 +216,12 @@ class ServiceDrift:
         return {key: found.get(key, 1.0) for key in tested}
 
     def _settle(
-        self, each: _Feature, said: FeatureDrift, excess: float, *, is_off: bool, now_wall: float
+        self, each: Feature, said: FeatureDrift, excess: float, *, is_off: bool, now_wall: float
     ) -> None:
         """Enters at once, for the level is strict; leaves after ``leave_rounds``."""
         before = each.memory.said
         calm = 0 if is_off else each.memory.calm + 1
-        was_off = before is not None and before.state is DriftState.DRIFT
+        was_off = each.is_off
         state = DriftState.STABLE if said.p_value is not None else DriftState.NOT_ENOUGH
         if is_off or (was_off and calm < self._settings.leave_rounds):
             state = DriftState.DRIFT
@@ -286,7 +247,8 @@ class ServiceDrift:
                 since = old.since_wall if old and old.state is said.state else now_wall
                 found.append(replace(said, since_wall=since))
             elif each is not None and each.memory.said is not None:
-                found.append(each.memory.said)
+                shape = each.shape if each.is_off else None
+                found.append(replace(each.memory.said, shape=shape))
         return tuple(found)
 
     def _unjudged(
@@ -300,7 +262,7 @@ class ServiceDrift:
         if ref is None or profile is None:
             state = DriftState.NO_PROFILE
             why = "no profile" if profile is None else "the profile does not know it"
-        elif each is not None and _is_other_kind(each, ref):
+        elif each is not None and is_other_kind(each, ref):
             wanted = "a number" if isinstance(ref, NumericProfile) else "a category"
             state, why = DriftState.SCHEMA, f"the profile has it as {wanted}"
         elif profile.rows < self._settings.reference_min:
@@ -311,7 +273,7 @@ class ServiceDrift:
             return None
         return FeatureDrift(feature=name, state=state, since_wall=now_wall, rows=rows, why=why)
 
-    def _is_silent(self, known: _Cohort, each: _Feature | None) -> bool:
+    def _is_silent(self, known: _Cohort, each: Feature | None) -> bool:
         """Others have half a window of rows since it was told last."""
         last = 0.0 if each is None else each.upto_wall
         enough = self._settings.rows / 2
@@ -319,16 +281,6 @@ class ServiceDrift:
             other is not each and other.rows >= enough and other.memory.since_wall >= last
             for other in known.features.values()
         )
-
-    def _streams(self, cohort: Cohort, now_wall: float, streams: int) -> tuple[StreamDrift, ...]:
-        known = self._cohorts[cohort]
-        if known.errors.memory.upto_wall != known.judged_wall:
-            known.judged_wall = known.errors.memory.upto_wall
-            known.errors.judge(now_wall, streams=streams)
-            found = known.errors.evidence(now_wall, streams=streams)
-            said = words.errors(known.errors, found, self._settings.concept, now_wall)
-            known.streams = (words.since(said, known.streams),)
-        return known.streams
 
     def _verdict(
         self,
@@ -363,35 +315,6 @@ def profile_of(profiles: Mapping[Cohort, ProfileFile], cohort: Cohort) -> Profil
     equipment is no drift of the new."""
     exact = profiles.get(replace(cohort, arm=""))
     return exact or profiles.get(replace(cohort, arm="", version=""))
-
-
-def _score(profile: Profile, each: _Feature, settings: LineSettings) -> LiveScore | None:
-    """None: it is of another kind than the profile's."""
-    least = min(settings.rows, 100)
-    try:
-        if isinstance(profile, CategoryProfile):
-            window = each.categories
-            return None if window is None else live.categories(profile, window, min_rows=least)
-        if each.builder is not None:
-            sketch = each.builder.done()
-            return live.numbers(
-                profile,
-                from_sketch.window(profile, sketch),
-                low=sketch.low,
-                high=sketch.high,
-                min_rows=least,
-            )
-        return None if each.numbers is None else live.numbers(profile, each.numbers, min_rows=least)
-    except ValueError:  # counts on the edges of another profile: a new one has come between
-        return None
-
-
-def _is_other_kind(each: _Feature, ref: Profile) -> bool:
-    is_number = each.builder is not None or each.numbers is not None
-    is_category = each.categories is not None
-    if isinstance(ref, NumericProfile):
-        return is_category and not is_number
-    return is_number and not is_category
 
 
 def _by_name(verdict: DriftVerdict) -> dict[str, FeatureDrift]:

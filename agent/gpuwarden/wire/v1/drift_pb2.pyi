@@ -140,6 +140,7 @@ class FeatureDrift(_message.Message):
     WAS_MEAN_FIELD_NUMBER: _builtins.int
     NEW_SHARE_FIELD_NUMBER: _builtins.int
     WHY_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     state: _builtins.str
     since_wall: _builtins.float
@@ -154,6 +155,10 @@ class FeatureDrift(_message.Message):
     new_share: _builtins.float
     why: _builtins.str
     """What is missing."""
+    @_builtins.property
+    def shape(self) -> Global___FeatureShape:
+        """Of what has drifted, where its window is known; of the furthest moved alone where there are many."""
+
     def __init__(
         self,
         *,
@@ -169,10 +174,11 @@ class FeatureDrift(_message.Message):
         was_mean: _builtins.float | None = ...,
         new_share: _builtins.float | None = ...,
         why: _builtins.str = ...,
+        shape: Global___FeatureShape | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_js_distance", b"_js_distance", "_mean", b"_mean", "_new_share", b"_new_share", "_p_value", b"_p_value", "_psi", b"_psi", "_was_mean", b"_was_mean", "_wasserstein_norm", b"_wasserstein_norm", "js_distance", b"js_distance", "mean", b"mean", "new_share", b"new_share", "p_value", b"p_value", "psi", b"psi", "was_mean", b"was_mean", "wasserstein_norm", b"wasserstein_norm"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_js_distance", b"_js_distance", "_mean", b"_mean", "_new_share", b"_new_share", "_p_value", b"_p_value", "_psi", b"_psi", "_was_mean", b"_was_mean", "_wasserstein_norm", b"_wasserstein_norm", "js_distance", b"js_distance", "mean", b"mean", "new_share", b"new_share", "p_value", b"p_value", "psi", b"psi", "shape", b"shape", "was_mean", b"was_mean", "wasserstein_norm", b"wasserstein_norm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_js_distance", b"_js_distance", "_mean", b"_mean", "_new_share", b"_new_share", "_p_value", b"_p_value", "_psi", b"_psi", "_was_mean", b"_was_mean", "_wasserstein_norm", b"_wasserstein_norm", "feature", b"feature", "js_distance", b"js_distance", "mean", b"mean", "new_share", b"new_share", "p_value", b"p_value", "psi", b"psi", "rows", b"rows", "since_wall", b"since_wall", "state", b"state", "was_mean", b"was_mean", "wasserstein_norm", b"wasserstein_norm", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_js_distance", b"_js_distance", "_mean", b"_mean", "_new_share", b"_new_share", "_p_value", b"_p_value", "_psi", b"_psi", "_was_mean", b"_was_mean", "_wasserstein_norm", b"_wasserstein_norm", "feature", b"feature", "js_distance", b"js_distance", "mean", b"mean", "new_share", b"new_share", "p_value", b"p_value", "psi", b"psi", "rows", b"rows", "shape", b"shape", "since_wall", b"since_wall", "state", b"state", "was_mean", b"was_mean", "wasserstein_norm", b"wasserstein_norm", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__js_distance: _TypeAlias = _typing.Literal["js_distance"]  # noqa: Y015
     _WhichOneofArgType__js_distance: _TypeAlias = _typing.Literal["_js_distance", b"_js_distance"]  # noqa: Y015
@@ -206,6 +212,66 @@ class FeatureDrift(_message.Message):
 Global___FeatureDrift: _TypeAlias = FeatureDrift  # noqa: Y015
 
 @_typing.final
+class FeatureShape(_message.Message):
+    """The profile and the live window, in a few numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def profile(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of a number: quantiles at equal steps from the least to the largest value."""
+
+    @_builtins.property
+    def live(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def names(self) -> _containers.RepeatedCompositeFieldContainer[Global___NameShare]:
+        """Of a category: the commonest names of either."""
+
+    def __init__(
+        self,
+        *,
+        profile: _abc.Iterable[_builtins.float] | None = ...,
+        live: _abc.Iterable[_builtins.float] | None = ...,
+        names: _abc.Iterable[Global___NameShare] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["live", b"live", "names", b"names", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureShape: _TypeAlias = FeatureShape  # noqa: Y015
+
+@_typing.final
+class NameShare(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    profile: _builtins.float
+    """Of all rows that have a name."""
+    live: _builtins.float
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        profile: _builtins.float = ...,
+        live: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["live", b"live", "name", b"name", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NameShare: _TypeAlias = NameShare  # noqa: Y015
+
+@_typing.final
 class StreamDrift(_message.Message):
     """Errors in the order in which they became known."""
 
@@ -223,6 +289,7 @@ class StreamDrift(_message.Message):
     DETECTORS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     WHY_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
     stream: _builtins.str
     state: _builtins.str
     since_wall: _builtins.float
@@ -236,6 +303,10 @@ class StreamDrift(_message.Message):
     why: _builtins.str
     @_builtins.property
     def detectors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamPoint]:
+        """Of the last day, oldest first; spans without labels are left out."""
+
     def __init__(
         self,
         *,
@@ -251,10 +322,11 @@ class StreamDrift(_message.Message):
         detectors: _abc.Iterable[_builtins.str] | None = ...,
         version: _builtins.str = ...,
         why: _builtins.str = ...,
+        points: _abc.Iterable[Global___StreamPoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline", b"_baseline", "_level", b"_level", "_p_value", b"_p_value", "_value", b"_value", "baseline", b"baseline", "level", b"level", "p_value", b"p_value", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline", b"_baseline", "_level", b"_level", "_p_value", b"_p_value", "_value", b"_value", "baseline", b"baseline", "baseline_labels", b"baseline_labels", "detectors", b"detectors", "labels", b"labels", "level", b"level", "p_value", b"p_value", "since_wall", b"since_wall", "state", b"state", "stream", b"stream", "value", b"value", "version", b"version", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline", b"_baseline", "_level", b"_level", "_p_value", b"_p_value", "_value", b"_value", "baseline", b"baseline", "baseline_labels", b"baseline_labels", "detectors", b"detectors", "labels", b"labels", "level", b"level", "p_value", b"p_value", "points", b"points", "since_wall", b"since_wall", "state", b"state", "stream", b"stream", "value", b"value", "version", b"version", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__baseline: _TypeAlias = _typing.Literal["baseline"]  # noqa: Y015
     _WhichOneofArgType__baseline: _TypeAlias = _typing.Literal["_baseline", b"_baseline"]  # noqa: Y015
@@ -274,6 +346,36 @@ class StreamDrift(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
 Global___StreamDrift: _TypeAlias = StreamDrift  # noqa: Y015
+
+@_typing.final
+class StreamPoint(_message.Message):
+    """Labels that became known in one span of time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGIN_WALL_FIELD_NUMBER: _builtins.int
+    LENGTH_S_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    WRONG_FIELD_NUMBER: _builtins.int
+    begin_wall: _builtins.float
+    length_s: _builtins.float
+    labels: _builtins.float
+    wrong: _builtins.float
+    def __init__(
+        self,
+        *,
+        begin_wall: _builtins.float = ...,
+        length_s: _builtins.float = ...,
+        labels: _builtins.float = ...,
+        wrong: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_wall", b"begin_wall", "labels", b"labels", "length_s", b"length_s", "wrong", b"wrong"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamPoint: _TypeAlias = StreamPoint  # noqa: Y015
 
 @_typing.final
 class PutProfileRequest(_message.Message):
