@@ -338,6 +338,15 @@ def test_a_clock_that_was_ahead_for_long_costs_what_was_told_meanwhile(desk: Des
     assert desk.anomalies.view.services["chat"].days == 4
 
 
+def test_days_of_another_whose_clock_was_ahead_are_kept(desk: Desk) -> None:
+    keep(desk, upto=desk.slot + 8)
+    desk.quarter()
+    desk.look()
+    assert desk.anomalies.counters()["anomaly_memories_refused"] == 0
+    assert desk.anomalies.view.services["chat"].days == 3
+    assert desk.anomalies._days["chat"].upto == desk.slot
+
+
 def test_one_service_takes_no_other_along(desk: Desk) -> None:
     keep(desk, "a", upto=desk.slot)
     keep(desk, "z", upto=desk.slot)
@@ -449,5 +458,6 @@ def test_what_was_known_is_said_before_the_services_answer(desk: Desk) -> None:
         raise Unavailable("what was known before is not read")
 
     desk.anomalies._ask_names = ill
+    desk.it.clock.at = desk.slot * 900.0
     desk.anomalies.look()
     assert [claim.key for claim in desk.anomalies.claims()] == ["anomaly chat"]

@@ -37,6 +37,8 @@ WRITE_S = 3600.0
 SET_S = 300.0
 WAIT_S = 3600.0
 """A clock that was set by more than that is believed after so long."""
+AHEAD_SLOTS = 2 * 96
+"""Whoever wrote it may have had a clock that was ahead; what is further ahead is broken."""
 AGAIN_SLOTS = 96
 """After a start the newest day is judged again: what stood, stands."""
 
@@ -178,7 +180,7 @@ class Anomalies:
         newest = anomaly_steps.newest_slot(wall)
         for document in self._documents.every(anomaly_memories.KIND):
             known = anomaly_memories.read(document.body)
-            if known is None or known[1].upto > newest + 1:
+            if known is None or known[1].upto > newest + AHEAD_SLOTS:
                 self.refused += 1
                 get_log().error("anomaly_memory_unread", key=document.key)
                 continue
