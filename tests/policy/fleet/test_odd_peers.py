@@ -89,6 +89,14 @@ def test_only_those_at_the_same_work_are_compared(other: dict[str, object]) -> N
     assert after(20, lambda n: hot(other)) == ()
 
 
+@pytest.mark.parametrize(("many", "is_told"), [(1, True), (2, True), (3, False), (4, False)])
+def test_where_many_are_apart_it_is_their_work_and_nobody_is_odd(many: int, is_told: bool) -> None:
+    """Eight GPUs, of which so many are at work that takes half the power."""
+    powers = [250.0] * many + [500.0] * (8 - many)
+    found = after(20, lambda n: [reading(i, power_w=w) for i, w in enumerate(powers)])
+    assert len(found) == (many if is_told else 0)
+
+
 def test_power_is_compared_too() -> None:
     (odd,) = after(20, lambda n: [*fleet(7, 60.0), reading(7, power_w=250.0)])
     assert (odd.series, odd.value, odd.peers) == ("power_w", 250.0, 500.0)

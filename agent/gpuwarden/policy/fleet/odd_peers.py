@@ -15,6 +15,8 @@ PASSES_MIN = 5
 HOLDS = 5
 """It is told when it was so in as many passes in a row, and as many have to be otherwise for it to end."""
 DEVICES_MAX = 20_000
+MINORITY = 4
+"""Of those that are compared at most one in so many is odd; where more are apart, it is their work that is another."""
 TOGETHER_MAX = 64
 """Compared at once: more peers say no more, and cost the square."""
 SERIES = ("temperature_c", "power_w")
@@ -142,6 +144,8 @@ class PeerWatch:
         found = peers.unlike(
             told, cut=said.peer_sigma, min_peers=said.peers_min, min_windows=PASSES_MIN
         )
+        if len(found) > len(keys) // MINORITY:
+            return {}  # two kinds of work, of which nobody has told the names
         odd = {}
         for each in found:
             key = names[each.device]
