@@ -13,6 +13,7 @@ PURE_STDLIB = frozenset(
     [
         "__future__",
         "abc",
+        "array",
         "base64",
         "binascii",
         "bisect",
@@ -123,10 +124,11 @@ LAYERS: dict[str, Layer] = {
             {
                 *("config_types", "config_addresses", "config_oncall"),
                 *("config_drift", "config_evaluation", "config_guardrails", "config_ramp"),
-                "config_retrain",
+                *("config_anomaly", "config_retrain"),
             }
         )
     ),
+    "config_anomaly": Layer(own=frozenset({"config_types"})),
     "config_drift": Layer(own=frozenset({"config_types"})),
     "config_evaluation": Layer(own=frozenset({"config_types", "config_guardrails"})),
     "config_cordon": Layer(own=frozenset({"config_types"})),
@@ -295,6 +297,7 @@ LAYERS: dict[str, Layer] = {
                 "wire",
                 "config",
                 "config_aggregator",
+                "config_anomaly",
                 "config_drift",
                 "config_evaluation",
                 "config_guardrails",

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from gpuwarden.config_addresses import DatabaseAddress, ListenAddress, OptionalListen, PolicyKey
+from gpuwarden.config_anomaly import AnomalyConfig
 from gpuwarden.config_drift import DriftConfig
 from gpuwarden.config_evaluation import EvaluationConfig
 from gpuwarden.config_guardrails import GuardrailConfig
@@ -164,6 +165,7 @@ class AggregatorConfig(Section):
     retrain: tuple[RetrainConfig, ...] = Field(default=(), max_length=64)
     """When models are to be trained again, and who is asked."""
     drift: DriftConfig = DriftConfig()
+    anomaly: AnomalyConfig = AnomalyConfig()
     guardrail: tuple[GuardrailConfig, ...] = Field(default=(), max_length=256)
     """Red lines of services, judged on what all nodes say together; the default pack is in force without any."""
 

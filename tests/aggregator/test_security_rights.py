@@ -59,6 +59,7 @@ EXPECTED: dict[str, set[str]] = {
     "EvaluationService/SubmitLabels": ACT,
     "DriftService/ServiceDrift": LOOK,
     "DriftService/Profiles": LOOK,
+    "DriftService/Anomalies": LOOK,
     "DriftService/PutProfile": ACT,
     "DriftService/DropProfile": ACT,
 }

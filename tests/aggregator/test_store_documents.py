@@ -191,3 +191,20 @@ def test_a_store_from_before_them_is_brought_up_to_date_and_one_from_after_refus
         db.execute(f"PRAGMA user_version={len(SCRIPTS) + 1}")
     with pytest.raises(Unavailable, match="newer gpuwarden"):
         SqliteStore(path)
+
+
+def test_what_has_no_past_worth_keeping_is_trimmed(reopen: Callable[[], Store]) -> None:
+    store = reopen()
+    put(store, *(written(n) for n in (1, 2, 3)), written(1, key="ocr"), written(1, kind="shares"))
+    with store.transaction():
+        store.trim_document("rollout", "chat", 3)
+    store.close()
+    again = reopen()
+    assert again.document_history("rollout", "chat", 9) == [written(3)]
+    put(again, written(4))
+    with again.transaction():
+        again.trim_document("rollout", "chat", None)
+    assert [each.key for each in again.documents("rollout")] == ["ocr"]
+    assert again.documents("shares") == [written(1, kind="shares")]
+    put(again, written(1))
+    again.close()

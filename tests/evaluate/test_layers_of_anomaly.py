@@ -135,3 +135,21 @@ def test_too_few_peers_or_windows_say_nothing() -> None:
     assert [each.device for each in peers.unlike(boards)] == ["gpu0"]
     boards["gpu0"] = [9.0, None, None, 9.0, 9.0]
     assert peers.unlike(boards) == ()
+
+
+@pytest.mark.parametrize("many", [2, 5, 6, 9, 40])
+def test_each_device_is_held_against_the_others_alone(many: int) -> None:
+    r = np.random.default_rng(many)
+    values = np.round(60 + r.normal(0, 3, many))  # with ties
+    values[0] = 90.0
+    told = {f"{n:02}": [value] * 5 for n, value in enumerate(values)}
+    got = {each.device: each for each in peers.unlike(told, cut=0.0, min_peers=1)}
+    for n, value in enumerate(values):
+        others = np.delete(values, n)
+        centre = np.median(others)
+        spread = max(1.4826 * np.median(np.abs(others - centre)), 0.02 * centre)
+        if value == centre:
+            assert f"{n:02}" not in got
+            continue
+        assert got[f"{n:02}"].peers == centre
+        assert got[f"{n:02}"].z == pytest.approx((value - centre) / spread)

@@ -25,6 +25,12 @@ class DriftClient(FleetClient):
         answer: pb.ServiceDriftResponse = self._said(self._drift.ServiceDrift, request)
         return answer
 
+    def anomalies(self, service: str = "") -> pb.AnomaliesResponse:
+        """Of every service, and of the GPUs, without a name."""
+        request = pb.AnomaliesRequest(service=service)
+        answer: pb.AnomaliesResponse = self._said(self._drift.Anomalies, request)
+        return answer
+
     def put(self, service: str, version: str, segment: str, profile: str) -> pb.ProfileLine:
         """``profile``: JSON; in the place of the one before."""
         request = pb.PutProfileRequest(

@@ -14,6 +14,19 @@ from gpuwarden.model.fleet import FleetView, NodeStanding, NodeState
 
 STALE_S = 30.0
 """A picture older than this is no answer to "is the aggregator well": its loop makes one a second."""
+SINCE = "since the aggregator started"
+GAUGES = frozenset(
+    {
+        "anomaly_devices_compared",
+        "anomaly_devices_odd",
+        "anomaly_findings",
+        "anomaly_services",
+        "anomaly_services_crowded",
+        "anomaly_services_learning",
+        "streams",
+    }
+)
+"""Counts of what is so now; all others only grow."""
 
 
 class FleetPages:
@@ -41,10 +54,11 @@ class FleetPages:
         if self._services is not None:
             of_services(page, self._services())
         for name, count in sorted(self._counters().items()):
+            is_now = name in GAUGES
             page.family(
-                f"aggregator_{name}_total" if name != "streams" else "aggregator_streams",
-                "counter" if name != "streams" else "gauge",
-                f"{name.replace('_', ' ').capitalize()} since the aggregator started.",
+                f"aggregator_{name}" if is_now else f"aggregator_{name}_total",
+                "gauge" if is_now else "counter",
+                f"{name.replace('_', ' ').capitalize()} {'now' if is_now else SINCE}.",
             ).add("", count)
         text = page.render()
         return gzip.compress(text, 1) if is_packed else text

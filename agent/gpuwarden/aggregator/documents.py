@@ -48,5 +48,14 @@ class StoreDocuments:
             future.cancel()
             raise Unavailable(f"{kind} {key}: the store is slow: nothing is known of it") from error
 
+    def trim(self, kind: str, key: str, *, before: int | None) -> None:
+        """Revisions below ``before`` go (None: all): for what is written often, and of which the newest counts."""
+        future = self._committer.do(lambda store: store.trim_document(kind, key, before))
+        try:
+            future.result(PUT_S)
+        except TimeoutError as error:
+            future.cancel()
+            raise Unavailable(f"{kind} {key}: the store is slow") from error
+
     def history(self, kind: str, key: str, limit: int = 100) -> Sequence[Document]:
         return self._store.document_history(kind, key, max(1, min(limit, HISTORY_MAX)))

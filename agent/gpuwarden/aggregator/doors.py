@@ -107,9 +107,7 @@ def servers(parts: "Parts") -> tuple[list[Any], list[int]]:
     add_RolloutServiceServicer_to_server(ramps, server)
     evaluation = EvaluationDesk(parts.evaluation, parts.committer, parts.clock, who)
     add_EvaluationServiceServicer_to_server(evaluation, server)
-    drift = DriftDesk(
-        parts.evaluation.drifts, parts.evaluation.services, parts.committer, parts.clock, who
-    )
+    drift = DriftDesk(parts.evaluation, parts.committer, parts.clock, who)
     add_DriftServiceServicer_to_server(drift, server)
     well = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs leave it out
     health_pb2_grpc.add_HealthServicer_to_server(well, server)

@@ -6,13 +6,13 @@ from typing import Any, NoReturn
 
 import grpc
 
+from gpuwarden.aggregator import anomaly_messages
 from gpuwarden.aggregator import drift_messages as messages
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.drift_points import points as points_of
-from gpuwarden.aggregator.drifts import Drifts
 from gpuwarden.aggregator.on_services import on_services
 from gpuwarden.aggregator.profiles import of_service
-from gpuwarden.aggregator.services import Services
+from gpuwarden.aggregator.services_wiring import Evaluation
 from gpuwarden.clock import Clock
 from gpuwarden.errors import GpuwardenError, Refused, Unavailable
 from gpuwarden.model.evaluation import Cohort
@@ -32,14 +32,14 @@ class DriftDesk(DriftServiceServicer):
 
     def __init__(
         self,
-        drifts: Drifts,
-        services: Services,
+        evaluation: Evaluation,
         committer: Committer,
         clock: Clock,
         identity_of: Callable[[Any], Identity],
     ) -> None:
-        self._drifts = drifts
-        self._services = services
+        self._drifts = evaluation.drifts
+        self._services = evaluation.services
+        self._anomalies = evaluation.anomalies
         self._committer = committer
         self._clock = clock
         self._identity_of = identity_of
@@ -65,6 +65,22 @@ class DriftDesk(DriftServiceServicer):
             reports=messages.to_reports(found, points),
             wall=self._clock.wall(),
             notes=notes,
+        )
+
+    async def Anomalies(self, request: pb.AnomaliesRequest, context: Any) -> pb.AnomaliesResponse:
+        view, known = self._anomalies.view, self._services.view
+        name = request.service
+        found = [each for service, each in sorted(view.services.items()) if name in ("", service)]
+        if name and not found and name not in known.services:
+            why = f"nothing was ever told of service {name[:128]!r}"
+            await context.abort(grpc.StatusCode.NOT_FOUND, why)
+        return pb.AnomaliesResponse(
+            schema_version=SCHEMA_VERSION,
+            services=[anomaly_messages.to_service(each) for each in found],
+            devices=[] if name else [anomaly_messages.to_device(each) for each in view.devices],
+            devices_compared=view.devices_compared,
+            wall=self._clock.wall(),
+            notes=[note for note in (self._anomalies.fault,) if note],
         )
 
     async def _points(

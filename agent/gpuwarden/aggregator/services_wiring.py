@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from gpuwarden.aggregator import device_readings
+from gpuwarden.aggregator.anomalies import Anomalies
 from gpuwarden.aggregator.arrivals import Arrival
 from gpuwarden.aggregator.committer import Committer
 from gpuwarden.aggregator.documents import StoreDocuments
@@ -41,21 +43,29 @@ class Evaluation:
     notes: list[Callable[[str], Sequence[str]]] = field(default_factory=list)
     """What else is to be read in a service's report."""
     drifts: Drifts
+    anomalies: Anomalies
 
     def start(self) -> None:
         self.services.start()
         self.drifts.start()
+        self.anomalies.start()
 
     def stop(self) -> None:
+        self.anomalies.stop()
         self.drifts.stop()
         self.services.stop()
 
     def claims(self) -> tuple[FleetClaim, ...]:
-        return (*self.services.claims(), *self.drifts.claims())
+        return (*self.services.claims(), *self.drifts.claims(), *self.anomalies.claims())
 
     def counters(self) -> dict[str, int]:
-        mine = (self.services.counters(), self.drifts.counters(), self.reviews.counters())
+        judges = (self.services, self.drifts, self.anomalies, self.reviews)
+        mine = (each.counters() for each in judges)
         return {name: count for each in mine for name, count in each.items()}
+
+    async def keep(self, ingest: Ingest) -> None:
+        """For ever, on the loop that serves nodes: what they tell of their GPUs is compared."""
+        await device_readings.keep(ingest, self.anomalies.hear)
 
     def attach(self, ingest: Ingest) -> None:
         """Hear what nodes tell of services, and acknowledge it."""
@@ -73,6 +83,7 @@ class Evaluation:
         self.services.adopt(cfg.evaluation, pack(cfg.guardrail))
         self.reviews.bytes_max = cfg.evaluation.review_mib * 2**20
         self.drifts.cfg = cfg.drift
+        self.anomalies.cfg = cfg.anomaly
 
 
 def make_evaluation(
@@ -121,9 +132,19 @@ def make_evaluation(
         StoreDocuments(store, committer, epoch),
     )
     services.beside = drifts.beside
+    anomalies = Anomalies(
+        cfg.anomaly,
+        picture,
+        lambda job: asked(services, lambda: of_whole(services, job), ASK_S),
+        lambda job: asked(services, lambda: of_whole(services, job), ASK_S),
+        StoreDocuments(store, committer, epoch),
+        clock,
+        lambda: leadership.lead().is_ours,
+    )
     return Evaluation(
         services=services,
         drifts=drifts,
+        anomalies=anomalies,
         causes=causes,
         labels=labels,
         numbers=ServiceNumbers(services, causes, clock),

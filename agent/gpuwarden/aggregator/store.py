@@ -235,6 +235,10 @@ class Store(Protocol):
         """Keep the next revision; ``Refused`` where another came between, or ``epoch`` is given and over."""
         ...
 
+    def trim_document(self, kind: str, key: str, before: int | None) -> None:
+        """Revisions below ``before`` go (None: all), of what has no past worth keeping."""
+        ...
+
     def document(self, kind: str, key: str) -> Document | None: ...
 
     def documents(self, kind: str) -> list[Document]:

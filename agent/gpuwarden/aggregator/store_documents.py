@@ -70,6 +70,14 @@ class DocumentRows:
         )
         return self._found(query, (kind, key, limit))
 
+    def trim_document(self, kind: str, key: str, before: int | None) -> None:
+        """Within a transaction: revisions below ``before`` go (None: all), of what has no past worth keeping."""
+        if before is None:
+            self._execute("DELETE FROM document WHERE kind=? AND key=?", (kind, key))
+            return
+        query = "DELETE FROM document WHERE kind=? AND key=? AND revision < ?"
+        self._execute(query, (kind, key, before))
+
     def prune_documents(self, before_wall: float) -> None:
         self._execute(_PRUNE, (before_wall,))
 

@@ -193,6 +193,7 @@ async def serve(
         loop.create_task(parts.policies.keep()),
         loop.create_task(parts.rollouts.keep()),
         loop.create_task(parts.follow.keep()),
+        loop.create_task(parts.evaluation.keep(parts.ingest)),
     ]
     if watchdog is not None:
         alive = pulse.keep(parts.committer, lambda: parts.fleet.view, watchdog)

@@ -12,6 +12,7 @@ from gpuwarden.adapters.evaluation_client import EvaluationClient
 from gpuwarden.commands.fleet import asks_fleet
 from gpuwarden.commands.fleet_panes import as_data
 from gpuwarden.commands.output import EXIT_OK, EXIT_PROBLEM, Out, answers, end
+from gpuwarden.commands.service_anomalies import anomalies
 from gpuwarden.commands.service_drift import drift
 from gpuwarden.commands.service_panes import gate_parts, report_parts, service_table
 from gpuwarden.commands.service_review import review
@@ -132,3 +133,4 @@ def gate(connect: Connect, out: Out, name: str, version: str, min_requests: int)
 
 
 service.add_command(drift)
+service.add_command(anomalies)

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
-from gpuwarden.evaluate.inputs import finite_or_none
+from gpuwarden.evaluate.inputs import Floats, finite_or_none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +37,29 @@ def unlike(
     for device, values in series.items():
         known = [v for v in values if v is not None and finite_or_none(v) is not None]
         if len(known) >= min_windows:
-            medians[device] = float(np.median(known))
-    found = []
-    for device, value in medians.items():
-        others = np.array([v for name, v in medians.items() if name != device])
-        if others.size < min_peers:
-            continue
-        centre = float(np.median(others))
-        spread = 1.4826 * float(np.median(np.abs(others - centre)))
-        spread = max(spread, least_spread * abs(centre), 1e-12)
-        z = (value - centre) / spread
-        if abs(z) > cut:
-            found.append(Unlike(device=device, z=z, value=value, peers=centre))
+            medians[device] = float(median(known))
+    if len(medians) - 1 < max(min_peers, 1):
+        return ()
+    every = np.array(list(medians.values()))
+    centres = _of_others(every)
+    spreads = np.empty_like(every)
+    for centre in np.unique(centres):  # three at most: the middle, and its neighbours
+        its = centres == centre
+        spreads[its] = 1.4826 * _of_others(np.abs(every - centre))[its]
+    spreads = np.maximum(np.maximum(spreads, least_spread * np.abs(centres)), 1e-12)
+    z = (every - centres) / spreads
+    names = list(medians)
+    found = [
+        Unlike(device=names[i], z=float(z[i]), value=float(every[i]), peers=float(centres[i]))
+        for i in np.flatnonzero(np.abs(z) > cut)
+    ]
     return tuple(sorted(found, key=lambda each: (-abs(each.z), each.device)))
+
+
+def _of_others(values: Floats) -> Floats:
+    """For each of two or more, the median of the others."""
+    order = values.argsort(kind="stable")
+    ranked, ranks = values[order], np.empty(values.size, dtype=int)
+    ranks[order] = np.arange(values.size)
+    low, high = (values.size - 2) // 2, (values.size - 1) // 2
+    return np.asarray((ranked[low + (low >= ranks)] + ranked[high + (high >= ranks)]) / 2)

@@ -58,6 +58,7 @@ AT_THE_AGGREGATOR = {
     f"{_EVALUATION}/ImportReviews": _ACT,
     f"{_DRIFT}/ServiceDrift": _LOOK,
     f"{_DRIFT}/Profiles": _LOOK,
+    f"{_DRIFT}/Anomalies": _LOOK,
     f"{_DRIFT}/PutProfile": _ACT,
     f"{_DRIFT}/DropProfile": _ACT,
     "/grpc.health.v1.Health/Check": _ANYBODY,

@@ -565,3 +565,209 @@ class DropProfileResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DropProfileResponse: _TypeAlias = DropProfileResponse  # noqa: Y015
+
+@_typing.final
+class AnomaliesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Empty: of every service, and of the GPUs."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnomaliesRequest: _TypeAlias = AnomaliesRequest  # noqa: Y015
+
+@_typing.final
+class AnomaliesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    DEVICES_COMPARED_FIELD_NUMBER: _builtins.int
+    WALL_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    devices_compared: _builtins.int
+    """GPUs that have enough peers at the same work to be compared with."""
+    wall: _builtins.float
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceAnomalies]: ...
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___OddDevice]: ...
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What stands in the way of judging."""
+
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+        services: _abc.Iterable[Global___ServiceAnomalies] | None = ...,
+        devices: _abc.Iterable[Global___OddDevice] | None = ...,
+        devices_compared: _builtins.int = ...,
+        wall: _builtins.float = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "devices_compared", b"devices_compared", "notes", b"notes", "schema_version", b"schema_version", "services", b"services", "wall", b"wall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnomaliesResponse: _TypeAlias = AnomaliesResponse  # noqa: Y015
+
+@_typing.final
+class ServiceAnomalies(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    DAYS_MIN_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    RECENT_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    days: _builtins.int
+    """Whole days that are known; below `days_min` nothing is judged."""
+    days_min: _builtins.int
+    @_builtins.property
+    def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which series are judged."""
+
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Anomaly]: ...
+    @_builtins.property
+    def recent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Anomaly]:
+        """Ended within the last day."""
+
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        days: _builtins.int = ...,
+        days_min: _builtins.int = ...,
+        series: _abc.Iterable[_builtins.str] | None = ...,
+        findings: _abc.Iterable[Global___Anomaly] | None = ...,
+        recent: _abc.Iterable[Global___Anomaly] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "days_min", b"days_min", "findings", b"findings", "recent", b"recent", "series", b"series", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceAnomalies: _TypeAlias = ServiceAnomalies  # noqa: Y015
+
+@_typing.final
+class Anomaly(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    LAYER_FIELD_NUMBER: _builtins.int
+    SINCE_WALL_FIELD_NUMBER: _builtins.int
+    WALL_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    USUAL_FIELD_NUMBER: _builtins.int
+    SIGMAS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    series: _builtins.str
+    """`together`: all of them."""
+    layer: _builtins.str
+    """point, window, cluster or reconstruction."""
+    since_wall: _builtins.float
+    wall: _builtins.float
+    """When the newest odd quarter of an hour ended."""
+    value: _builtins.float
+    usual: _builtins.float
+    """What it is at that hour."""
+    sigmas: _builtins.float
+    """How far off, in deviations that are usual at that hour."""
+    summary: _builtins.str
+    """In words."""
+    def __init__(
+        self,
+        *,
+        series: _builtins.str = ...,
+        layer: _builtins.str = ...,
+        since_wall: _builtins.float = ...,
+        wall: _builtins.float = ...,
+        value: _builtins.float | None = ...,
+        usual: _builtins.float | None = ...,
+        sigmas: _builtins.float = ...,
+        summary: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_usual", b"_usual", "_value", b"_value", "usual", b"usual", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_usual", b"_usual", "_value", b"_value", "layer", b"layer", "series", b"series", "sigmas", b"sigmas", "since_wall", b"since_wall", "summary", b"summary", "usual", b"usual", "value", b"value", "wall", b"wall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__usual: _TypeAlias = _typing.Literal["usual"]  # noqa: Y015
+    _WhichOneofArgType__usual: _TypeAlias = _typing.Literal["_usual", b"_usual"]  # noqa: Y015
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__usual) -> _WhichOneofReturnType__usual | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___Anomaly: _TypeAlias = Anomaly  # noqa: Y015
+
+@_typing.final
+class OddDevice(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    SINCE_WALL_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    PEER_COUNT_FIELD_NUMBER: _builtins.int
+    SIGMAS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    index: _builtins.int
+    device: _builtins.str
+    model: _builtins.str
+    series: _builtins.str
+    """temperature_c or power_w."""
+    since_wall: _builtins.float
+    value: _builtins.float
+    """Medians of the newest half hour."""
+    peers: _builtins.float
+    peer_count: _builtins.int
+    sigmas: _builtins.float
+    summary: _builtins.str
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        index: _builtins.int = ...,
+        device: _builtins.str = ...,
+        model: _builtins.str = ...,
+        series: _builtins.str = ...,
+        since_wall: _builtins.float = ...,
+        value: _builtins.float = ...,
+        peers: _builtins.float = ...,
+        peer_count: _builtins.int = ...,
+        sigmas: _builtins.float = ...,
+        summary: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "index", b"index", "model", b"model", "node", b"node", "peer_count", b"peer_count", "peers", b"peers", "series", b"series", "sigmas", b"sigmas", "since_wall", b"since_wall", "summary", b"summary", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OddDevice: _TypeAlias = OddDevice  # noqa: Y015

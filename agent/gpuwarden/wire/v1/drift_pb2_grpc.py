@@ -55,6 +55,11 @@ class DriftServiceStub:
                 request_serializer=gpuwarden_dot_wire_dot_v1_dot_drift__pb2.DropProfileRequest.SerializeToString,
                 response_deserializer=gpuwarden_dot_wire_dot_v1_dot_drift__pb2.DropProfileResponse.FromString,
                 _registered_method=True)
+        self.Anomalies = channel.unary_unary(
+                '/gpuwarden.wire.v1.DriftService/Anomalies',
+                request_serializer=gpuwarden_dot_wire_dot_v1_dot_drift__pb2.AnomaliesRequest.SerializeToString,
+                response_deserializer=gpuwarden_dot_wire_dot_v1_dot_drift__pb2.AnomaliesResponse.FromString,
+                _registered_method=True)
 
 
 class DriftServiceServicer:
@@ -87,6 +92,13 @@ class DriftServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Anomalies(self, request, context):
+        """What is odd of services beside their own days, and of GPUs beside their peers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DriftServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +121,11 @@ def add_DriftServiceServicer_to_server(servicer, server):
                     servicer.DropProfile,
                     request_deserializer=gpuwarden_dot_wire_dot_v1_dot_drift__pb2.DropProfileRequest.FromString,
                     response_serializer=gpuwarden_dot_wire_dot_v1_dot_drift__pb2.DropProfileResponse.SerializeToString,
+            ),
+            'Anomalies': grpc.unary_unary_rpc_method_handler(
+                    servicer.Anomalies,
+                    request_deserializer=gpuwarden_dot_wire_dot_v1_dot_drift__pb2.AnomaliesRequest.FromString,
+                    response_serializer=gpuwarden_dot_wire_dot_v1_dot_drift__pb2.AnomaliesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +237,33 @@ class DriftService:
             '/gpuwarden.wire.v1.DriftService/DropProfile',
             gpuwarden_dot_wire_dot_v1_dot_drift__pb2.DropProfileRequest.SerializeToString,
             gpuwarden_dot_wire_dot_v1_dot_drift__pb2.DropProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Anomalies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpuwarden.wire.v1.DriftService/Anomalies',
+            gpuwarden_dot_wire_dot_v1_dot_drift__pb2.AnomaliesRequest.SerializeToString,
+            gpuwarden_dot_wire_dot_v1_dot_drift__pb2.AnomaliesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,8 @@ class DriftServiceStub:
     """What a version and segment is usually fed; takes the place of the one before."""
     Profiles: _grpc.UnaryUnaryMultiCallable[_drift_pb2.ProfilesRequest, _drift_pb2.ProfilesResponse]
     DropProfile: _grpc.UnaryUnaryMultiCallable[_drift_pb2.DropProfileRequest, _drift_pb2.DropProfileResponse]
+    Anomalies: _grpc.UnaryUnaryMultiCallable[_drift_pb2.AnomaliesRequest, _drift_pb2.AnomaliesResponse]
+    """What is odd of services beside their own days, and of GPUs beside their peers."""
 
 @_typing.type_check_only
 class DriftServiceAsyncStub(DriftServiceStub):
@@ -54,6 +56,8 @@ class DriftServiceAsyncStub(DriftServiceStub):
     """What a version and segment is usually fed; takes the place of the one before."""
     Profiles: _aio.UnaryUnaryMultiCallable[_drift_pb2.ProfilesRequest, _drift_pb2.ProfilesResponse]  # type: ignore[assignment]
     DropProfile: _aio.UnaryUnaryMultiCallable[_drift_pb2.DropProfileRequest, _drift_pb2.DropProfileResponse]  # type: ignore[assignment]
+    Anomalies: _aio.UnaryUnaryMultiCallable[_drift_pb2.AnomaliesRequest, _drift_pb2.AnomaliesResponse]  # type: ignore[assignment]
+    """What is odd of services beside their own days, and of GPUs beside their peers."""
 
 class DriftServiceServicer(metaclass=_abc_1.ABCMeta):
     """INVALID_ARGUMENT: not a question, or no profile; NOT_FOUND: there is none; UNAVAILABLE: not now."""
@@ -87,5 +91,13 @@ class DriftServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _drift_pb2.DropProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_drift_pb2.DropProfileResponse, _abc.Awaitable[_drift_pb2.DropProfileResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Anomalies(
+        self,
+        request: _drift_pb2.AnomaliesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_drift_pb2.AnomaliesResponse, _abc.Awaitable[_drift_pb2.AnomaliesResponse]]:
+        """What is odd of services beside their own days, and of GPUs beside their peers."""
 
 def add_DriftServiceServicer_to_server(servicer: DriftServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
