@@ -18,6 +18,8 @@ class AnomalyConfig(Section):
     """... and the mean of a stretch of six hours, or of a day, for values as correlated as those of its series are."""
     days_min: int = Field(default=3, ge=3, le=14)
     """Of a service nothing is judged before so many whole days of it are known."""
+    reconstruction: Literal["pca", "autoencoder"] = "pca"
+    """How series are held to fit together: a plane, or a curve that a small net learns (about a second a service and day)."""
     services_max: int = Field(default=300, ge=1, le=5000)
     """Of so many services a history is kept (some 130 KiB each); others are counted."""
     peers_min: int = Field(default=4, ge=4, le=1000)

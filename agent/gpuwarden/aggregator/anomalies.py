@@ -302,7 +302,10 @@ def _settings(cfg: AnomalyConfig) -> "OddSettings":
     from gpuwarden.policy.fleet.oddlines import OddSettings
 
     return OddSettings(
-        point_sigma=cfg.point_sigma, window_sigma=cfg.window_sigma, days_min=cfg.days_min
+        point_sigma=cfg.point_sigma,
+        window_sigma=cfg.window_sigma,
+        days_min=cfg.days_min,
+        reconstruction=cfg.reconstruction,
     )
 
 

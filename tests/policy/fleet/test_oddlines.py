@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
 from gpuwarden.model.anomaly import Layer, Oddity
 from gpuwarden.policy.fleet import odd_scales
+from gpuwarden.policy.fleet.oddlines import OddSettings
 from tests.policy.fleet.odd_days import DAY, FIRST, Told, days, slot_of
 
 
@@ -63,12 +66,15 @@ def test_a_day_that_is_a_little_off_is_found_as_a_stretch() -> None:
     assert missed == 0
 
 
-def test_series_that_do_not_fit_together_are_found_though_each_is_usual() -> None:
+@pytest.mark.parametrize("how", ["pca", "autoencoder"])
+def test_series_that_do_not_fit_together_are_found_though_each_is_usual(
+    how: Literal["pca", "autoencoder"],
+) -> None:
     series = days(3, 9, shared=0.97)  # all of them follow the load
     hour = slice(8 * DAY + 40, 8 * DAY + 44)
     series["requests_per_s"][hour] *= np.exp(-0.25)
     series["gpu_utilization"][hour] += 0.12
-    found = Told(series).until(9, step=4)
+    found = Told(series, OddSettings(reconstruction=how)).until(9, step=4)
     assert {each.layer for each in found} == {Layer.RECONSTRUCTION}
     (together,) = found
     assert together.series == "together"

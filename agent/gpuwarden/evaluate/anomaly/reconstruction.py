@@ -57,11 +57,15 @@ def learn(rows: npt.ArrayLike, *, explained: float = 0.95, false_share: float = 
     return Subspace(mean=mean, scale=scale, axes=axes[:few], cut=max(cut, 1e-12))
 
 
+def residuals(subspace: Subspace, rows: npt.ArrayLike) -> Floats:
+    """What the subspace leaves of each row, columns in sigmas."""
+    x = (table(rows, columns=subspace.mean.size) - subspace.mean) / subspace.scale
+    return np.asarray(x - (x @ subspace.axes.T) @ subspace.axes)
+
+
 def errors(subspace: Subspace, rows: npt.ArrayLike) -> Floats:
     """Squared distance of each row from the subspace, columns in sigmas."""
-    x = (table(rows, columns=subspace.mean.size) - subspace.mean) / subspace.scale
-    left = x - (x @ subspace.axes.T) @ subspace.axes
-    return np.asarray((left**2).sum(axis=1))
+    return np.asarray((residuals(subspace, rows) ** 2).sum(axis=1))
 
 
 def outliers(subspace: Subspace, rows: npt.ArrayLike) -> tuple[int, ...]:

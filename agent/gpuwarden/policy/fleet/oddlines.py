@@ -7,13 +7,16 @@ new level is told for a week, and is usual when most days that are kept have it 
 
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from gpuwarden.evaluate.anomaly import clusters, daily, layers, reconstruction
+from gpuwarden.evaluate.anomaly import autoencoder, clusters, daily, layers, reconstruction
+from gpuwarden.evaluate.anomaly.autoencoder import Autoencoder
 from gpuwarden.evaluate.anomaly.clusters import Clusters
 from gpuwarden.evaluate.anomaly.daily import Daily
 from gpuwarden.evaluate.anomaly.layers import LayerSettings
+from gpuwarden.evaluate.anomaly.reconstruction import Subspace
 from gpuwarden.evaluate.inputs import Floats
 from gpuwarden.model.anomaly import (
     SERIES,
@@ -56,6 +59,7 @@ class OddSettings:
     point_sigma: float = 6.0
     window_sigma: float = 5.0
     days_min: int = 3
+    reconstruction: Literal["pca", "autoencoder"] = "pca"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +67,7 @@ class _Joint:
     """All series together: columns, how they belong together, and states that were seen."""
 
     series: tuple[str, ...]
-    subspace: reconstruction.Subspace
+    model: Subspace | Autoencoder
     centre: float
     spread: float
     """Of cube roots of squared errors, which are near normal (Wilson and Hilferty 1931)."""
@@ -160,13 +164,17 @@ class ServiceOdds:
         rows = rows[(np.abs(rows) <= self.settings.point_sigma).all(axis=1)]
         if len(rows) < ROWS_MIN:
             return None
-        subspace = reconstruction.learn(rows)
-        roots = np.cbrt(reconstruction.errors(subspace, rows))
+        model: Subspace | Autoencoder
+        if self.settings.reconstruction == "autoencoder":
+            model = autoencoder.learn(rows)
+        else:
+            model = reconstruction.learn(rows)
+        roots = np.cbrt((_left(model, rows) ** 2).sum(axis=1))
         centre = float(np.median(roots))
         spread = 1.4826 * float(np.median(np.abs(roots - centre)))
         return _Joint(
             series=names,
-            subspace=subspace,
+            model=model,
             centre=centre,
             spread=max(spread, LEAST_ROOT),
             groups=clusters.start(
@@ -227,7 +235,7 @@ class ServiceOdds:
                 and np.isfinite(before).all()
                 and self._misfit(joint, before[None, :]) > far / 2
             ):
-                left = _unexplained(joint, row)
+                left = _left(joint.model, row)[0]
                 found.append(self._joint_hit(joint, Layer.RECONSTRUCTION, index, far, left))
             groups, new = clusters.feed(groups, row)
             if new and not (before is not None and _is_near(groups, row[0], before)):
@@ -237,7 +245,7 @@ class ServiceOdds:
         return found
 
     def _misfit(self, joint: _Joint, row: Floats) -> float:
-        root = float(np.cbrt(reconstruction.errors(joint.subspace, row))[0])
+        root = float(np.cbrt((_left(joint.model, row) ** 2).sum()))
         return (root - joint.centre) / joint.spread
 
     def _hit(self, name: str, layer: Layer, first: int, last: int, sigmas: float) -> _Hit:
@@ -332,11 +340,11 @@ def _onset(z: Floats, begin: int, end: int) -> int:
     return begin + int(sums.argmax())
 
 
-def _unexplained(joint: _Joint, row: Floats) -> Floats:
-    """By series, what the reconstruction leaves."""
-    space = joint.subspace
-    x = (row - space.mean) / space.scale
-    return np.asarray((x - (x @ space.axes.T) @ space.axes)[0])
+def _left(model: Subspace | Autoencoder, rows: Floats) -> Floats:
+    """Of each row what the model does not explain, by series."""
+    if isinstance(model, Autoencoder):
+        return autoencoder.residuals(model, rows)
+    return reconstruction.residuals(model, rows)
 
 
 def _is_near(groups: Clusters, row: Floats, other: Floats) -> bool:
