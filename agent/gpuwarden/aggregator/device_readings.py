@@ -10,8 +10,8 @@ from gpuwarden.wire.v1 import fleet_pb2 as pb
 from gpuwarden.wire.v1.node_pb2 import SIGHT_OK
 
 EVERY_S = 60.0
-NODES_AT_ONCE = 50
-"""Between two turns of the loop: nodes do not wait for this."""
+NODES_AT_ONCE = 5
+"""Between two turns of the loop, about a millisecond: a permit, which takes several turns, is not to wait for this."""
 
 
 async def keep(ingest: Ingest, hear: Callable[[Sequence[DeviceReading]], None]) -> None:
