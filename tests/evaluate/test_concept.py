@@ -47,6 +47,21 @@ def test_a_loss_of_five_points_is_found_and_ends() -> None:
     assert not judge.memory.is_drift
 
 
+def test_a_loss_that_hovers_around_what_matters_is_one_drift() -> None:
+    judge = Concept(ConceptSettings())
+    fed(judge, 0.05, 6000)
+    assert fed(judge, 0.10, 1000, seed=2) is not None
+    baseline = judge.memory.reference_wrong / judge.memory.reference_labels
+    for wrong, is_drift in ((7, True), (5, False)):
+        assert (wrong / 100 - baseline >= 0.0125) is is_drift
+        assert wrong / 100 - baseline < 0.025
+        for _ in range(15):
+            begin = judge.memory.upto_wall
+            judge.add(begin, begin + STEP_S, 100, wrong)
+            judge.judge(begin + STEP_S, streams=100)
+        assert judge.memory.is_drift is is_drift
+
+
 def test_the_baseline_is_its_own_and_does_not_learn_the_loss() -> None:
     judge = Concept(ConceptSettings())
     assert fed(judge, 0.20, 4000) is None

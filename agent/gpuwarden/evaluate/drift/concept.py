@@ -71,7 +71,7 @@ class ConceptSettings:
     wander: float = 0.05
     """By how much of itself a share of mistakes wanders while nothing is wrong, one standard deviation: days differ."""
     leave_labels: int = 1000
-    """So many newest labels without a material loss end a drift."""
+    """So many newest labels that lose less than half of what is material end a drift: one that hovers is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +198,7 @@ class Concept:
         labels, wrong = _newest(self.memory.steps, self._settings.leave_labels)
         if labels < self._settings.leave_labels:
             return True
-        return wrong / labels - self._baseline() >= self._settings.material_loss
+        return wrong / labels - self._baseline() >= self._settings.material_loss / 2
 
     def _learn(self, labels: int, wrong: int) -> None:
         memory = self.memory
