@@ -21,5 +21,5 @@ def test_case_48_there_and_back(folder: Path) -> None:  # noqa: F811
     told = play(folder, old, ROOT / "agent")
     assert told.faults == [], told.seen
     schemas = told.seen["schemas"]
-    assert schemas[0] == schemas[1] - 1
+    assert schemas[0] < schemas[1]  # by one, or by as many as came with that commit
     assert told.seen["events waiting"] >= 1
