@@ -7,7 +7,8 @@ reference (beta-binomial: the reference is itself only a sample), and the loss i
 The level of the chance follows from the fleet's budget of false alarms. A window of w values that slides over T values
 passes a level p about 12 T/w p times (measured on 20 million independent values at shares of 0.03 to 0.2, p of 1e-4 to
 1e-6); where the share itself wanders, windows near each other are high together, and it was seen to be two to three times
-as often (7 pages where 3.6 were allowed, in six runs of 100 services for 30 days): hence ``SCANS``. most of a day's budget goes to the longest window, which finds the smallest loss.
+as often (7 pages where 3.6 were allowed, in six runs of 100 services for 30 days): hence ``SCANS``. Most of a
+day's budget goes to the longest window, which finds the smallest loss.
 """
 
 import math
