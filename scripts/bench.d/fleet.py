@@ -251,11 +251,11 @@ def at_1hz(folder: Path, said: argparse.Namespace) -> dict[str, Any]:
 
 
 def leave(folder: Path, said: argparse.Namespace) -> dict[str, Any]:
-    """A permit's way while all nodes report once a second, beside what the disk takes for one page: a permit is
-    on disk before anybody hears of it."""
+    """A permit's way while all nodes report once a second, by turns with what the disk takes for one page: a permit
+    is on disk before anybody hears of it."""
     address = f"127.0.0.1:{free_port()}"
     with aggregator(folder, address, WIDE_BUDGETS) as pid, ThreadPoolExecutor(1) as pool:
-        seconds = 20.0
+        seconds = 50.0
         load = pool.submit(
             measure,
             pid,
@@ -266,7 +266,7 @@ def leave(folder: Path, said: argparse.Namespace) -> dict[str, Any]:
             seconds=seconds,
         )
         time.sleep(13.0)  # they are connected, and at work
-        found = probe("permits", address, folder, probes=8, count=200)
+        found = probe("permits", address, folder, probes=8, count=500)
         load.result()
     shown = ("permit_p99_ms", "permit_max_ms", "disk_sync_p99_ms", "disk_sync_max_ms")
     return {**{name: found[name] for name in shown}, "runs": {"permits": found}}

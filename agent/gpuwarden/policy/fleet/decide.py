@@ -109,15 +109,20 @@ def _answers(
     held: list[Permit] = []
     denied: list[Denial] = []
     ledger = list(scene.memory.ledger)
+    standing = permits.standing(ledger, scene.now)
     for name, ask in asks:
-        answer = permits.consider(scene, name, scene.memory.nodes[name], ask, ledger)
+        node = scene.memory.nodes[name]
+        key = (name, node.greeting.boot_id, ask.id)
+        if key in standing:
+            held.append(permits.fenced(standing[key], scene.epoch))
+            continue
+        answer = permits.consider(scene, name, node, ask, ledger)
         if isinstance(answer, Denial):
             denied.append(answer)
-        elif any(permit is answer for permit in ledger):
-            held.append(permits.fenced(answer, scene.epoch))
         else:
             granted.append(answer)
             ledger.append(answer)
+            standing[key] = answer
     return tuple(granted), tuple(held), tuple(denied)
 
 
@@ -132,7 +137,10 @@ def _followed(
 
 
 def _sizes(memory: FleetMemory) -> Counter[str]:
-    return Counter(node.greeting.group for node in memory.nodes.values())
+    """Of the groups, where one of them is frozen: nobody else asks."""
+    if not memory.freezes:
+        return Counter()
+    return Counter([node.greeting.group for node in memory.nodes.values()])
 
 
 def _shown(memory: FleetMemory, group: str, now: float) -> str:

@@ -72,14 +72,19 @@ def remembered(cfg: PermitConfig, ledger: Iterable[Permit], now: float) -> tuple
     return tuple(permit for permit in ledger if now - permit.granted_at <= longest)
 
 
+def standing(ledger: Iterable[Permit], now: float) -> dict[tuple[str, str, str], Permit]:
+    """What holds now, by node, boot and ask: the same ask gets the same permit while that holds."""
+    found: dict[tuple[str, str, str], Permit] = {}
+    for permit in ledger:
+        if now < permit.expires_at:
+            found.setdefault((permit.node, permit.boot_id, permit.ask), permit)
+    return found
+
+
 def consider(
     scene: Scene, name: str, node: NodeMemory, ask: Ask, ledger: Sequence[Permit]
 ) -> Permit | Denial:
-    """Leave, or the budget that stops it. The same ask gets the same permit while that holds."""
-    for permit in ledger:
-        is_same = (permit.node, permit.ask, permit.boot_id) == (name, ask.id, node.greeting.boot_id)
-        if is_same and scene.now < permit.expires_at:
-            return permit
+    """Leave, or the budget that stops it, for an ask that no permit of ``standing`` answers."""
     group = node.greeting.group
     stopped = _stopped(scene, name, node, ask, ledger)
     if stopped is not None:
@@ -144,9 +149,11 @@ def _domain(
 ) -> tuple[str, str] | None:
     """Whether another node that fails together with this one is being hit right now."""
     mine = {d for d in node.greeting.domains if d[0] in scene.cfg.one_per_domain}
-    for permit in ledger:
+    for permit in ledger if mine else ():
+        if scene.now >= permit.expires_at or permit.node == name:
+            continue
         other = scene.memory.nodes.get(permit.node)
-        if permit.node == name or other is None or scene.now >= permit.expires_at:
+        if other is None:
             continue
         shared = mine.intersection(other.greeting.domains)
         if shared:
@@ -162,13 +169,12 @@ def _window(
     ledger: Sequence[Permit],
     group: str,
 ) -> tuple[str, str] | None:
-    budget = budget_of(scene.cfg, kind)
+    budget, paid_from = budget_of(scene.cfg, kind), purse(kind)
+    since = scene.now - budget.window_s
     hit = {
         p.node
         for p in ledger
-        if p.group == group
-        and purse(p.kind) == purse(kind)
-        and scene.now - p.granted_at <= budget.window_s
+        if p.granted_at >= since and p.group == group and purse(p.kind) == paid_from
     }
     most = allowance(budget.ratio, scene.sizes[group], budget.most)
     if len(hit | {name}) <= most:

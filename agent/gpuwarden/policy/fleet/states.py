@@ -38,6 +38,8 @@ def resumed(memory: FleetMemory, now: float) -> FleetMemory:
 def judge(cfg: SightConfig, memory: FleetMemory, now: float) -> dict[str, Judged]:
     """Every node's state."""
     quiet = unheard(cfg, memory, now)
+    if not quiet:
+        return {name: _told(node) for name, node in memory.nodes.items()}
     is_doubtful = _doubts(cfg, memory, quiet)
     return {
         name: _told(node)
@@ -115,15 +117,15 @@ def _silent(
 
 def since_sick(memory: FleetMemory, states: Mapping[str, Judged], now: float) -> FleetMemory:
     """When each node that is sick now turned so. One that cannot be judged keeps what was known."""
-    nodes = dict(memory.nodes)
-    for name, judged in states.items():
-        node = nodes[name]
+    turned = {}
+    for name, node in memory.nodes.items():
+        judged = states[name]
         if node.sick_since is None:
-            if judged.state in SICK:
-                nodes[name] = node._replace(sick_since=now)
+            if judged is not WELL and judged.state in SICK:
+                turned[name] = node._replace(sick_since=now)
         elif judged.state in WELL_AGAIN:
-            nodes[name] = node._replace(sick_since=None)
-    return replace(memory, nodes=nodes)
+            turned[name] = node._replace(sick_since=None)
+    return replace(memory, nodes={**memory.nodes, **turned}) if turned else memory
 
 
 def looks(
@@ -131,22 +133,20 @@ def looks(
 ) -> dict[str, Look]:
     """Each group, as its freeze is judged."""
     groups: dict[str, list[str]] = {}
+    fresh: dict[str, list[str]] = {}
     for name, node in memory.nodes.items():
-        groups.setdefault(node.greeting.group, []).append(name)
-    return {group: _look(cfg, memory, names, states, now) for group, names in groups.items()}
-
-
-def _look(
-    cfg: SightConfig,
-    memory: FleetMemory,
-    names: list[str],
-    states: Mapping[str, Judged],
-    now: float,
-) -> Look:
-    since = {name: at for name in names if (at := memory.nodes[name].sick_since) is not None}
-    return Look(
-        members=names,
-        fresh=[name for name, at in since.items() if now - at <= cfg.sick_window_s],
-        healthy=[name for name in names if states[name].state is NodeState.HEALTHY],
-        threshold=max(cfg.sick_min, math.ceil(cfg.sick_ratio * len(names))),
-    )
+        group = node.greeting.group
+        if (names := groups.get(group)) is None:
+            names = groups[group] = []
+        names.append(name)
+        if node.sick_since is not None and now - node.sick_since <= cfg.sick_window_s:
+            fresh.setdefault(group, []).append(name)
+    return {
+        group: Look(
+            members=names,
+            fresh=fresh.get(group, []),
+            healthy=[name for name in names if states[name].state is NodeState.HEALTHY],
+            threshold=max(cfg.sick_min, math.ceil(cfg.sick_ratio * len(names))),
+        )
+        for group, names in groups.items()
+    }
