@@ -15,8 +15,8 @@ class DriftConfig(Section):
     such window."""
     round_s: Seconds = Field(default=60.0, ge=60.0, le=86_400.0)
     """... and no more often than this: what chance alone may say a day is divided among a day's rounds."""
-    pages_per_day: float = Field(default=0.03, gt=0, le=10)
-    """Of the whole fleet, from chance alone: one in a month. A third of it is for features, the rest for errors."""
+    pages_per_day: float = Field(default=0.02, gt=0, le=10)
+    """Of the whole fleet, from chance alone: 0.6 in a month. Half of it is for features, the rest for errors."""
     psi: float = Field(default=0.1, gt=0, le=10)
     """Least index (nats) that matters, and ..."""
     sigma: float = Field(default=0.25, gt=0, le=100)

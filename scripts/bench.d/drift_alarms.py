@@ -240,7 +240,11 @@ def may_lose(said: world.Labels, streams: int) -> bool:
     """
     settings = LINE.concept
     n, k = np.cumsum(said.labels), np.cumsum(said.wrong)
-    learned = (n >= settings.reference_min) & (n <= 2 * settings.reference_max)
+    days = np.arange(n.size) / world.STEPS_A_DAY
+    may_be_learned = (n <= 2 * settings.reference_max) | (
+        days <= 1.5 * settings.reference_span_s / 86_400
+    )
+    learned = (n >= settings.reference_min) & may_be_learned
     base = max(float((k / np.maximum(n, 1))[learned].min()) * 0.98, settings.share_floor)
     per_day = float(n[-1]) / (n.size / world.STEPS_A_DAY)
     for size, part in settings.windows:

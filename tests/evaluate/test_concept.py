@@ -190,3 +190,14 @@ def test_own_detectors_vote_on_z_scores() -> None:
     alarms = [a for a in (vote.update(12.0) for _ in range(100)) if a is not None]
     assert alarms
     assert alarms[0].detectors == ("sliding", "weighted")
+
+
+def test_the_reference_reaches_over_days_however_many_labels_come_in_one() -> None:
+    """Of 30,000 labels a day the first 10,000 are eight hours: what those were is not what the stream is."""
+    settings = ConceptSettings(reference_span_s=3 * concept.DAY_S)
+    judge = Concept(settings)
+    for hour in range(5 * 24):
+        judge.add(hour * 3600.0, (hour + 1) * 3600.0, 1250, 30 + hour % 24)
+    assert judge.memory.reference_labels == pytest.approx(3 * 30_000, abs=3 * 1250)
+    told = judge.memory.reference_wrong / judge.memory.reference_labels
+    assert told == pytest.approx((30 + 11.5) / 1250, rel=0.02), "of whole days"

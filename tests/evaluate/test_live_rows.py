@@ -167,3 +167,21 @@ def test_rows_of_the_reference_are_a_fair_and_the_same_choice() -> None:
     assert np.mean(got) == pytest.approx(5000, abs=900)
     assert joint.matrix([["1", "", "x"], [True, None, 3]]).tolist()[0][0] == 1.0
     assert np.isnan(joint.matrix([["1", "", "x"]])[1:, 0]).all()
+
+
+def test_a_verdict_on_accuracy_does_not_hang_on_when_time_begins() -> None:
+    """Rows of hour 0 and the same rows of today: the level of a chance is by how long they reach."""
+    length, hour_s = 12_000, 3600.0
+    columns = LiveColumns(truth="t", prediction="p", time="at")
+    for seed in range(12):
+        r = np.random.default_rng(seed)
+        wrong = r.random(length) < np.where(np.arange(length) < 8000, 0.1, 0.132)
+        table = {"x": r.normal(50, 10, size=length), "t": ["a"] * length}
+        table["p"] = np.where(wrong, "c", "a").tolist()
+        verdicts = []
+        for begin in (0.0, 1.7e9):
+            table["at"] = (begin + hour_s * np.arange(1, length + 1) / 1000).tolist()
+            got = _report(table, columns=columns)
+            assert got.quality is not None
+            verdicts.append(got.quality.verdict_window)
+        assert verdicts[0] == verdicts[1], seed

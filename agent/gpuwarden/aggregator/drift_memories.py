@@ -56,16 +56,16 @@ def read(body: bytes) -> tuple[str, ServiceMemory] | None:
 
 
 def settings_of(cfg: DriftConfig) -> LineSettings:
-    """A third of the budget is the features', the rest the errors'."""
-    third = cfg.pages_per_day / 3
+    """Half of the budget is the features', the rest the errors'."""
+    half = cfg.pages_per_day / 2
     return LineSettings(
         rows=cfg.rows,
         round_s=cfg.round_s,
         drift=DriftSettings(
-            pages_per_day=third,
+            pages_per_day=half,
             material_psi=cfg.psi,
             material_js=cfg.psi,
             material_wasserstein_norm=cfg.sigma,
         ),
-        concept=ConceptSettings(pages_per_day=cfg.pages_per_day - third, material_loss=cfg.loss),
+        concept=ConceptSettings(pages_per_day=half, material_loss=cfg.loss),
     )

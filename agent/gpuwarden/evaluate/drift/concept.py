@@ -61,9 +61,13 @@ class ConceptSettings:
         default_factory=lambda: VoteSettings(detectors=DETECTORS, quorum=2, span=500)
     )
     vote_stands: int = 1000  # labels for which two that have agreed are believed
-    pages_per_day: float = 0.02  # of the whole fleet, from chance alone: 0.6 in 30 days
+    pages_per_day: float = 0.01  # of the whole fleet, from chance alone: 0.3 in 30 days
     reference_min: int = 1000
     reference_max: int = 10_000
+    reference_span_s: float = 14 * DAY_S
+    """The reference grows until it holds so many labels and reaches over so long: a share wanders for days on end, and
+    what two or three of them said is off by as much as the newest labels are. What turned worse within so long, too
+    little to be seen, is part of it."""
     windows: tuple[tuple[int, float], ...] = ((250, 0.15), (500, 0.25), (1000, 0.6))
     """Newest values that are looked at, and their share of the budget."""
     material_loss: float = 0.025  # of accuracy: half of the five points that are to be found
@@ -219,9 +223,15 @@ class Concept:
         while len(steps) > 1 and total - steps[0][0] >= longest:
             n, w = steps.pop(0)
             total -= n
-            if is_quiet and self.memory.reference_labels < self._settings.reference_max:
+            if is_quiet and self._is_reference_open():
                 self._learn(n, w)
         self.memory = replace(self.memory, steps=tuple(steps))
+
+    def _is_reference_open(self) -> bool:
+        memory, settings = self.memory, self._settings
+        since = memory.upto_wall if memory.since_wall is None else memory.since_wall
+        is_short = memory.upto_wall - since < settings.reference_span_s
+        return is_short or memory.reference_labels < settings.reference_max
 
     def _voter(self) -> None:
         share = min(

@@ -244,7 +244,9 @@ class LiveRows:
         step_s = DAY_S / WINDOWS_A_DAY
         for number, window in enumerate(self._windows):
             end = (number + 1) * step_s if window.at_wall is None else window.at_wall
-            judge.add(judge.memory.upto_wall, end, window.labels, window.wrong)
+            is_first = judge.memory.since_wall is None
+            begin = end - step_s if is_first else judge.memory.upto_wall
+            judge.add(begin, end, window.labels, window.wrong)
             said = judge.judge(end)
             if judge.memory.is_drift and verdict is None:
                 verdict, evidence = number, said
