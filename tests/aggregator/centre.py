@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
+import uvloop
 
 from gpuwarden.adapters.pki.names import AGGREGATOR_NAME, Credentials
 from gpuwarden.aggregator.wiring import Parts, build, serve
@@ -75,7 +76,7 @@ class Centre:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._main())
+            uvloop.run(self._main())
         except BaseException as error:  # noqa: BLE001  the test that waits is told
             self._ports.put(error)
 

@@ -48,6 +48,10 @@ CHANNEL_OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    (
+        "grpc.http2.bdp_probe",
+        0,
+    ),  # what comes from an aggregator is small: nothing to widen the line for
     ("grpc.max_reconnect_backoff_ms", 10_000),
     ("grpc.max_receive_message_length", 256 * 1024),
 )
@@ -236,7 +240,7 @@ class Uplink:
             *CHANNEL_OPTIONS,
             ("grpc.keepalive_time_ms", round(self._cfg.keepalive_s * 1000)),
             ("grpc.keepalive_timeout_ms", round(self._cfg.keepalive_timeout_s * 1000)),
-            # gRPC sends pings of its own to measure the line, each with a minute by default; while one is
+            # gRPC sends pings of its own at times, each with a minute by default; while one is
             # under way there are no others, and a dead stream would be found no sooner than by that.
             ("grpc.http2.ping_timeout_ms", round(self._cfg.keepalive_timeout_s * 1000)),
         )

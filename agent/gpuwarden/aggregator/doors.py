@@ -48,6 +48,10 @@ SERVER_OPTIONS = (
     ("grpc.server.max_pending_requests_hard_limit", 40_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
+    # By default gRPC answers each message with a ping of its own, to learn how wide the line is, and gets one back:
+    # a sixth of what a report costs (scripts/bench fleet). Without, the line is as wide as one message may be long.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", MESSAGE_MAX_BYTES),
     # Who is at the other end is looked at in the handshake alone: so a certificate that has run out, or an
     # authority that is no longer trusted, is out within this time. gRPC spreads it by a tenth.
     ("grpc.max_connection_age_ms", 30 * 60_000),
@@ -62,7 +66,7 @@ def options(cfg: AggregatorConfig) -> tuple[tuple[str, int], ...]:
         *SERVER_OPTIONS,
         ("grpc.keepalive_time_ms", every_ms),
         ("grpc.keepalive_timeout_ms", round(cfg.ingest.keepalive_timeout_s * 1000)),
-        # Also of the pings with which gRPC measures the line: while one is under way there are no others.
+        # Also of gRPC's own pings: while one is under way there are no others.
         ("grpc.http2.ping_timeout_ms", round(cfg.ingest.keepalive_timeout_s * 1000)),
         ("grpc.http2.min_ping_interval_without_data_ms", every_ms // 3),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", every_ms // 3),

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 import gpuwarden
 from gpuwarden.adapters.metrics_http import HttpServer
 from gpuwarden.adapters.pki.authority import Authority, Issued
@@ -78,7 +80,7 @@ def run_aggregator(path: Path | None, flags: Mapping[str, object] | None = None)
         return EXIT_PROBLEM
     configure_log(cfg.aggregator.log_format)
     try:
-        asyncio.run(_until_told(cfg, SystemClock(), lambda: load(path, flags)))
+        uvloop.run(_until_told(cfg, SystemClock(), lambda: load(path, flags)))
     except GpuwardenError as error:
         get_log().error("aggregator_cannot_start", reason=str(error))
         return EXIT_PROBLEM

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import uvloop
+
 from gpuwarden.adapters.pki.names import write_credentials
 from gpuwarden.aggregator.numbers import Numbers
 from gpuwarden.aggregator.wiring import Parts, build, serve
@@ -74,7 +76,7 @@ class LiveCentre:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._main())
+            uvloop.run(self._main())
         except BaseException as error:  # noqa: BLE001  whoever waits is told
             self._told.put(error)
 
