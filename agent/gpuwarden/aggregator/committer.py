@@ -13,7 +13,9 @@ from gpuwarden.log import get_log
 
 Result = TypeVar("Result")
 GROUP_MAX = 500
-"""Rows of one transaction (reliability research 3.1: grouped, FULL costs no more than NORMAL)."""
+"""Entries that are enough to begin with (reliability research 3.1: grouped, FULL costs no more than NORMAL)."""
+ROWS_MAX = 125
+"""Entries of one transaction: so long a deed waits at most, a permit above all (some 2 ms)."""
 SLOW_S = 1.0
 CALM_S = 1.0
 """What holds no event may wait so long: samples are acknowledged rarely, and of many of a node one row is written."""
@@ -122,16 +124,12 @@ class Committer:
                 many = min(GROUP_MAX, len(self._entries))
                 entries = [self._entries.popleft() for _ in range(many)]
                 self._urgent -= sum(mark.has_events for _, mark in entries)
-                waiting, self._deeds = self._deeds, deque()
-                if self._is_stopping and not entries and not waiting:
+                if self._is_stopping and not entries and not self._deeds:
                     return
-            # What nobody waits for any more is not begun; what is begun cannot be given up.
-            deeds = [each for each in waiting if each[1].set_running_or_notify_cancel()]
-            if not self._do_together(deeds):
-                for deed, future in deeds:
-                    self._do(deed, future)
-            if entries:
-                self._commit(entries)
+            self._do_waiting()
+            while entries:
+                entries = self._commit(entries)
+                self._do_waiting()
 
     def _linger(self) -> None:
         """With the lock: wait for more to commit with what is there, not long where it brings events."""
@@ -141,6 +139,18 @@ class Committer:
 
     def _is_due(self) -> bool:
         return bool(self._deeds) or self._is_stopping or len(self._entries) >= self._group
+
+    def _do_waiting(self) -> None:
+        """The deeds that wait now."""
+        if not self._deeds:
+            return
+        with self._wake:
+            waiting, self._deeds = self._deeds, deque()
+        # What nobody waits for any more is not begun; what is begun cannot be given up.
+        deeds = [each for each in waiting if each[1].set_running_or_notify_cancel()]
+        if not self._do_together(deeds):
+            for deed, future in deeds:
+                self._do(deed, future)
 
     def _do_together(self, deeds: "list[tuple[Callable[[Store], object], Future[object]]]") -> bool:
         """Several in one transaction (many nodes come back at once); False when they have to be done one by
@@ -172,21 +182,27 @@ class Committer:
             self.commits += 1
             future.set_result(result)
 
-    def _commit(self, entries: list[tuple[Entry, Mark]]) -> None:
+    def _commit(self, waiting: list[tuple[Entry, Mark]]) -> list[tuple[Entry, Mark]]:
+        """The first of these in one transaction. Those that are left: without what comes after something that could
+        not be kept."""
         begun = self._clock.now()
+        entries, left = waiting[:ROWS_MAX], waiting[ROWS_MAX:]
         try:
             with self._store.transaction():
                 self._store.put([entry for entry, _ in entries])
         except Exception as error:  # noqa: BLE001  the boundary: nothing is acknowledged, streams end
             self.failures += 1
-            entries += self._break({mark.stream for _, mark in entries})
+            broken = {mark.stream for _, mark in entries}
+            entries += [each for each in left if each[1].stream in broken]
+            entries += self._break(broken)
             get_log().error("commit_failed", reason=str(error), entries=len(entries))
             self._on_failed(entries, str(error))
-            return
+            return [each for each in left if each[1].stream not in broken]
         self.last_s = self._clock.now() - begun
         self.commits += 1
         self.slow += self.last_s > SLOW_S
         self._on_committed(entries)
+        return left
 
     def _break(self, streams: set[int]) -> list[tuple[Entry, Mark]]:
         """Nothing more of these is committed; what of them waits."""

@@ -1,6 +1,5 @@
 """Messages at the edge: a node's as bytes, of which some may wait a moment, and what it is answered."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -16,6 +15,8 @@ SAMPLES_MIN_BYTES = 16
 LENGTH_BYTES_MAX = 5
 BATCH_TAG = pb.AttendRequest.BATCH_FIELD_NUMBER << 3 | 2
 SAMPLES_TAG = pb.Batch.SAMPLES_FIELD_NUMBER << 3 | 2
+SEQUENCE_TAG = pb.Sample.SEQUENCE_FIELD_NUMBER << 3
+NUMBER_BYTES_MAX = 9
 """As they are written: number and wire type of a field."""
 
 
@@ -38,16 +39,60 @@ def is_of_samples(data: bytes) -> bool:
     return data[place + 1] == SAMPLES_TAG
 
 
-def samples_alone(message: pb.AttendRequest) -> Sequence[pb.Sample] | None:
-    """Its samples, not too many, where nothing else is in it: nearly all messages are so, and this asks once
-    what would else be asked of each part."""
-    if message.WhichOneof("body") != "batch":
+def samples_alone(data: bytes) -> tuple[list[int], pb.Sample] | None:
+    """The numbers of a message's older samples and its newest, where nothing but samples is in it, not too many:
+    nearly all messages are so, and only the newest has to be read. None: parse the message; ``Refused`` when a sample
+    cannot be read."""
+    places = _samples(data)
+    if not places:
         return None
-    fields = message.batch.ListFields()
-    if len(fields) != 1 or fields[0][0].number != pb.Batch.SAMPLES_FIELD_NUMBER:
+    *older, newest = places
+    return [_sequence(sample) for sample in older], _read(newest)
+
+
+def _samples(data: bytes) -> list[memoryview] | None:
+    """Each as it is written; None: it is not like that."""
+    try:
+        end, place = _number(data, 1)
+        if end + place != len(data) or data[0] != BATCH_TAG:
+            return None
+        found: list[memoryview] = []
+        view = memoryview(data)
+        while place < len(data):
+            if data[place] != SAMPLES_TAG or len(found) == check.SAMPLES_MAX:
+                return None
+            size, place = _number(data, place + 1)
+            found.append(view[place : place + size])
+            place += size
+    except IndexError:
         return None
-    samples: Sequence[pb.Sample] = fields[0][1]
-    return samples if len(samples) <= check.SAMPLES_MAX else None
+    return found if place == len(data) else None
+
+
+def _sequence(sample: memoryview) -> int:
+    """Its number, without reading the rest of it where that is written first, as nodes write it."""
+    if len(sample) > NUMBER_BYTES_MAX and sample[0] == SEQUENCE_TAG:
+        return _number(sample, 1)[0]
+    return _read(sample).sequence
+
+
+def _read(sample: memoryview) -> pb.Sample:
+    try:
+        return pb.Sample.FromString(sample)  # type: ignore[arg-type]  # any buffer will do
+    except DecodeError as error:
+        raise Refused("this is no message of ours") from error
+
+
+def _number(data: bytes | memoryview, place: int) -> tuple[int, int]:
+    """A number as it is written (base 128, lowest digit first), and the place behind it."""
+    value = shift = 0
+    while (digit := data[place]) & 0x80:
+        value |= (digit & 0x7F) << shift
+        shift += 7
+        place += 1
+        if shift >= 7 * NUMBER_BYTES_MAX:
+            raise IndexError
+    return value | digit << shift, place + 1
 
 
 def answer_of(permits: list[Permit], denials: list[Denial], now: float) -> pb.Directive:

@@ -217,10 +217,10 @@ class Ingest(FleetServiceServicer):
         policy: PolicyReport | None = None
         events_dropped = 0
         try:
-            message = parsed(data)
-            if (samples := samples_alone(message)) is not None:
-                entry, mark = self._kept(stream, stream.take_samples(samples))
+            if (samples := samples_alone(data)) is not None:
+                entry, mark = self._kept(stream, stream.take_samples(*samples))
             else:
+                message = parsed(data)
                 batch = message.batch
                 events_dropped = batch.events_dropped
                 policy = from_policy_report(batch.policy) if batch.HasField("policy") else None
@@ -261,7 +261,9 @@ class Ingest(FleetServiceServicer):
         if batch.events:
             told, last_event, refused = convert.from_events(batch.events)
             self.streams.refuse(stream, refused, self._clock.now())
-        report = stream.take_samples(batch.samples) if batch.samples else None
+        *older, newest = batch.samples or (None,)
+        numbers = [each.sequence for each in older]
+        report = None if newest is None else stream.take_samples(numbers, newest)
         stream.events_seen = max(stream.events_seen, last_event)
         entry, mark = self._kept(stream, report, told, last_event)
         return entry, mark, asks

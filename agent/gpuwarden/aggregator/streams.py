@@ -70,13 +70,12 @@ class Stream:
         self.directives.append((now, directive))
         self.wake.set()
 
-    def take_samples(self, samples: Sequence[pb.Sample]) -> Report:
-        """The newest of them. Of older ones nothing is used or kept; that they come in order is all that counts of
-        them."""
+    def take_samples(self, older: Iterable[int], newest: pb.Sample) -> Report:
+        """The newest of several. Of ``older`` ones nothing is used or kept: that their numbers rise is all that
+        counts of them."""
         last = self.samples_seen
-        for older in samples[:-1]:
-            last = check.rising("sample.sequence", last, older.sequence)
-        newest = samples[-1]
+        for sequence in older:
+            last = check.rising("sample.sequence", last, sequence)
         report = convert.from_sample(newest, last)
         self.newest, self.is_shown = newest, False
         self.samples_seen = report.sequence
