@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 from fleet_disk import Disk
 from fleet_doors import doors
+from fleet_floor import WISH
 
 from gpuwarden.adapters.pki.names import read_credentials
 from gpuwarden.wire.v1 import fleet_pb2 as pb
@@ -71,6 +72,18 @@ class Stream:
         while not (await self.next()).HasField("ack"):
             pass
 
+    async def leave(self, number: int) -> float | None:
+        """How long one wish took; None: it was refused."""
+        ask = pb.PermitAsk(id=f"ask-{number}", kind="cordon", subject="GPU-0", age_s=1.0)
+        begun = time.monotonic()
+        await self.send(pb.AttendRequest(batch=pb.Batch(asks=[ask])))
+        while True:
+            directive = (await self.next()).directive
+            if any(each.ask == ask.id for each in directive.permits):
+                return time.monotonic() - begun
+            if any(each.ask == ask.id for each in directive.refusals):
+                return None
+
     async def send(self, message: pb.AttendRequest) -> None:
         await self._call.write(message.SerializeToString())
 
@@ -83,9 +96,22 @@ class Stream:
         await self._channel.close(None)
 
 
-async def permits(said: argparse.Namespace) -> dict[str, Any]:
+class Bare(Stream):
+    """To the floor, which answers nothing but wishes."""
+
+    async def open(self) -> None:
+        self._call = self._channel.stream_stream(METHOD)()
+
+    async def leave(self, number: int) -> float | None:
+        begun = time.monotonic()
+        await self._call.write(WISH + str(number).encode())
+        await asyncio.wait_for(self._call.read(), WAIT_S)
+        return time.monotonic() - begun
+
+
+async def permits(said: argparse.Namespace, kind: type[Stream] = Stream) -> dict[str, Any]:
     """From the wish of a node until it holds the permit, on disk at the aggregator."""
-    streams = [Stream(said.address, said.folder, f"probe-{n}") for n in range(said.probes)]
+    streams = [kind(said.address, said.folder, f"probe-{n}") for n in range(said.probes)]
     for stream in streams:
         await stream.open()
     await asyncio.sleep(2.0)  # the fleet has seen a sample of each
@@ -96,7 +122,7 @@ async def permits(said: argparse.Namespace) -> dict[str, Any]:
     gc.collect()
     gc.disable()  # a collection here takes up to 70 ms, and is none of the aggregator's
     for number in range(said.count):
-        wait_s = await _leave(streams[number % len(streams)], number)
+        wait_s = await streams[number % len(streams)].leave(number)
         waits += [] if wait_s is None else [wait_s]
         refused += wait_s is None
         await asyncio.sleep(PERMIT_EVERY_S / 2)
@@ -112,17 +138,9 @@ async def permits(said: argparse.Namespace) -> dict[str, Any]:
     return {"permits": len(waits), "refused": refused, **spread}
 
 
-async def _leave(stream: Stream, number: int) -> float | None:
-    """How long one wish took; None: it was refused."""
-    ask = pb.PermitAsk(id=f"ask-{number}", kind="cordon", subject="GPU-0", age_s=1.0)
-    begun = time.monotonic()
-    await stream.send(pb.AttendRequest(batch=pb.Batch(asks=[ask])))
-    while True:
-        directive = (await stream.next()).directive
-        if any(each.ask == ask.id for each in directive.permits):
-            return time.monotonic() - begun
-        if any(each.ask == ask.id for each in directive.refusals):
-            return None
+async def bare(said: argparse.Namespace) -> dict[str, Any]:
+    """The same way to the floor and back: no fleet is judged, nothing but a page is kept."""
+    return await permits(said, Bare)
 
 
 async def storm(said: argparse.Namespace) -> dict[str, Any]:
@@ -188,6 +206,7 @@ def _spread(name: str, waits_s: list[float]) -> dict[str, float]:
 
 KINDS: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, dict[str, Any]]]] = {
     "permits": permits,
+    "bare": bare,
     "storm": storm,
     "query": query,
 }
